@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['log', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'LINES', 'CATALOG', 'PROFILES', 'vacuum_to_air',
            'air_to_vacuum', 'mark_lines', 'make_catalog', 'spec_name', 'make_specobjid', 'reject_table', 'atomic',
-           'write_table', 'read_table', 'Spectra', 'write_chunks', 'map_chunks', 'progress', 'PreprocessConfig',
-           'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'digest', 'home', 'cached',
-           'id_fraction', 'versions', 'provenance']
+           'write_table', 'read_table', 'Spectra', 'write_chunks', 'bounded_map', 'map_chunks', 'progress',
+           'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'digest',
+           'home', 'cached', 'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #c289bbdc
 import contextlib, dataclasses, difflib, hashlib, html, json, logging, os, platform, shutil, subprocess, tempfile, tomllib
@@ -165,7 +165,7 @@ def read_table(path: Path) -> Table:
     "Read a table that `write_table` wrote: units and 64-bit ids survive."
     return Table.read(path)
 
-# %% ../nbs/00_core.ipynb #89118329
+# %% ../nbs/00_core.ipynb #23ebed5d
 def _take(array, index):
     "Rows of a NumPy or Zarr array."
     return array[index] if isinstance(array, np.ndarray) or isinstance(index, slice) else array.oindex[index]
@@ -194,11 +194,11 @@ class Spectra:
     def __len__(self): return len(self.catalog)
 
     def __getitem__(self, index) -> 'Spectra':
-        "Spectra picked by a slice, a boolean array, an index array or one integer."
+        "Spectra picked by a slice, a boolean array, an index array or one integer. What was set aside stays behind."
         if isinstance(index, (int, np.integer)): index = [index]
         if not isinstance(index, slice): index = np.asarray(index)
         mask = None if self.mask is None else _take(self.mask, index)
-        return Spectra(_take(self.flux, index), _take(self.ivar, index), self.wave, self.catalog[index], mask, self.rejected)
+        return Spectra(_take(self.flux, index), _take(self.ivar, index), self.wave, self.catalog[index], mask)
 
     def chunks(self, size: int=1000) -> Iterator['Spectra']:
         "Iterate over consecutive pieces of at most `size` spectra."
@@ -208,6 +208,19 @@ class Spectra:
     def good(self) -> np.ndarray:
         "(n, d) bool: pixels with a measurement."
         return self.ivar > 0
+
+    def reject(
+        self,
+        out: np.ndarray,        # (n,) bool: which spectra to set aside
+        stage: str,             # Who does it
+        reason: Iterable[str],  # One sentence for each spectrum set aside
+    ) -> 'Spectra':
+        "The spectra that stay; the others become rows of `rejected`, named by their file or plate-mjd-fiber."
+        gone = self.catalog[out]
+        names = np.where(gone['file'] != '', gone['file'], spec_name(gone)) if len(gone) else []
+        kept = self[~np.asarray(out)]
+        kept.rejected = _stack([self.rejected, reject_table(names, stage, reason, gone['specobjid'])])
+        return kept
 
     @staticmethod
     def concatenate(sets: Iterable['Spectra']) -> 'Spectra':
@@ -302,7 +315,22 @@ def write_chunks(
                       fits.BinTableHDU(_stack(rejected), name='REJECTED')]).writeto(aside/'tables.fits')
     return Path(path)
 
-# %% ../nbs/00_core.ipynb #335b550c
+# %% ../nbs/00_core.ipynb #aba4e4ae
+def bounded_map(
+    fn: Callable,     # item -> anything
+    items: Iterable,  # Drawn only as they are needed
+    executor=None,    # Any `concurrent.futures.Executor`; None: here and now
+    in_flight: int=8, # Items handed to the executor at a time
+) -> Iterator: # Results, in order
+    "`map` that neither draws nor holds more than a few items at a time, which `Executor.map` does not promise."
+    if executor is None:
+        yield from map(fn, items); return
+    waiting = deque()
+    for item in items:
+        waiting.append(executor.submit(fn, item))
+        if len(waiting) >= in_flight: yield waiting.popleft().result()
+    while waiting: yield waiting.popleft().result()
+
 def map_chunks(
     fn: Callable,            # Spectra -> anything
     spectra: Spectra,        # NumPy or lazy
@@ -311,13 +339,7 @@ def map_chunks(
     in_flight: int=8,        # Chunks handed to the executor at a time
 ) -> Iterator: # Results, in order
     "Apply `fn` to consecutive chunks and yield the results in order."
-    if executor is None:
-        yield from map(fn, spectra.chunks(size)); return
-    waiting = deque()
-    for piece in spectra.chunks(size):
-        waiting.append(executor.submit(fn, piece))
-        if len(waiting) >= in_flight: yield waiting.popleft().result()
-    while waiting: yield waiting.popleft().result()
+    return bounded_map(fn, spectra.chunks(size), executor, in_flight)
 
 def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
