@@ -345,7 +345,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #34ec4579
+# %% ../nbs/00_core.ipynb #d250b30d
 @dataclass(frozen=True)
 class PreprocessConfig:
     "Arguments of `preprocess` (B23 section 2)."
@@ -401,7 +401,7 @@ class Config:
     def _repr_html_(self): return f'<pre>{html.escape(tomli_w.dumps(dataclasses.asdict(self)))}</pre>'
 
 PROFILES = {  # what differs from the defaults above
-    'tiny': {'n': 3_000, 'autoencoder.ae1_epochs': 12, 'autoencoder.ae2_epochs': 8, 'flow.max_layers': 30},
+    'tiny': {'n': 3_000, 'autoencoder.hidden': (256, 128), 'autoencoder.batch_size': 32, 'autoencoder.ae1_epochs': 30, 'autoencoder.ae2_epochs': 15},
     'demo': {},
     'paper': {'n': 360_000, 'autoencoder.ae1_epochs': 40, 'autoencoder.ae2_epochs': 55, 'flow.max_layers': 250}}
 

@@ -1,0 +1,37 @@
+# The project's commands; `make` alone lists them. They need Python 3.11 or newer and git, nothing else.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test lab docs clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(READY) ## run the whole chain on the mock survey; options go in ARGS: make run ARGS='--seed 1'
+	@$(BIN)/specanom run --profile demo $(ARGS)
+
+test: $(READY) ## run every notebook and every other test
+	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	@cd nbs && ../$(BIN)/jupyter lab $(ARGS)
+
+docs: $(READY) ## build the site in _docs
+	@$(BIN)/python .ci/docs.py
+
+clean: ## remove everything that the other commands make, but not the runs
+	rm -rf .venv _proc _docs build dist *.egg-info .pytest_cache nbs/.ipynb_checkpoints
+	find specanom tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and by its exact version, so that its small CPU build is taken where there is one.
+$(READY): settings.ini setup.py
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("specanom needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
+	@echo 'Setting up .venv: a minute or two, about 2 GB'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet torch==2.13.0
+	@$(BIN)/pip install --quiet -e '.[dev]'
+	@touch $@

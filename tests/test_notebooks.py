@@ -1,0 +1,94 @@
+"""Every notebook runs from top to bottom, and shows what its committed version shows."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from base64 import b64decode
+from difflib import unified_diff
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, each_notebook
+
+LIMIT = 180  # seconds for one notebook; the aim is 30
+CLOSE = .1   # numbers may differ by this fraction: another processor rounds, and so trains, differently
+FAR = .05    # fraction of a notebook's numbers that may differ by more
+NUMBER = r'(?<![A-Za-z_])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b|\binf\b'
+
+
+def text_of(outputs):
+    "What the outputs of a cell say, without the ids that astropy gives its HTML tables."
+    said = []
+    for output in outputs:
+        data = {'text/stream': output.get('text', '')} | output.get('data', {})
+        said += [''.join(v) for kind, v in sorted(data.items()) if kind.startswith('text/')]
+    return re.sub(r'id="table\d+"', '', '\n'.join(said)).strip()
+
+
+def figure_sizes(outputs):
+    "Widths and heights of the PNG images, from their headers."
+    images = [b64decode(o['data']['image/png']) for o in outputs if 'image/png' in o.get('data', {})]
+    return [int.from_bytes(image[at:at + 4]) for image in images for at in (16, 20)]
+
+
+def words(text):
+    "The words of a text without its numbers, in no order: the last places of a ranking may change."
+    return sorted(re.findall(r'[^\W\d_]+', re.sub(NUMBER, ' ', text)))
+
+
+def numbers(text):
+    return [float(n) for n in re.findall(NUMBER, text)]
+
+
+def same(a, b):
+    "Equal, or both not a number."
+    return a == b or a != a and b != b
+
+
+def close(a, b):
+    return same(a, b) or abs(a - b) <= CLOSE*max(abs(a), abs(b))
+
+
+def same_kind(old, new):
+    "Whether two outputs are the same but for the values of numbers."
+    said, says = text_of(old), text_of(new)
+    sizes = figure_sizes(old), figure_sizes(new)
+    same_text = words(said) == words(says) and len(numbers(said)) == len(numbers(says))
+    return same_text and len(sizes[0]) == len(sizes[1]) and all(map(close, *sizes))
+
+
+def compare(notebook, fresh):
+    "What is stale, as a list of lines; pairs of numbers that changed; the count of all numbers."
+    stale, changed, total = [], [], 0
+    for cell in json.loads(notebook.read_text(encoding='utf-8'))['cells']:
+        if cell['id'] not in fresh: continue  # no code, or not run because of a flag
+        old, new = cell['outputs'], fresh[cell['id']]
+        said, says = text_of(old), text_of(new)
+        total += len(numbers(says))
+        if same_kind(old, new): changed += [pair for pair in zip(numbers(said), numbers(says)) if not same(*pair)]
+        else: stale += [f'cell {cell["id"]}:', *islice(unified_diff(said.splitlines(), says.splitlines(), 'committed', 'now', n=0, lineterm=''), 20)]
+    return stale, changed, total
+
+
+@each_notebook
+def test_notebook(notebook, tmp_path):
+    "Runs in a process of its own, in at most LIMIT seconds, and shows what is committed."
+    fresh = tmp_path/'outputs.json'
+    command = [sys.executable, Path(__file__).with_name('run_notebook.py'), notebook, fresh]
+    env = {k: v for k, v in os.environ.items() if k != 'MPLBACKEND'}  # figures are drawn as in Jupyter
+    run = subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    try: log, _ = run.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        pytest.fail(f'{notebook.name} took more than {LIMIT} s', pytrace=False)
+    if run.returncode: pytest.fail('\n'.join([notebook.name, *log.splitlines()[-60:]]), pytrace=False)
+    stale, changed, total = compare(notebook, json.loads(fresh.read_text()))
+    far = sum(not close(*pair) for pair in changed)
+    if stale or far > FAR*total:
+        advice = f'{notebook.name} does not show what its code prints ({far} of {total} numbers are far off): run it again and commit it'
+        pytest.fail('\n'.join([advice, *stale[:60]]), pytrace=False)
+    if changed: warnings.warn(f'{notebook.name}: {len(changed)} of {total} numbers differ a little from the committed ones, as they may on another processor')

@@ -1,0 +1,120 @@
+"""What is generated agrees with what it is generated from, and the notebooks keep their form."""
+import ast
+import configparser
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from conftest import NOTEBOOKS, ROOT, copy_project, each_notebook
+
+MAX_IMAGE, MAX_NOTEBOOK = 120_000, 1_000_000  # bytes
+UNWANTED = ('/home/', '/tmp/', '/Users/', '/root/', 'application/javascript', 'audio/')
+FLAGS = ('eval: false', 'notest', 'slow', 'skip_exec')
+
+
+def tool(name):
+    "A command of the environment that runs the tests."
+    return Path(sys.executable).with_name(name)
+
+
+def cells_of(notebook, kind):
+    "Sources of the cells of one kind."
+    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
+    return [''.join(c['source']) for c in cells if c['cell_type'] == kind]
+
+
+def has_directive(source, *names):
+    return any(re.match(rf'#\|\s*({"|".join(names)})\b', line) for line in source.splitlines())
+
+
+def is_module(notebook):
+    return any(has_directive(c, 'default_exp') for c in cells_of(notebook, 'code'))
+
+
+def test_export(tmp_path):
+    "The library is what the notebooks export, no module more and none less."
+    project = copy_project(tmp_path/'copy')
+    def modules(): return {p.name: p.read_text(encoding='utf-8') for p in (project/'specanom').glob('*.py')}
+    committed = modules()
+    for name in committed.keys() - {'__init__.py'}: (project/'specanom'/name).unlink()
+    subprocess.run([tool('nbdev_export')], cwd=project, check=True)
+    exported = modules()
+    changed = sorted(n for n in committed | exported if committed.get(n) != exported.get(n))
+    assert not changed, f'run nbdev_export: {", ".join(changed)} differ from the notebooks'
+
+
+def test_clean(tmp_path):
+    "The notebooks carry no execution counts, no editor metadata, no memory addresses."
+    project = copy_project(tmp_path/'copy')
+    before = {p.name: p.read_bytes() for p in project.glob('nbs/*.ipynb')}
+    subprocess.run([tool('nbdev_clean')], cwd=project, check=True)
+    changed = [p.name for p in sorted(project.glob('nbs/*.ipynb')) if p.read_bytes() != before[p.name]]
+    assert not changed, f'run nbdev_clean: {", ".join(changed)}'
+
+
+def test_readme():
+    "README.md is what index.ipynb says."
+    run = subprocess.run([sys.executable, ROOT/'.ci'/'readme.py', '--check'], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_index_lists_every_notebook():
+    "The table of notebooks in index.ipynb links every other one, and nothing that is not there."
+    index = '\n'.join(cells_of(ROOT/'nbs'/'index.ipynb', 'markdown'))
+    linked = re.findall(r'\]\(([\w-]+\.ipynb)\)', index)
+    assert set(linked) == {p.name for p in NOTEBOOKS} - {'index.ipynb'}
+
+
+def test_site_settings():
+    "_quarto.yml and settings.ini describe the same project, and nbs/_quarto.yml is a link to the former."
+    config = configparser.ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    settings, quarto = config['DEFAULT'], yaml.safe_load((ROOT/'_quarto.yml').read_text())
+    user, repo, site = settings['user'], settings['repo'], quarto['website']
+    assert (ROOT/'nbs'/'_quarto.yml').is_symlink() and (ROOT/'nbs'/'_quarto.yml').samefile(ROOT/'_quarto.yml')
+    assert quarto['project']['output-dir'] == settings['doc_path']
+    assert site['title'] == settings['lib_name'] and site['description'] == settings['description'] and site['repo-branch'] == settings['branch']
+    assert site['repo-url'] == settings['git_url'] % dict(user=user, repo=repo)
+    assert site['site-url'] == settings['doc_host'] % dict(user=user) + settings['doc_baseurl'] % dict(repo=repo)
+
+
+@each_notebook
+def test_form(notebook):
+    "Title and subtitle first, one module of the same name, more words than code, few cells left out of the test."
+    prose, code = cells_of(notebook, 'markdown'), cells_of(notebook, 'code')
+    assert re.fullmatch(r'# .+\n+> .+\n*', prose[0]), 'the first cell is "# title" and "> subtitle"; of anything more nbdev makes nothing on the site'
+    exports = [m[1] for c in code for m in re.finditer(r'^#\|\s*default_exp\s+(\S+)', c, re.M)]
+    assert exports == ([] if notebook.stem == 'index' else [re.sub(r'^\d+[a-z]?_', '', notebook.stem)]), 'one notebook, one module, one name'
+    n_words = sum(len(p.split()) for p in prose)
+    n_lines = sum(bool(line.strip()) for c in code for line in c.splitlines())
+    assert n_words >= n_lines, f'{n_words} words for {n_lines} lines of code'
+    skipped = sum(has_directive(c, *FLAGS) for c in code)
+    assert skipped <= max(1, .05*len(code)), f'{skipped} of {len(code)} cells are not tested'
+
+
+@each_notebook
+def test_imports_stand_alone(notebook):
+    "nbdev runs a cell with an import to build the site, without the cells before it: it may hold nothing else."
+    if not is_module(notebook): return
+    for source in cells_of(notebook, 'code'):
+        if has_directive(source, 'exports?', 'exporti', 'eval'): continue
+        tree = ast.parse(re.sub(r'^\s*%.*', '', source, flags=re.M))
+        imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+        assert not imports or all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body), f'move the imports to a cell of their own:\n{source}'
+
+
+@each_notebook
+def test_outputs(notebook):
+    "Outputs hold no error, no warning, nothing of the machine that made them, and are small."
+    raw = notebook.read_text(encoding='utf-8')
+    assert notebook.stat().st_size <= MAX_NOTEBOOK, f'{notebook.stat().st_size} bytes; at most {MAX_NOTEBOOK}'
+    outputs = [o for c in json.loads(raw)['cells'] for o in c.get('outputs', [])]
+    noise = [''.join(o.get('text', o.get('evalue', '')))[:200] for o in outputs if o['output_type'] == 'error' or o.get('name') == 'stderr']
+    assert not noise, f'errors and warnings are shown: {noise}'
+    found = [text for text in UNWANTED if any(text in json.dumps(o, ensure_ascii=False) for o in outputs)]
+    assert not found, f'outputs name {found}'
+    sizes = [len(image)*3//4 for o in outputs for kind, image in o.get('data', {}).items() if kind.startswith('image/')]
+    assert max(sizes, default=0) <= MAX_IMAGE, f'images of {sizes} bytes; at most {MAX_IMAGE}'
