@@ -345,7 +345,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #d250b30d
+# %% ../nbs/00_core.ipynb #9db8bf26
 @dataclass(frozen=True)
 class PreprocessConfig:
     "Arguments of `preprocess` (B23 section 2)."
@@ -389,6 +389,8 @@ class Config:
     source: str = 'mock'   # 'mock' or a folder of SDSS files
     n: int = 20_000        # Size of the mock survey, before cuts
     seed: int = 0
+    device: str = 'auto'   # 'auto', 'cpu' or 'cuda'
+    threads: int = 0       # of torch; 0: its own choice. The last bits of a result depend on it
     preprocess: PreprocessConfig = PreprocessConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     flow: FlowConfig = FlowConfig()

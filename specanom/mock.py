@@ -83,7 +83,7 @@ def derive_sky_noise(
 # %% ../nbs/01b_mock.ipynb #7c0d4951
 BITS = {name: 1 << bit for name, bit in dict(MANYBADCOLUMNS=4, NEARBADPIXEL=16, FULLREJECT=18, BRIGHTSKY=23).items()}
 
-# %% ../nbs/01b_mock.ipynb #d1524afe
+# %% ../nbs/01b_mock.ipynb #4c6338f8
 def _open_data(name: str) -> fits.HDUList:
     with resources.as_file(resources.files('specanom')/'data'/name) as path: return fits.open(path, memmap=False)
 
@@ -92,6 +92,10 @@ def load_basis() -> tuple: # (40, d) float64 flux, first lattice index, table of
     "The stellar populations of the package; index 10 i + j is metallicity i, age j."
     with _open_data('bc03_ssp.fits') as hdus:
         return hdus['FLUX'].data.astype(float), hdus['FLUX'].header['K0'], Table(hdus['POPULATIONS'].data)
+
+def _rest_wave() -> np.ndarray:
+    flux, k0, _ = load_basis()
+    return 10**(1e-4*(k0 + np.arange(flux.shape[1])))
 
 @functools.cache
 def load_sky() -> Table: # One row per lattice pixel between 3800 and 9200 AA
@@ -140,9 +144,9 @@ def draw_magnitudes(
     log_l = np.interp(np.log(rng.random(len(z))*exp1(faintest)), np.log(exp1(np.exp(grid))), grid)
     return M_STAR - 2.5/np.log(10)*log_l
 
-# %% ../nbs/01b_mock.ipynb #f47e1d73
-KINDS = Table(rows=[  # our choice; (a, b): uniform; m ± s: normal
-    # onset (Gyr), tau (Gyr), young mass fraction (log10 ±), metallicity offset, tau_V, sigma at L*, log10 EW(Ha), ±
+# %% ../nbs/01b_mock.ipynb #bccf6ce3
+KINDS = Table(rows=[  # our choice: onset and tau (Gyr) from low to high, log10 young mass fraction and its scatter,
+    # log10 Z/0.02 at L*, mean tau_V, stellar sigma at L* (km/s), log10 EW(Halpha/AA) and its scatter
     ('quiescent',   6., 13., .4, 2.0, -6.0, .5,  .05, .10, 190., -0.10, .35),
     ('AGN',         7., 13., 1., 3.5, -3.5, .4,  .05, .35, 160.,  0.75, .30),
     ('STARBURST',   3., 12., 3., 15., -1.7, .4, -.40, .30,  90.,  1.90, .15),
@@ -177,11 +181,11 @@ def _draw_gas(rng, label, pick, t) -> dict:
     "Line widths, Halpha equivalent widths and BPT ratios; SDSS's rule for AGN is log [OIII]/Hb > 0.22 - 1.2 log [NII]/Ha."
     n, kind, qso, broad = len(label), label % 8//2, label >= 8, label % 2 == 1
     normal = lambda scale: scale*rng.standard_normal(n)
-    low, high = np.array([-1, -.5, 50, 3.])[kind], np.array([12., 80, 400, 49])[kind]
-    ew = np.clip(10**(pick['ew'] + normal(1)*pick['ew_std']), np.maximum(low, .05), high)
+    low, high = np.array([.05, .5, 50, 3])[kind], np.array([12, 80, 400, 49])[kind]     # SDSS calls it STARBURST above 50 AA
+    ew = np.clip(10**(pick['ew'] + normal(1)*pick['ew_std']), low, high)
     n2 = np.select([kind == STARFORMING, kind == STARBURST], [np.clip(-.45 + .5*(t['metallicity'] + .1) + normal(.07), -1, -.3),
                    np.clip(-.75 + .5*(t['metallicity'] + .4) + normal(.12), -1.6, -.4)], normal(.13) + np.where(kind == AGN, -.02, .05))
-    o3_stars = .61/(n2 + .08 - .1*(n2 > -.2)) + 1.1 + normal(.08)
+    o3_stars = .61/(np.minimum(n2, -.3) + .08) + 1.1 + normal(.08)                      # Kewley et al. 2013, equation 3
     o3_agn = .22 - 1.2*n2 + rng.exponential(.3, n)
     o3 = np.select([kind >= STARBURST, kind == AGN], [o3_stars, o3_agn], .25 + normal(.2))
     seen = rng.random(n) < np.where(qso, 1, np.where(kind == QUIESCENT, 0, .5))       # a broad-line region in view
@@ -192,7 +196,7 @@ def _draw_gas(rng, label, pick, t) -> dict:
                 sigma_broad=np.clip(10**(np.where(qso, 3.25, 3.1) + normal(.15)), 600, 4000),
                 host_fraction=np.where(qso, rng.uniform(.15, .85, n), 1.), slope=-1.5 + normal(.35), iron=rng.uniform(0, .25, n))
 
-# %% ../nbs/01b_mock.ipynb #2abe96db
+# %% ../nbs/01b_mock.ipynb #399a82b6
 SIGMA_NODES = np.array([60., 110, 160, 220, 290, 360])   # km/s
 
 @functools.cache
@@ -219,29 +223,30 @@ def age_weights(
     burst = (ages < .05)/(ages < .05).sum()
     return (weights + young[:, None]*burst)/(1 + young[:, None])
 
+def _population_weights(truth: Table) -> np.ndarray:
+    "(n, 240) weights of the broadened populations, for spectra with mean 1."
+    dispersion = _hat_weights(truth['vdisp'].data**2, SIGMA_NODES**2)
+    metallicity = _hat_weights(truth['metallicity'].data, np.log10(np.unique(load_basis()[2]['metallicity'])/.02))
+    age = age_weights(truth['onset'].data, truth['tau'].data, truth['young'].data)
+    weights = (dispersion[:, :, None, None]*metallicity[:, None, :, None]*age[:, None, None]).reshape(len(truth), -1)
+    return weights/(weights@_broadened_basis().mean(1))[:, None]
+
 def starlight(
     truth: Table, # From `draw_population`
 ) -> np.ndarray: # (n, d) float32, rest frame, 1 at Halpha
     "Spectra of the stars behind their dust, on the lattice of the basis."
-    _, k0, populations = load_basis()
-    z_nodes = np.log10(np.unique(populations['metallicity'])/.02)
-    mass = _hat_weights(np.asarray(truth['metallicity']), z_nodes)[:, :, None]*age_weights(truth['onset'].data, truth['tau'].data, truth['young'].data)[:, None]
-    spread = _hat_weights(np.asarray(truth['vdisp'])**2, SIGMA_NODES**2)
-    weights = (spread[:, :, None]*mass.reshape(len(truth), 1, -1)).reshape(len(truth), -1)
-    weights /= (weights@_broadened_basis().mean(1))[:, None]
-    flux = weights.astype('f4')@_broadened_basis()
-    wave = 10**(1e-4*(k0 + np.arange(flux.shape[1])))
+    flux = _population_weights(truth).astype('f4')@_broadened_basis()
+    wave = _rest_wave()
     flux *= np.exp(-np.outer(truth['tau_v'], (wave/5500)**-.7).astype('f4'))
     beside = (np.abs(wave - 6565) > 35) & (np.abs(wave - 6565) < 75)
     flux /= flux[:, beside].mean(1, keepdims=True)
     return flux
 
-# %% ../nbs/01b_mock.ipynb #7e227243
+# %% ../nbs/01b_mock.ipynb #9885c872
 def add_quasar_light(flux: np.ndarray, truth: Table) -> np.ndarray:
     "Mix power law and iron humps into the starlight of objects with a host fraction below 1, in place."
     rows = np.flatnonzero(truth['host_fraction'] < 1)
-    t, k0 = truth[rows], load_basis()[1]
-    wave = 10**(1e-4*(k0 + np.arange(flux.shape[1])))
+    t, wave = truth[rows], _rest_wave()
     hump = lambda centre, width: np.exp(-.5*((wave - centre)/width)**2)
     nucleus = (wave/6565)**t['slope'].data[:, None] + t['iron'].data[:, None]*(hump(4570, 60) + .8*hump(5300, 90))
     host = t['host_fraction'].data[:, None]

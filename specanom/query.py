@@ -238,7 +238,7 @@ def read_spectra(
     "Read SDSS spectra from disk into one raw `Spectra`; `rejected` says which files could not be used and why."
     return Spectra.concatenate(iter_spectra(source, jobs=jobs))
 
-# %% ../nbs/01a_query.ipynb #989ded1d
+# %% ../nbs/01a_query.ipynb #c8584d34
 def plot_raw(
     spectra: Spectra, # Raw, observed frame
     i: int=0,         # Which one
@@ -255,7 +255,9 @@ def plot_raw(
     flux = np.where(good, one.flux[0], np.nan)[span]
     wave, flagged = one.wave[span], (~good | (one.mask[0] > 0))[span]
     ax.plot(wave, flux, color='.7', lw=.6)
-    ax.plot(wave, np.convolve(np.nan_to_num(flux), np.ones(smooth)/smooth, 'same'), color='k', lw=.8)
+    window = lambda a: np.convolve(a, np.ones(smooth), 'same')
+    measured = window(good[span].astype(float))
+    ax.plot(wave, np.divide(window(np.nan_to_num(flux)), measured, out=np.full(len(wave), np.nan), where=measured > 0), color='k', lw=.8)
     ax.plot(wave[flagged], np.full(flagged.sum(), np.nanmin(flux)), '|', color='C3', ms=5)
     row = one.catalog[0]
     ax.set(xlabel='observed wavelength (Å, vacuum)', ylabel='$f_\\lambda$ ($10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$)',
