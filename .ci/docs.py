@@ -44,6 +44,7 @@ def prepare():
     "Fill _proc: processed notebooks under their page names, and the sidebar in the order of the notebooks' numbers."
     config = get_config()
     shutil.rmtree(PROC, ignore_errors=True)  # a page left from an earlier build would be rendered again
+    os.environ['PYTHONWARNINGS'] = 'ignore::UserWarning:nbdev.processors'  # of imports beside other code, in cells that are hidden
     proc_nbs(config.nbs_path, n_workers=os.cpu_count())
     notebooks = sorted(PROC.glob('*.ipynb'), key=lambda p: (p.stem != 'index', p.name))
     names = {p.name: page_name(p) for p in notebooks}

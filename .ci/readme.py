@@ -24,6 +24,13 @@ FIGURES = INDEX.with_name('index_files')
 RELATIVE = r'(?![a-z]+:|#|/)'  # neither https:, mailto:, data: nor an anchor nor a path from the root
 
 
+def from_top(text: str) -> str:
+    "Markdown of the notebook, with its links as seen from the folder that holds README.md."
+    def move(match): return match[1] + posixpath.normpath(posixpath.join(INDEX.parent.name, match[2]))
+    text = re.sub(rf'(\]\(){RELATIVE}([^)\s]+)', move, text)
+    return re.sub(rf'((?:src|href)="){RELATIVE}([^"]+)', move, text)
+
+
 def options(source: str) -> dict:
     "The `#| key: value` options of a code cell that nbdev leaves to the renderer."
     return dict(re.findall(r'^#\|\s*([\w-]+):\s*(.*?)\s*$', source, re.M))
@@ -41,12 +48,7 @@ def prepare(cell, figures: dict):
         if 'image/png' not in data: continue
         name = f'figure-{len(figures) + 1}.png'
         figures[name] = b64decode(data['image/png'])
-        out.data = nbformat.from_dict({'text/markdown': f"![{shown.get('fig-alt', name)}]({FIGURES.name}/{name})"})
-
-
-def from_top(match: re.Match) -> str:
-    "A link of the notebook, as seen from the folder that holds README.md."
-    return match[1] + posixpath.normpath(posixpath.join(INDEX.parent.name, match[2]))
+        out.data = nbformat.from_dict({'text/markdown': from_top(f"![{shown.get('fig-alt', name)}]({FIGURES.name}/{name})")})
 
 
 def generate() -> dict: # Path -> bytes
@@ -58,9 +60,8 @@ def generate() -> dict: # Path -> bytes
     figures = {}
     for cell in nb.cells:
         if cell.cell_type == 'code': prepare(cell, figures)
+        else: cell.source = from_top(cell.source)
     text = MarkdownExporter().from_notebook_node(nb)[0]
-    text = re.sub(rf'(\]\(){RELATIVE}([^)\s]+)', from_top, text)
-    text = re.sub(rf'((?:src|href)="){RELATIVE}([^"]+)', from_top, text)
     text = re.sub(r'[ \t]+$', '', text, flags=re.M)
     text = re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
     return {ROOT/'README.md': text.encode()} | {FIGURES/name: data for name, data in figures.items()}

@@ -345,7 +345,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #9db8bf26
+# %% ../nbs/00_core.ipynb #aec130d7
 @dataclass(frozen=True)
 class PreprocessConfig:
     "Arguments of `preprocess` (B23 section 2)."
@@ -362,7 +362,7 @@ class AutoencoderConfig:
     hidden: tuple = (1000, 590)
     n_latent: int = 10
     slope: float = .3
-    batch_size: int = 128
+    batch_size: int = 64
     ae1_epochs: int = 25
     ae1_lr: tuple = (1e-3, 1e-5)
     ae2_epochs: int = 20

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'CLASS_NAMES', 'spectral_class', 'sliced_axes', 'fit_splines', 'spline', 'spline_inverse', 'check_points',
-           'SlicedFlow']
+           'SlicedFlow', 'plot_history', 'relabel', 'class_prior', 'anomaly_score']
 
 # %% ../nbs/04_flow.ipynb #c8260a1b
 import json, math
@@ -163,42 +163,40 @@ def fit_splines(
     inner = (slope[..., :-1]*step[..., 1:] + slope[..., 1:]*step[..., :-1])/(step[..., 1:] + step[..., :-1])
     return torch.stack([x, y, torch.nn.functional.pad(inner, (1, 1), value=1.)])
 
-# %% ../nbs/04_flow.ipynb #cf3132d2
-def _pad(knots):
-    "A bin on each side with the slope of the end knot: there the rational quadratic is a straight line."
+# %% ../nbs/04_flow.ipynb #de8fbb4b
+def _bins(knots):
+    "Per bin, tails included: left end x and y, size h, d0, s - d0, b and b/s; each (..., M + 1)."
     x, y, d = knots
-    return (torch.cat([x[..., :1] - 1, x, x[..., -1:] + 1], -1),
-            torch.cat([y[..., :1] - d[..., :1], y, y[..., -1:] + d[..., -1:]], -1),
-            torch.cat([d[..., :1], d, d[..., -1:]], -1))
+    x = torch.cat([x[..., :1] - 1, x, x[..., -1:] + 1], -1)
+    y = torch.cat([y[..., :1] - d[..., :1], y, y[..., -1:] + d[..., -1:]], -1)
+    d0, d1 = torch.cat([d[..., :1], d], -1), torch.cat([d, d[..., -1:]], -1)
+    h, s = x.diff(), y.diff()/x.diff()
+    return x[..., :-1], y[..., :-1], h, d0, s - d0, d0 + d1 - 2*s, (d0 + d1)/s - 2
 
-def _bin(grid, value, knots):
-    "Left end (x, y), sizes (dx, dy) and end slopes of the bin in which each value falls; `grid` are the knots to compare with."
+def _find(grid, value, knots):
+    "The quantities of `_bins` for the bin into which each value falls."
     i = torch.searchsorted(grid.contiguous(), value.detach().contiguous(), right=True)
-    x, y, d = _pad(knots)
-    return [a.gather(-1, i) for a in (x, y, x.diff(), y.diff(), d[..., :-1], d[..., 1:])]
+    return [a.gather(-1, i) for a in _bins(knots)]
 
 def spline(
     u: torch.Tensor,     # (..., n)
     knots: torch.Tensor, # (3, ..., M) of `fit_splines`
 ): # value and slope, both (..., n)
     "Evaluate monotone rational-quadratic splines and their derivatives."
-    x, y, dx, dy, d0, d1 = _bin(knots[0], u, knots)
-    s, t = dy/dx, (u - x)/dx
-    mix = t*(1 - t)
-    below = s + (d0 + d1 - 2*s)*mix
-    return y + dy*(s*t*t + d0*mix)/below, s*s*(d1*t*t + 2*s*mix + d0*(1 - t)**2)/below**2
+    x, y, h, d0, rise, b, b_over_s = _find(knots[0], u, knots)
+    t = (u - x)/h
+    below = 1 + b_over_s*(t - t*t)
+    return y + h*t*(d0 + rise*t)/below, (d0 + t*(2*rise + b*t))/below**2
 
 def spline_inverse(
     v: torch.Tensor,     # (..., n)
     knots: torch.Tensor, # (3, ..., M)
 ) -> torch.Tensor: # u with spline(u) = v, (..., n)
     "Invert `spline`: the root of a quadratic, in the form that does not cancel."
-    x, y, dx, dy, d0, d1 = _bin(knots[1], v, knots)
-    s, up = dy/dx, v - y
-    a = dy*(s - d0) + up*(d0 + d1 - 2*s)
-    b = dy*d0 - up*(d0 + d1 - 2*s)
-    c = -s*up
-    return x + dx*(-2*c)/(b + (b*b - 4*a*c).clamp(min=0).sqrt())
+    x, y, h, d0, rise, _, b_over_s = _find(knots[1], v, knots)
+    up = v - y
+    linear = h*d0 - up*b_over_s
+    return x + 2*h*up/(linear + (linear**2 + 4*up*(h*rise + up*b_over_s)).clamp(min=0).sqrt())
 
 # %% ../nbs/04_flow.ipynb #a11c29d7
 def _layer(z, axes, knots):
@@ -253,7 +251,7 @@ def _subsample(z, counts, size, rng):
     label = torch.repeat_interleave(torch.arange(len(counts)), counts)
     return z[:, pick], torch.bincount(label[pick], minlength=len(counts))
 
-# %% ../nbs/04_flow.ipynb #865613d4
+# %% ../nbs/04_flow.ipynb #1a60c173
 _STATE = ('mean', 'whitening', 'axes', 'knots', 'counts')
 
 @dataclass(eq=False, repr=False)
@@ -360,7 +358,7 @@ class SlicedFlow:
     ) -> np.ndarray: # (n, n_classes), or (n,) with labels
         "Compute log p(x|c). Raises `ValueError` for points or labels that cannot be."
         if labels is not None: return self._own_class(lambda x, c: [_normal_log_prob(*self._push(x, c))], x, labels)[0]
-        pieces = torch.from_numpy(self._check(x)[0]).split(1024)     # small enough for a processor's cache
+        pieces = torch.from_numpy(self._check(x)[0]).split(512)      # small enough for a processor's cache
         return torch.cat([self.log_prob_tensor(piece) for piece in pieces]).numpy()
 
     def transform(self,
@@ -410,3 +408,48 @@ class SlicedFlow:
     def __repr__(self):
         fitted = 'not fitted' if self.mean is None else f'{len(self.mean)} dimensions, {self.n_layers} layers, fitted on {int(self.counts.sum())} objects'
         return f'SlicedFlow({self.n_classes} classes, {fitted})'
+
+# %% ../nbs/04_flow.ipynb #8636941a
+def plot_history(
+    flow: SlicedFlow, # Fitted
+    ax=None,          # Matplotlib axes; None makes them
+): # Axes
+    "Plot the mean log density of train and validation after each layer; a line marks the layers that were kept."
+    if ax is None:
+        import matplotlib.pyplot as plt
+        ax = plt.subplots(figsize=(4, 3))[1]
+    for values, name in zip(flow._fitted().history.T, ('train', 'validation')): ax.plot(values, '.-', label=name)
+    ax.axvline(flow.n_layers, color='.6', lw=1, ls='--', label='kept')
+    ax.set(xlabel='layers', ylabel='mean log p (nat)'); ax.legend(frameon=False)
+    return ax
+
+# %% ../nbs/04_flow.ipynb #d9f47da4
+def relabel(
+    flow: SlicedFlow,
+    x: np.ndarray, # (n, d)
+    *,
+    min_members: int=10, # Classes with fewer training objects receive nobody
+) -> np.ndarray: # (n,) labels
+    "Give each object the class under which it is most probable, without prior (B23 eq. 6). Raises `ValueError` when no class qualifies."
+    able = flow._fitted().counts.numpy() >= max(min_members, 1)
+    if not able.any(): raise ValueError(f'no class has {min_members} training objects; lower min_members')
+    return np.where(able, flow.log_prob(x), -np.inf).argmax(1)
+
+def class_prior(
+    labels: np.ndarray, # (n,) integers
+    n_classes: int=16,
+) -> np.ndarray: # (n_classes,) relative frequencies
+    "How frequent each class is."
+    if not len(labels): raise ValueError('no labels: the prior is the frequency of classes among at least one object')
+    return np.bincount(check_points(np.zeros((len(labels), 1)), labels, n_classes=n_classes)[1], minlength=n_classes)/len(labels)
+
+def anomaly_score(
+    flow: SlicedFlow,
+    x: np.ndarray,     # (n, d)
+    prior: np.ndarray, # (n_classes,), sums to 1; a class of prior 0 plays no part
+) -> np.ndarray: # (n,), -log p(x) in nat: high is anomalous
+    "Score each object by -log of its density, summed over the classes (B23 eq. 7). Raises `ValueError` for a prior that is none."
+    prior = np.asarray(prior, float)
+    if prior.shape != (flow.n_classes,) or not (prior >= 0).all() or abs(prior.sum() - 1) > 1e-6:
+        raise ValueError(f'prior must be {flow.n_classes} frequencies that sum to 1, not {prior.tolist()}; `class_prior` makes it')
+    return -logsumexp(flow.log_prob(x), b=prior, axis=1)

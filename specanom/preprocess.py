@@ -72,12 +72,12 @@ def total_snr(
     variance = np.divide(1, ivar, out=np.zeros_like(ivar), where=good).sum(1, dtype=float)
     return np.divide((flux*good).sum(1, dtype=float), np.sqrt(variance), out=np.zeros(len(flux)), where=variance > 0)
 
-# %% ../nbs/02_preprocess.ipynb #92cdb22f
+# %% ../nbs/02_preprocess.ipynb #9a00961d
 def _by_catalog(catalog: Table, z_min: float, z_max: float) -> list[tuple[str, np.ndarray, np.ndarray]]:
     "Cuts that need the catalogue only: (criterion, which fail, the value to report)."
     z, kind = np.asarray(catalog['z']), np.asarray(catalog['class'])
     quality = np.asarray(catalog['platequality'])
-    return [('sky fibre', np.asarray(catalog['objtype']) == 'SKY', kind),
+    return [('sky fibre', np.asarray(catalog['objtype']) == 'SKY', np.asarray(catalog['objtype'])),
             ('not a galaxy or QSO', ~np.isin(kind, ['GALAXY', 'QSO']), kind),
             ('redshift warning', np.asarray(catalog['zwarning']) != 0, np.asarray(catalog['zwarning'])),
             ('plate not good', ~np.isin(quality, ['good', '']), quality),
@@ -125,7 +125,7 @@ def selection_funnel(
     aside = np.array([0] + [c for _, c in steps])
     return Table(dict(criterion=['all'] + [s for s, _ in steps], set_aside=aside, left=len(data) + aside.sum() - np.cumsum(aside)))
 
-# %% ../nbs/02_preprocess.ipynb #924622df
+# %% ../nbs/02_preprocess.ipynb #dc599a7c
 def plot_rest(
     data: Spectra, # On REST_GRID
     i: int=0,      # Which one
@@ -144,7 +144,7 @@ def plot_rest(
     ax.plot(data.wave, shown, color='k', lw=.7, label='data')
     if reconstruction is not None: ax.plot(data.wave, reconstruction, color='C1', lw=1, label='reconstruction')
     low, high = np.nanpercentile(shown, [.2, 99.8])
-    ax.set(xlim=(data.wave[0], data.wave[-1]), ylim=(min(0, low), high + .25*(high - low)), xlabel='rest wavelength (Å, vacuum)', ylabel=r'$\lambda f_\lambda$ at $z=0.1$')
+    ax.set(xlim=(data.wave[0], data.wave[-1]), ylim=(min(0, low), high + .25*(high - low)), xlabel='rest wavelength (Å, vacuum)', ylabel='$\\lambda f_\\lambda$ at $z=0.1$\n($10^{-17}$ erg s$^{-1}$ cm$^{-2}$)')
     ax.fill_between(data.wave, 0, 1, where=~good, transform=ax.get_xaxis_transform(), color='C0', alpha=.25, lw=0, label='not measured')
     row = one.catalog[0]
     ax.set_title(f"{spec_name(one.catalog)[0]}   z = {row['z']:.3f}   {row['class']} {row['subclass']}   S/N = {row['snr']:.0f}", fontsize=9, pad=14)

@@ -9,7 +9,6 @@ import warnings
 from base64 import b64decode
 from difflib import unified_diff
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, each_notebook
@@ -78,9 +77,8 @@ def compare(notebook, fresh):
 def test_notebook(notebook, tmp_path):
     "Runs in a process of its own, in at most LIMIT seconds, and shows what is committed."
     fresh = tmp_path/'outputs.json'
-    command = [sys.executable, Path(__file__).with_name('run_notebook.py'), notebook, fresh]
-    env = {k: v for k, v in os.environ.items() if k != 'MPLBACKEND'}  # figures are drawn as in Jupyter
-    run = subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    command = [sys.executable, ROOT/'.ci'/'execute.py', notebook, fresh]
+    run = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try: log, _ = run.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
