@@ -27,7 +27,7 @@ def bin_number(z: np.ndarray, edges: np.ndarray) -> np.ndarray:
     number = np.searchsorted(edges, z, side='right')
     return np.where((number > len(edges) - 1) | np.isnan(z), 0, number)
 
-# %% ../nbs/05_anomalies.ipynb #6e5459fd
+# %% ../nbs/05_anomalies.ipynb #5f0d9498
 def plot_redshift_bins(
     z: np.ndarray, edges: np.ndarray, # Redshifts and bin edges
     *, ax=None,
@@ -35,7 +35,7 @@ def plot_redshift_bins(
     "Histogram of redshift with the bins (B23 Fig. 6); returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
-        ax = plt.subplots(figsize=(6, 2.5))[1]
+        ax = plt.subplots(figsize=(6, 2.5), layout='constrained')[1]
     ax.hist(z, 60, color='.75')
     for edge in edges: ax.axvline(edge, color='C3', lw=1)
     ax.set(xlabel='redshift', ylabel='objects')

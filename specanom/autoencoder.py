@@ -110,7 +110,7 @@ def weighted_loss(
     square = (output - target)**2
     return square.mean() if weight is None else (square*weight).sum()/weight.count_nonzero().clamp(min=1)
 
-# %% ../nbs/03a_autoencoder.ipynb #1d10f786
+# %% ../nbs/03a_autoencoder.ipynb #1dd03207
 def pick_device(device: str='auto') -> torch.device:
     "A GPU when there is one and `device` is 'auto'; else what is asked for."
     return torch.device(('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device)
@@ -153,7 +153,7 @@ def fit_autoencoder(
     start: Autoencoder=None,   # Begin from this network's weights and scale
     hidden: tuple=(1000, 590), n_latent: int=10, slope: float=.3, # Of a new network
     scale: float=None,         # Flux scale of a new network; None: mean of the measured training fluxes
-    epochs: int=25, lr: tuple=(1e-3, 1e-5), batch_size: int=64, patience: int=8, # Schedule
+    epochs: int=20, lr: tuple=(1e-3, 1e-5), batch_size: int=64, patience: int=8, # Schedule
     rng: int=0,                # Seed of weights and batches
     device: str='auto',        # 'auto', 'cpu', 'cuda'
     name: str='autoencoder',   # On the progress bar
@@ -176,12 +176,12 @@ def flux_scale(train: Spectra) -> float:
     "Mean of the measured fluxes of a set: the one number that spectra are divided by (B23: mean of the whole matrix)."
     return float(train.flux.sum(dtype=float)/max((train.ivar > 0).sum(), 1))
 
-# %% ../nbs/03a_autoencoder.ipynb #48b14039
+# %% ../nbs/03a_autoencoder.ipynb #1fd8b597
 def fit_pair(
     train: Spectra, valid: Spectra, # From `split`
     *, hidden: tuple=(1000, 590), n_latent: int=10, slope: float=.3, batch_size: int=64, patience: int=8,
-    ae1_epochs: int=25, ae1_lr: tuple=(1e-3, 1e-5),
-    ae2_epochs: int=20, ae2_lr: tuple=(5e-4, 5e-6),
+    ae1_epochs: int=20, ae1_lr: tuple=(1e-3, 1e-5),
+    ae2_epochs: int=10, ae2_lr: tuple=(5e-4, 5e-6),
     rng: int=0, device: str='auto',
 ) -> tuple[Autoencoder, Autoencoder]: # AE1 (denoises and inpaints), AE2 (encodes)
     "Train B23's two autoencoders (section 3.1): chi2 on the data, then MSE on AE1's reconstructions, starting from AE1."

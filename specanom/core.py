@@ -345,7 +345,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #aec130d7
+# %% ../nbs/00_core.ipynb #e4a0e22e
 @dataclass(frozen=True)
 class PreprocessConfig:
     "Arguments of `preprocess` (B23 section 2)."
@@ -363,9 +363,9 @@ class AutoencoderConfig:
     n_latent: int = 10
     slope: float = .3
     batch_size: int = 64
-    ae1_epochs: int = 25
+    ae1_epochs: int = 20
     ae1_lr: tuple = (1e-3, 1e-5)
-    ae2_epochs: int = 20
+    ae2_epochs: int = 10
     ae2_lr: tuple = (5e-4, 5e-6)
     patience: int = 8
 
@@ -485,11 +485,11 @@ def id_fraction(
         x = (x ^ x >> np.uint64(27))*np.uint64(0x94D049BB133111EB)
     return (x ^ x >> np.uint64(31)).astype(float)/2**64
 
-# %% ../nbs/00_core.ipynb #ed75b953
+# %% ../nbs/00_core.ipynb #7f2506ef
 def versions() -> Table:
     "Versions of Python, of specanom and of what it computes with."
     names = ['specanom', 'numpy', 'scipy', 'torch', 'astropy', 'scikit-learn', 'zarr', 'safetensors']
-    return Table(dict(package=['python', *names], version=[platform.python_version(), *(metadata.version(n) for n in names)]))
+    return Table(dict(package=['python', *names], version=[platform.python_version(), *(metadata.version(n).split('+')[0] for n in names)]))
 
 def _git(*args) -> str:
     try: return subprocess.run(['git', '-C', Path(specanom.__file__).parent, *args], capture_output=True, text=True, check=True).stdout.strip()

@@ -6,8 +6,8 @@
 __all__ = ['CLASSES', 'CLASS_NAMES', 'spectral_class', 'sliced_axes', 'fit_splines', 'spline', 'spline_inverse', 'check_points',
            'SlicedFlow', 'plot_history', 'relabel', 'class_prior', 'anomaly_score']
 
-# %% ../nbs/04_flow.ipynb #c8260a1b
-import json, math
+# %% ../nbs/04_flow.ipynb #df33ce14
+import contextlib, json, math
 from dataclasses import dataclass, field, fields, KW_ONLY
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def sliced_axes(
         if moved < 1e-6: break
     return torch.linalg.qr(x.T)[0]
 
-# %% ../nbs/04_flow.ipynb #9647ddf1
+# %% ../nbs/04_flow.ipynb #206b6fa0
 _DEVIATE = torch.linspace(-4, 4, 128, dtype=torch.float64)
 _NODE_P = ndtr(_DEVIATE)                                                                          # probabilities at which a sample is read
 _NODE_WEIGHT = torch.cat([torch.zeros(1), ndtr((_DEVIATE[1:] + _DEVIATE[:-1])/2), torch.ones(1)]).diff()
@@ -123,14 +123,14 @@ def _pooled_nodes(
     "Describe each class as a mixture of its own sample and of everybody's."
     own = _read_quantiles(_sort_within(u, counts)[0], counts)
     everybody = _read_quantiles(u.sort(-1)[0], torch.tensor([u.shape[1]])).expand_as(own)
-    variance = lambda a: (_NODE_WEIGHT*(a - (_NODE_WEIGHT*a).sum(-1, keepdim=True))**2).sum(-1, keepdim=True)
-    w = (counts/(counts + pool)).double()[:, None, None]
+    variance = lambda a: (_NODE_WEIGHT*(a - (_NODE_WEIGHT*a).sum(-1, keepdim=True))**2).sum(-1, keepdim=True).clamp(min=1e-12)   # all equal: no width
+    n = counts.double()[:, None, None]; w = n/(n + pool)
     sigma2 = w*variance(own) + (1 - w)*variance(everybody)                                        # one member has no width of its own
-    width = (sigma2.sqrt()*counts.clamp(min=1)[:, None, None]**-.2, variance(everybody).sqrt()*u.shape[1]**-.2)
+    width = (sigma2.sqrt()*n.clamp(min=1)**-.2, variance(everybody).sqrt()*u.shape[1]**-.2)
     join = lambda a, b: torch.cat([a.expand_as(own), b.expand_as(own)], -1)
     return join(own, everybody), join(w*_NODE_WEIGHT, (1 - w)*_NODE_WEIGHT), join(*width)
 
-# %% ../nbs/04_flow.ipynb #a0b0854f
+# %% ../nbs/04_flow.ipynb #a3354345
 def _mixture_quantiles(node, weight, p):
     "Quantiles (C, K, M) of the weighted nodes (C, K, 2Q)."
     node, order = node.sort(-1)
@@ -153,7 +153,7 @@ def fit_splines(
     "Fit the monotone maps that Gaussianise each class along each direction."
     node, weight, width = _pooled_nodes(u, counts, pool)
     mean = (weight*node).sum(-1, keepdim=True)
-    sigma2 = (weight*(node - mean)**2).sum(-1, keepdim=True)
+    sigma2 = (weight*(node - mean)**2).sum(-1, keepdim=True).clamp(min=1e-12)
     kappa = (1 + (weight*width**2).sum(-1, keepdim=True)/sigma2).sqrt()
     span = torch.linspace(-1, 1, n_knots, dtype=u.dtype)
     x = _mixture_quantiles(node, weight, ndtr(-span*ndtri(torch.tensor(edge, dtype=u.dtype)))) + 1e-4*sigma2.sqrt()*span   # ties are kept apart
@@ -163,15 +163,14 @@ def fit_splines(
     inner = (slope[..., :-1]*step[..., 1:] + slope[..., 1:]*step[..., :-1])/(step[..., 1:] + step[..., :-1])
     return torch.stack([x, y, torch.nn.functional.pad(inner, (1, 1), value=1.)])
 
-# %% ../nbs/04_flow.ipynb #de8fbb4b
+# %% ../nbs/04_flow.ipynb #db332e1c
 def _bins(knots):
     "Per bin, tails included: left end x and y, size h, d0, s - d0, b and b/s; each (..., M + 1)."
     x, y, d = knots
-    x = torch.cat([x[..., :1] - 1, x, x[..., -1:] + 1], -1)
-    y = torch.cat([y[..., :1] - d[..., :1], y, y[..., -1:] + d[..., -1:]], -1)
-    d0, d1 = torch.cat([d[..., :1], d], -1), torch.cat([d, d[..., -1:]], -1)
-    h, s = x.diff(), y.diff()/x.diff()
-    return x[..., :-1], y[..., :-1], h, d0, s - d0, d0 + d1 - 2*s, (d0 + d1)/s - 2
+    first, last = d[..., :1], d[..., -1:]
+    d0, d1, s = torch.cat([first, d], -1), torch.cat([d, last], -1), torch.cat([first, y.diff()/x.diff(), last], -1)
+    h = torch.nn.functional.pad(x.diff(), (1, 1), value=1.)
+    return torch.cat([x[..., :1] - 1, x], -1), torch.cat([y[..., :1] - first, y], -1), h, d0, s - d0, d0 + d1 - 2*s, (d0 + d1)/s - 2
 
 def _find(grid, value, knots):
     "The quantities of `_bins` for the bin into which each value falls."
@@ -239,7 +238,7 @@ def check_points(
     if len(wrong): raise ValueError(f'label {labels[wrong[0]]} in row {wrong[0]} is outside 0..{n_classes - 1}; set n_classes or mend the label')
     return x, labels.astype(np.int64)
 
-# %% ../nbs/04_flow.ipynb #b53b4b01
+# %% ../nbs/04_flow.ipynb #0bfade42
 def _by_class(x, labels, n_classes):
     "Points as a (d, n) tensor ordered by class, and the number in each class."
     order = np.argsort(labels, kind='stable')
@@ -250,8 +249,14 @@ def _subsample(z, counts, size, rng):
     pick = torch.from_numpy(np.sort(rng.choice(z.shape[1], min(z.shape[1], size), replace=False)))
     label = torch.repeat_interleave(torch.arange(len(counts)), counts)
     return z[:, pick], torch.bincount(label[pick], minlength=len(counts))
+@contextlib.contextmanager
+def _one_thread():
+    "Let torch compute on one thread, then on as many as before."
+    n = torch.get_num_threads(); torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(n)
 
-# %% ../nbs/04_flow.ipynb #1a60c173
+# %% ../nbs/04_flow.ipynb #3e6cda5c
 _STATE = ('mean', 'whitening', 'axes', 'knots', 'counts')
 
 @dataclass(eq=False, repr=False)
@@ -282,6 +287,7 @@ class SlicedFlow:
         if not 0 <= self.shrink < 1: raise ValueError(f'shrink = {self.shrink} must be in [0, 1)')
         if not 0 < self.edge < .5 or self.pool <= 0: raise ValueError(f'edge = {self.edge} must be in (0, 0.5) and pool = {self.pool} positive')
 
+    @_one_thread()
     def fit(self,
         x: np.ndarray,      # (n, d) latents
         labels: np.ndarray, # (n,) 0..n_classes-1; classes may be rare or empty
@@ -316,8 +322,8 @@ class SlicedFlow:
 
     def _push(self, x, c):
         "Points (n, d) to Gaussianised (..., d, n) and log-determinant (..., n): one class, or all with a slice."
-        z, logdet = self._whiten(x.T)
-        z = z.expand(*self.counts[c].shape, *z.shape)
+        z, logdet = self._fitted()._whiten(x.T)
+        z = z.expand(*self.counts[c].shape, *z.shape)            # no leading axis for one class, one of C for all
         for axes, knots in zip(self.axes, self.knots):
             z, more = _layer(z, axes, knots[:, c])
             logdet = logdet + more
@@ -366,7 +372,10 @@ class SlicedFlow:
         labels: np.ndarray, # (n,)
     ) -> tuple: # z (n, d), standard normal for objects like those of the fit, and log|dz/dx| (n,)
         "Gaussianise each object as a member of its class."
-        return tuple(self._own_class(lambda x, c: [(push := self._push(x, c))[0].T, push[1]], x, labels))
+        def push(x, c):
+            z, logdet = self._push(x, c)
+            return z.T, logdet
+        return tuple(self._own_class(push, x, labels))
 
     def inverse(self,
         z: np.ndarray,      # (n, d)

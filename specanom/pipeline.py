@@ -202,7 +202,7 @@ def _folder_digest(folder: Path) -> str:
 def _copy_model(run: Run, model: Path):
     with atomic(run.folder/'models') as aside: shutil.copytree(model/'models', aside)
 
-# %% ../nbs/08_pipeline.ipynb #5340cb58
+# %% ../nbs/08_pipeline.ipynb #6e8b769d
 def _scores(run: Run) -> dict:
     "Score every accepted spectrum."
     data, model = run.spectra, run.model
@@ -233,7 +233,7 @@ def plot_logp(scores: Table, *, ax=None):
     "Histogram of log p by category (B23 Fig. 8); returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
-        ax = plt.subplots(figsize=(6, 2.8))[1]
+        ax = plt.subplots(figsize=(6, 2.8), layout='constrained')[1]
     bins = np.linspace(*np.percentile(scores['logp'], [.3, 100]), 50)
     for name, low, high, color in (('quiescent', 0, 2, 'C3'), ('SF/AGN', 2, 8, 'C0'), ('QSO', 8, 16, 'C1')):
         logp = scores['logp'][(scores['label'] >= low) & (scores['label'] < high)]
@@ -247,7 +247,7 @@ def _figures(run: Run) -> dict:
     data, model, scores = run.spectra, run.model, run.scores
     with atomic(run.folder/'figures') as folder:
         folder.mkdir()
-        def save(name, fig): fig.savefig(folder/f'{name}.png', dpi=80, bbox_inches='tight'); plt.close(fig)
+        def save(name, fig): fig.savefig(folder/f'{name}.png', dpi=80); plt.close(fig)
         save('redshift_bins', plot_redshift_bins(scores['z'], model.edges).figure)
         save('logp', plot_logp(scores).figure)
         if model.pair[0].history: save('loss', plot_loss(dict(AE1=model.pair[0], AE2=model.pair[1]))[0].figure)

@@ -20,7 +20,7 @@ def distance_factor(
     "Factor that brings lambda f_lambda to the distance of z = 0.1 (Planck 2018, B23 section 2)."
     return (Planck18.luminosity_distance(np.asarray(z, float))/Planck18.luminosity_distance(.1)).value**2
 
-# %% ../nbs/02_preprocess.ipynb #608d728a
+# %% ../nbs/02_preprocess.ipynb #8f09773a
 def _first_pixels(wave: np.ndarray, z: np.ndarray, edges: np.ndarray) -> np.ndarray:
     "(n, edges) index of the first pixel at or beyond each rest-frame edge."
     log_wave = np.log10(wave)
@@ -34,10 +34,10 @@ def rebin(
     ivar: np.ndarray,  # (n, d) float32, 0: no measurement
     wave: np.ndarray,  # (d,) observed wavelength, AA, uniform in log
     z: np.ndarray,     # (n,) redshift
-    edges: np.ndarray=REST_EDGES, # (b + 1,) rest-frame bin edges, AA
+    edges: np.ndarray=None, # (b + 1,) rest-frame bin edges, AA; None: the 1001 of B23
 ) -> tuple[np.ndarray, np.ndarray]: # (n, b) mean flux and its inverse variance, float32
     "Shift to the rest frame and average the good pixels of each bin (B23 section 2; variance of a bin is mean(var)/N)."
-    first = _first_pixels(wave, np.asarray(z, float), edges)
+    first = _first_pixels(wave, np.asarray(z, float), REST_EDGES if edges is None else edges)
     good, (n, d) = ivar > 0, flux.shape
     pixels = np.zeros((3, n, d + 1), np.float32)  # one pixel of padding: a bin beyond the data starts there
     np.copyto(pixels[0, :, :d], flux, where=good)
@@ -125,7 +125,7 @@ def selection_funnel(
     aside = np.array([0] + [c for _, c in steps])
     return Table(dict(criterion=['all'] + [s for s, _ in steps], set_aside=aside, left=len(data) + aside.sum() - np.cumsum(aside)))
 
-# %% ../nbs/02_preprocess.ipynb #dc599a7c
+# %% ../nbs/02_preprocess.ipynb #b2e51ee0
 def plot_rest(
     data: Spectra, # On REST_GRID
     i: int=0,      # Which one
@@ -135,7 +135,7 @@ def plot_rest(
     "Draw one rest-frame spectrum with its 1-sigma band, unmeasured bins shaded, and lines marked; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
-        ax = plt.subplots(figsize=(8, 2.6))[1]
+        ax = plt.subplots(figsize=(8, 2.6), layout='constrained')[1]
     one = data[i]
     flux, ivar, good = one.flux[0], one.ivar[0], one.good[0]
     sigma = np.divide(1, np.sqrt(ivar), out=np.zeros_like(ivar), where=good)

@@ -112,7 +112,7 @@ def _identify(row: dict) -> dict:
     given = int(row.get('specobjid') or 0)
     return row | dict(specobjid=given or int(make_specobjid(row['plate'], row['mjd'], row['fiberid'], run2d_code(row.get('run2d', '')))))
 
-# %% ../nbs/01a_query.ipynb #63103369
+# %% ../nbs/01a_query.ipynb #54bc9ad7
 _DR7_CLASS = {1: 'STAR', 2: 'GALAXY', 3: 'QSO', 4: 'QSO', 5: 'SKY', 6: 'STAR'}  # SPEC_CLN of spSpec files
 
 def _spec(tables: list) -> tuple:
@@ -141,7 +141,7 @@ def _spspec(data, cards: dict, first: int, tables: list) -> tuple:
 
 def _checked(loglam, flux, ivar, mask, row) -> tuple:
     "Lattice index, float32 flux and ivar, uint32 bits and row, or `BadFile` with what is wrong."
-    if not np.isfinite(loglam).all(): raise BadFile('wavelengths are not numbers')
+    if not (np.abs(loglam) < 10).all(): raise BadFile('wavelengths are not log10 of angstroms')
     k = np.round(1e4*loglam).astype(int)
     if not len(k) or np.abs(1e4*loglam - k).max() > .1 or (np.diff(k) < 1).any(): raise BadFile('wavelengths are not on the SDSS lattice log10(wave) = 1e-4 k')
     if k[0] < SDSS_K[0] or k[-1] > SDSS_K[-1]: raise BadFile(f'wavelengths {10**loglam[0]:.0f}-{10**loglam[-1]:.0f} AA go beyond {SDSS_WAVE[0]:.0f}-{SDSS_WAVE[-1]:.0f} AA')
@@ -174,7 +174,7 @@ def read_spec(
     out[-1].setdefault('sn_median', _median_snr(out[1], out[2]))
     return out
 
-# %% ../nbs/01a_query.ipynb #14741f90
+# %% ../nbs/01a_query.ipynb #1734afc4
 def find_spectra(
     source: Path | Iterable[Path], # A folder (searched with its sub-folders), one file, or several files
 ) -> tuple[list[Path], Path]: # Sorted files, and the folder that their names are relative to
@@ -228,7 +228,7 @@ def iter_spectra(
         bar = progress(results, 'reading', len(groups), 'group')
         for spectra in bar:
             spectra = _drop_repeated(spectra, seen)
-            for row in spectra.rejected: log.warning('%s: %s', row['name'], row['reason'])
+            for row in spectra.rejected: log.info('%s: %s', row['name'], row['reason'])
             yield spectra
 
 def read_spectra(
@@ -238,7 +238,7 @@ def read_spectra(
     "Read SDSS spectra from disk into one raw `Spectra`; `rejected` says which files could not be used and why."
     return Spectra.concatenate(iter_spectra(source, jobs=jobs))
 
-# %% ../nbs/01a_query.ipynb #c8584d34
+# %% ../nbs/01a_query.ipynb #f9a722e9
 def plot_raw(
     spectra: Spectra, # Raw, observed frame
     i: int=0,         # Which one
@@ -248,7 +248,7 @@ def plot_raw(
     "Draw one raw spectrum: measured flux, a running mean, unmeasured or flagged pixels; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
-        ax = plt.subplots(figsize=(8, 2.6))[1]
+        ax = plt.subplots(figsize=(8, 2.6), layout='constrained')[1]
     one = spectra[i]
     good = one.good[0]
     span = slice(good.argmax(), len(good) - good[::-1].argmax())

@@ -22,7 +22,7 @@ def reconstruction_error(
     total = ((data.flux - reconstruction)**2*data.ivar).sum(1, dtype=float)
     return total if reduce == 'sum' else total/np.maximum(data.good.sum(1), 1)
 
-# %% ../nbs/06_reconstruction.ipynb #dd74577b
+# %% ../nbs/06_reconstruction.ipynb #b612ac58
 def pixelwise_chi2(
     data: Spectra, reconstruction: np.ndarray, # (n, d)
 ) -> np.ndarray: # (d,) NaN where no object was measured
@@ -38,7 +38,7 @@ def plot_pixelwise_chi2(
     "Draw chi2 - 1 by rest wavelength with the lines marked; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
-        ax = plt.subplots(figsize=(8, 2.8))[1]
+        ax = plt.subplots(figsize=(8, 2.8), layout='constrained')[1]
     ax.plot(wave, chi2 - 1, color='k', lw=.8)
     ax.axhline(0, color='.6', lw=.7)
     ax.set(xlim=(wave[0], wave[-1]), xlabel='rest wavelength (Å, vacuum)', ylabel='mean $\\chi^2$ per bin $-$ 1')
