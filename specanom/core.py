@@ -86,9 +86,9 @@ def mark_lines(
         ax.text(row['wave'], 1.01, row['label'], transform=ax.get_xaxis_transform(), ha='center', va='bottom', fontsize=7, color='.35')
     return ax
 
-# %% ../nbs/00_core.ipynb #436a51a5
+# %% ../nbs/00_core.ipynb #195cfcc9
 CATALOG = {  # column: (dtype, unit, description)
-    'specobjid': ('u8', None, 'SDSS spectrum id'), 'plate': ('i4', None, 'plate'), 'mjd': ('i4', 'd', 'modified Julian date of the observation'),
+    'specobjid': ('u8', None, 'SDSS spectrum id'), 'plate': ('i4', None, 'plate'), 'mjd': ('i4', None, 'modified Julian date of the observation'),
     'fiberid': ('i4', None, 'fibre'), 'ra': ('f8', 'deg', 'right ascension, J2000'), 'dec': ('f8', 'deg', 'declination, J2000'),
     'z': ('f8', None, 'pipeline redshift'), 'zerr': ('f4', None, 'redshift error'), 'zwarning': ('i4', None, 'redshift warning bits; 0 is good'),
     'class': ('U8', None, 'GALAXY, QSO or STAR'), 'subclass': ('U24', None, 'AGN, STARFORMING, STARBURST, BROADLINE ...'),
@@ -138,7 +138,7 @@ def reject_table(
     ids = np.zeros(len(name), 'u8') if specobjid is None else np.asarray(specobjid, 'u8')
     return Table(dict(name=name, specobjid=ids, stage=np.full(len(name), stage, dtype='U16'), reason=reason))
 
-# %% ../nbs/00_core.ipynb #2df9262e
+# %% ../nbs/00_core.ipynb #4786e012
 @contextlib.contextmanager
 def atomic(
     path: Path, # Final name of a file or folder
@@ -162,8 +162,11 @@ def write_table(
     with atomic(path) as aside: table.write(aside, overwrite=True)
 
 def read_table(path: Path) -> Table:
-    "Read a table that `write_table` wrote: units and 64-bit ids survive."
-    return Table.read(path)
+    "Read a table that `write_table` wrote: units, 64-bit ids and empty texts (which ECSV takes for missing ones) survive."
+    table = Table.read(path)
+    for name in table.colnames:
+        if table[name].dtype.kind == 'U' and hasattr(table[name], 'filled'): table[name] = table[name].filled('')
+    return table
 
 # %% ../nbs/00_core.ipynb #23ebed5d
 def _take(array, index):
@@ -345,7 +348,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #e4a0e22e
+# %% ../nbs/00_core.ipynb #e921c456
 @dataclass(frozen=True)
 class PreprocessConfig:
     "Arguments of `preprocess` (B23 section 2)."
@@ -374,6 +377,13 @@ class FlowConfig:
     "Arguments of `SlicedFlow` (B23 section 3.2)."
     max_layers: int = 100
     patience: int = 5
+    n_slices: int = 8
+    n_knots: int = 48
+    edge: float = .002
+    shrink: float = .5
+    pool: float = 50.
+    axis_steps: int = 20
+    axis_sample: int = 4000
 
 @dataclass(frozen=True)
 class AnomaliesConfig:
@@ -442,7 +452,7 @@ def load_config(
     for name, value in (PROFILES[profile] | values | changes | {'profile': profile}).items(): config = _replace(config, name, value)
     return config
 
-# %% ../nbs/00_core.ipynb #18a3daeb
+# %% ../nbs/00_core.ipynb #5cd0c1df
 def digest(*objects) -> str:
     "Hash of configurations, numbers, strings, arrays: the same value, the same hash, on every machine."
     def plain(x):
@@ -458,6 +468,10 @@ def home() -> Path:
     base = os.environ.get('SPECANOM_HOME')
     return Path(base) if base else Path(os.environ.get('XDG_CACHE_HOME', Path.home()/'.cache'))/'specanom'
 
+def _code() -> str:
+    "Hash of the library's own source: a result made by other code is another result."
+    return digest([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(specanom.__file__).parent.glob('*.py'))])
+
 def cached(
     name: str,          # File name with ending, e.g. 'pair.safetensors'
     key,                # Everything the result depends on: configurations, numbers, strings, arrays
@@ -465,9 +479,9 @@ def cached(
     write: Callable,    # (result, path) -> None
     read: Callable,     # path -> result
 ):
-    "The result of `make()`, from disk when the same `key` was made before."
+    "The result of `make()`, from disk when the same code made it before from the same `key`."
     path = Path(name)
-    path = home()/f'{path.stem}-{digest(metadata.version("specanom"), key)}{path.suffix}'
+    path = home()/f'{path.stem}-{digest(_code(), key)}{path.suffix}'
     if not path.exists():
         result = make()
         with atomic(path) as aside: write(result, aside)

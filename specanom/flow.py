@@ -6,8 +6,9 @@
 __all__ = ['CLASSES', 'CLASS_NAMES', 'spectral_class', 'sliced_axes', 'fit_splines', 'spline', 'spline_inverse', 'check_points',
            'SlicedFlow', 'plot_history', 'relabel', 'class_prior', 'anomaly_score']
 
-# %% ../nbs/04_flow.ipynb #df33ce14
+# %% ../nbs/04_flow.ipynb #4ea03b13
 import contextlib, json, math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, KW_ONLY
 from pathlib import Path
 
@@ -256,7 +257,7 @@ def _one_thread():
     try: yield
     finally: torch.set_num_threads(n)
 
-# %% ../nbs/04_flow.ipynb #3e6cda5c
+# %% ../nbs/04_flow.ipynb #2d18d1ba
 _STATE = ('mean', 'whitening', 'axes', 'knots', 'counts')
 
 @dataclass(eq=False, repr=False)
@@ -343,6 +344,7 @@ class SlicedFlow:
         return check_points(x, labels, n_classes=self.n_classes, d=len(self._fitted().mean))
 
     @torch.no_grad()
+    @_one_thread()
     def _own_class(self, fn, x, labels):
         "Apply fn(points, class) to the objects of each class, piece by piece; results in the order of x."
         x, labels = self._check(x, labels)
@@ -357,7 +359,6 @@ class SlicedFlow:
         "Compute log p(x|c) for every class, in one piece."
         return _normal_log_prob(*self._push(x, slice(None))).T
 
-    @torch.no_grad()
     def log_prob(self,
         x: np.ndarray,           # (n, d)
         labels: np.ndarray=None, # (n,) one class per object; None: every class
@@ -365,7 +366,8 @@ class SlicedFlow:
         "Compute log p(x|c). Raises `ValueError` for points or labels that cannot be."
         if labels is not None: return self._own_class(lambda x, c: [_normal_log_prob(*self._push(x, c))], x, labels)[0]
         pieces = torch.from_numpy(self._check(x)[0]).split(512)      # small enough for a processor's cache
-        return torch.cat([self.log_prob_tensor(piece) for piece in pieces]).numpy()
+        with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return torch.cat(list(pool.map(torch.no_grad()(self.log_prob_tensor), pieces))).numpy()
 
     def transform(self,
         x: np.ndarray,      # (n, d)

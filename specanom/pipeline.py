@@ -202,7 +202,7 @@ def _folder_digest(folder: Path) -> str:
 def _copy_model(run: Run, model: Path):
     with atomic(run.folder/'models') as aside: shutil.copytree(model/'models', aside)
 
-# %% ../nbs/08_pipeline.ipynb #6e8b769d
+# %% ../nbs/08_pipeline.ipynb #4d8a2fd2
 def _scores(run: Run) -> dict:
     "Score every accepted spectrum."
     data, model = run.spectra, run.model
@@ -237,8 +237,8 @@ def plot_logp(scores: Table, *, ax=None):
     bins = np.linspace(*np.percentile(scores['logp'], [.3, 100]), 50)
     for name, low, high, color in (('quiescent', 0, 2, 'C3'), ('SF/AGN', 2, 8, 'C0'), ('QSO', 8, 16, 'C1')):
         logp = scores['logp'][(scores['label'] >= low) & (scores['label'] < high)]
-        if len(logp): ax.hist(logp, bins, histtype='step', density=True, color=color, label=f'{name} ({len(logp)})')
-    ax.set(xlabel='log p', ylabel='density'); ax.legend(frameon=False)
+        if len(logp): ax.hist(logp, bins, weights=np.full(len(logp), 1/len(logp)), histtype='step', color=color, label=f'{name} ({len(logp)})')
+    ax.set(xlabel='log p', ylabel='fraction per bin'); ax.legend(frameon=False)
     return ax
 
 def _figures(run: Run) -> dict:
@@ -259,7 +259,12 @@ def _figures(run: Run) -> dict:
             save(f'{name}_bin{b}', plot_top(shown, model.reconstruct(shown.flux), table, zbin=b))
     return dict(pages=len(pages))
 
-# %% ../nbs/08_pipeline.ipynb #951c70bd
+# %% ../nbs/08_pipeline.ipynb #2bfc47f6
+def _with_model(config: Config, theirs: Config) -> Config:
+    "A configuration that scores with another run's model: its preprocessing, networks and bins; every object is ranked."
+    kept = {name: getattr(theirs, name) for name in ('profile', 'preprocess', 'autoencoder', 'flow')}
+    return dataclasses.replace(config, **kept, anomalies=dataclasses.replace(config.anomalies, split='all', n_bins=theirs.anomalies.n_bins))
+
 def run(
     config: Config=None,  # None: the demo profile
     folder: Path=None,    # Run folder; None: runs/PROFILE, or runs/NAME of the folder that is read
@@ -268,17 +273,15 @@ def run(
 ) -> Run:
     "Run the chain, or what is left of it, into a folder. Raises `ValueError` when too few spectra pass the selection."
     config = config or load_config()
-    if model is not None:
-        theirs = Run.load(model).config
-        config = dataclasses.replace(theirs, source=config.source, n=config.n, seed=config.seed, device=config.device, threads=config.threads,
-                                     anomalies=dataclasses.replace(theirs.anomalies, split='all'))
+    if model is not None: config = _with_model(config, Run.load(model).config)
     if config.threads: torch.set_num_threads(config.threads)
     folder = Path(folder or Path('runs')/(config.profile if config.source == 'mock' else Path(config.source).resolve().name))
     identity, stream, total = _source(config)
+    if model is not None and folder.resolve() == Path(model).resolve(): raise ValueError(f'{folder} is the run whose model is asked for; write to another folder: --out FOLDER')
     r = Run(folder, config)
-    config_path = folder/'config.toml'
-    config.write(config_path)
+    config.write(folder/'config.toml')
     if refresh: r.manifest['stages'] = {}
+    r.manifest.pop('finished', None)
     r.manifest |= dict(started=datetime.now(timezone.utc).isoformat(timespec='seconds'), threads=torch.get_num_threads(), source=config.source,
                        model=None if model is None else str(Path(model).resolve()), **provenance())
     r.manifest['version'] = r.manifest['versions']['specanom']

@@ -125,7 +125,7 @@ def selection_funnel(
     aside = np.array([0] + [c for _, c in steps])
     return Table(dict(criterion=['all'] + [s for s, _ in steps], set_aside=aside, left=len(data) + aside.sum() - np.cumsum(aside)))
 
-# %% ../nbs/02_preprocess.ipynb #b2e51ee0
+# %% ../nbs/02_preprocess.ipynb #63ae60b1
 def plot_rest(
     data: Spectra, # On REST_GRID
     i: int=0,      # Which one
@@ -138,13 +138,13 @@ def plot_rest(
         ax = plt.subplots(figsize=(8, 2.6), layout='constrained')[1]
     one = data[i]
     flux, ivar, good = one.flux[0], one.ivar[0], one.good[0]
-    sigma = np.divide(1, np.sqrt(ivar), out=np.zeros_like(ivar), where=good)
-    shown = np.where(good, flux, np.nan)
+    shown = np.where(good, flux, np.nan)*1e-5  # 1e-17 to 1e-12 erg/s/cm2
+    sigma = np.divide(1e-5, np.sqrt(ivar), out=np.zeros_like(ivar), where=good)
     ax.fill_between(data.wave, shown - sigma, shown + sigma, color='.8', lw=0)
     ax.plot(data.wave, shown, color='k', lw=.7, label='data')
-    if reconstruction is not None: ax.plot(data.wave, reconstruction, color='C1', lw=1, label='reconstruction')
+    if reconstruction is not None: ax.plot(data.wave, reconstruction*1e-5, color='C1', lw=1, label='reconstruction')
     low, high = np.nanpercentile(shown, [.2, 99.8])
-    ax.set(xlim=(data.wave[0], data.wave[-1]), ylim=(min(0, low), high + .25*(high - low)), xlabel='rest wavelength (Å, vacuum)', ylabel='$\\lambda f_\\lambda$ at $z=0.1$\n($10^{-17}$ erg s$^{-1}$ cm$^{-2}$)')
+    ax.set(xlim=(data.wave[0], data.wave[-1]), ylim=(min(0, low), high + .25*(high - low)), xlabel='rest wavelength (Å, vacuum)', ylabel='$\\lambda f_\\lambda$ at $z=0.1$\n($10^{-12}$ erg s$^{-1}$ cm$^{-2}$)')
     ax.fill_between(data.wave, 0, 1, where=~good, transform=ax.get_xaxis_transform(), color='C0', alpha=.25, lw=0, label='not measured')
     row = one.catalog[0]
     ax.set_title(f"{spec_name(one.catalog)[0]}   z = {row['z']:.3f}   {row['class']} {row['subclass']}   S/N = {row['snr']:.0f}", fontsize=9, pad=14)

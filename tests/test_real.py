@@ -1,0 +1,44 @@
+"""Real SDSS files, where there are any: SPECANOM_SDSS=FOLDER make test. Elsewhere these tests are skipped."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = os.environ.get('SPECANOM_SDSS', '')
+pytestmark = pytest.mark.skipif(not FOLDER, reason='SPECANOM_SDSS does not name a folder of SDSS spectra')
+
+
+def test_reader_agrees_with_astropy():
+    "Flux, ivar, bits and catalogue of every spec file, bit for bit."
+    from astropy.io import fits
+    from specanom.core import SDSS_K
+    from specanom.query import read_spectra
+    spectra = read_spectra(FOLDER, jobs=2)
+    assert len(spectra) > 0
+    for i, row in enumerate(spectra.catalog):
+        if not Path(row['file']).name.startswith('spec-'): continue
+        with fits.open(Path(FOLDER)/row['file']) as hdus:
+            data, theirs = hdus[1].data, hdus[2].data[0]
+            k = np.round(data['loglam'].astype(float)*1e4).astype(int) - SDSS_K[0]
+            np.testing.assert_array_equal(spectra.ivar[i, k], data['ivar'])
+            np.testing.assert_array_equal(spectra.flux[i, k], np.where(data['ivar'] > 0, data['flux'], 0))
+            np.testing.assert_array_equal(spectra.mask[i, k], data['and_mask'].astype('u4'))
+            assert (spectra.ivar[i] > 0).sum() == (data['ivar'] > 0).sum()
+            assert int(row['specobjid']) == int(theirs['SPECOBJID']) % 2**64
+            assert (row['z'], row['class'], row['subclass'], row['zwarning']) == (theirs['Z'], theirs['CLASS'], theirs['SUBCLASS'], theirs['ZWARNING'])
+
+
+def test_every_file_is_scored_or_rejected(tmp_path):
+    "The whole chain on real files with a small model: nothing vanishes, every score is a number."
+    from specanom.core import load_config, read_table
+    from specanom.pipeline import run
+    from specanom.query import find_spectra
+    small = {'threads': 1, 'n': 2560, 'autoencoder.hidden': (64,), 'autoencoder.ae1_epochs': 3, 'autoencoder.ae2_epochs': 2, 'flow.max_layers': 3}
+    run(load_config('tiny', **small), tmp_path/'mock')
+    scored = run(load_config(source=FOLDER, threads=1), tmp_path/'real', model=tmp_path/'mock')
+    scores, rejected = scored.scores, read_table(tmp_path/'real/rejected.ecsv')
+    files, root = find_spectra(FOLDER)
+    assert sorted([*scores['file'], *rejected['name']]) == sorted(f.relative_to(root).as_posix() for f in files)
+    assert np.isfinite(scores['logp']).all() and np.isfinite(scores['re']).all()
+    assert all(rejected['reason'])
