@@ -6,20 +6,20 @@
 __all__ = ['NETWORKS', 'Autoencoder', 'weighted_loss', 'pick_device', 'polynomial_decay', 'fit_autoencoder', 'flux_scale',
            'fit_pair', 'inpaint', 'save_pair', 'load_pair', 'plot_loss']
 
-# %% ../nbs/03a_autoencoder.ipynb #f8439011
+# %% ../nbs/03a_autoencoder.ipynb #cdfe79e3
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from .core import Spectra, log, progress
 
-# %% ../nbs/03a_autoencoder.ipynb #b1c9f2ff
+# %% ../nbs/03a_autoencoder.ipynb #0e6fa578
 NETWORKS = {  # keyword arguments of `Autoencoder` (SCIENCE: three versions of one table)
     'b23_actual': dict(hidden=(1000, 590), n_latent=10, slope=.3),   # the analysis behind the published tables
     'b23_published': dict(hidden=(100, 590), n_latent=10, slope=.3), # Table 2 of the paper
@@ -93,11 +93,12 @@ class Autoencoder(nn.Module):
     @classmethod
     def load(cls, path: Path) -> 'Autoencoder':
         "Read what `save` wrote. Raises `ValueError` when the file holds something else."
-        with safe_open(path, 'pt') as file:
-            header = file.metadata() or {}
-            if header.get('kind') != cls.__name__: raise ValueError(f'{path} does not hold an {cls.__name__}')
-            model = cls(**json.loads(header['settings']))
-            model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})
+        try:
+            with safe_open(path, 'pt') as file: header, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
+        except SafetensorError as error: raise ValueError(f'{path} is damaged or no safetensors file ({error})') from error
+        if header.get('kind') != cls.__name__: raise ValueError(f'{path} does not hold an {cls.__name__}')
+        model = cls(**json.loads(header['settings']))
+        model.load_state_dict(tensors)
         model.history = json.loads(header['history'])
         return model
 

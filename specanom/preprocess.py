@@ -52,14 +52,15 @@ def rebin(
     np.divide(count**2, variance, out=inverse, where=some)
     return mean, inverse
 
-# %% ../nbs/02_preprocess.ipynb #a85906ff
+# %% ../nbs/02_preprocess.ipynb #e64de4aa
 def _rest_frame(raw: Spectra, max_pixel_snr: float) -> tuple[np.ndarray, np.ndarray]:
     "Steps 1-5 and 8 of B23: good pixels, lambda f_lambda at z = 0.1, rest frame, 1000 bins, noise floor."
     z, wave = np.asarray(raw.catalog['z']), raw.wave.astype(np.float32)
     ivar = raw.ivar if raw.mask is None else np.where(raw.mask == 0, raw.ivar, np.float32(0))
-    flux, ivar = rebin(raw.flux*wave, ivar/wave**2, raw.wave, z)
-    factor = distance_factor(z).astype(np.float32)[:, None]
-    flux, ivar = flux*factor, ivar/factor**2
+    with np.errstate(over='ignore', invalid='ignore'):  # absurd values end as infinities, and such spectra are set aside
+        flux, ivar = rebin(raw.flux*wave, ivar/wave**2, raw.wave, z)
+        factor = distance_factor(z).astype(np.float32)[:, None]
+        flux, ivar = flux*factor, ivar/factor**2
     bright = flux**2*ivar > max_pixel_snr**2
     np.divide(max_pixel_snr**2, flux**2, out=ivar, where=bright)
     return flux, ivar
@@ -72,7 +73,7 @@ def total_snr(
     variance = np.divide(1, ivar, out=np.zeros_like(ivar), where=good).sum(1, dtype=float)
     return np.divide((flux*good).sum(1, dtype=float), np.sqrt(variance), out=np.zeros(len(flux)), where=variance > 0)
 
-# %% ../nbs/02_preprocess.ipynb #9a00961d
+# %% ../nbs/02_preprocess.ipynb #f0acf6db
 def _by_catalog(catalog: Table, z_min: float, z_max: float) -> list[tuple[str, np.ndarray, np.ndarray]]:
     "Cuts that need the catalogue only: (criterion, which fail, the value to report)."
     z, kind = np.asarray(catalog['z']), np.asarray(catalog['class'])
@@ -105,21 +106,23 @@ def preprocess(
     kept = _set_aside(raw, _by_catalog(raw.catalog, z_min, z_max))
     pieces = list(map_chunks(lambda s: _rest_frame(s, max_pixel_snr), kept, executor, size=100))
     flux, ivar = (np.concatenate(p) if pieces else np.zeros((0, len(REST_GRID)), 'f4') for p in (zip(*pieces) if pieces else ((), ())))
+    absurd = ~(np.isfinite(flux) & np.isfinite(ivar)).all(1)
+    flux[absurd], ivar[absurd] = 0, 0
     catalog = kept.catalog.copy()
     catalog['masked_fraction'], catalog['snr'] = (ivar == 0).mean(1), total_snr(flux, ivar)
     masked, snr = np.asarray(catalog['masked_fraction']), np.asarray(catalog['snr'])
     data = Spectra(flux, ivar, REST_GRID, catalog, rejected=kept.rejected)
-    return _set_aside(data, [('no good pixel', masked == 1, np.round(masked, 3)), (f'masked fraction not below {max_masked:g}', masked >= max_masked, np.round(masked, 3)),
+    return _set_aside(data, [('beyond single precision', absurd, masked), ('no good pixel', masked == 1, np.round(masked, 3)), (f'masked fraction not below {max_masked:g}', masked >= max_masked, np.round(masked, 3)),
                              (f'S/N not above {min_total_snr:g}', ~(snr > min_total_snr), np.round(snr, 1))])
 
-# %% ../nbs/02_preprocess.ipynb #23137456
+# %% ../nbs/02_preprocess.ipynb #abdfb47d
 def selection_funnel(
     data: Spectra, # From `preprocess`
 ) -> Table: # criterion, set_aside, left
     "The steps of the selection in order, with how many each set aside and how many were left."
     stage = np.asarray(data.rejected['stage'])
     criterion = np.where(stage == 'read', 'file cannot be used', [r.split(':')[0] for r in data.rejected['reason']] if len(stage) else [])
-    order = ['file cannot be used', 'sky fibre', 'not a galaxy or QSO', 'redshift warning', 'plate not good', 'outside', 'no good pixel', 'masked fraction', 'S/N']
+    order = ['file cannot be used', 'sky fibre', 'not a galaxy or QSO', 'redshift warning', 'plate not good', 'outside', 'beyond single', 'no good pixel', 'masked fraction', 'S/N']
     found, count = np.unique(criterion, return_counts=True)
     steps = sorted(zip(found.tolist(), count.tolist()), key=lambda s: [s[0].startswith(o) for o in order].index(True))
     aside = np.array([0] + [c for _, c in steps])

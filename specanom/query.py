@@ -112,15 +112,15 @@ def _identify(row: dict) -> dict:
     given = int(row.get('specobjid') or 0)
     return row | dict(specobjid=given or int(make_specobjid(row['plate'], row['mjd'], row['fiberid'], run2d_code(row.get('run2d', '')))))
 
-# %% ../nbs/01a_query.ipynb #54bc9ad7
+# %% ../nbs/01a_query.ipynb #1b071235
 _DR7_CLASS = {1: 'STAR', 2: 'GALAXY', 3: 'QSO', 4: 'QSO', 5: 'SKY', 6: 'STAR'}  # SPEC_CLN of spSpec files
 
 def _spec(tables: list) -> tuple:
     "loglam, flux, ivar, mask and catalogue row of a `spec` file."
     found = [(c, t) for c, t in tables[:3] if t is not None]
     coadd = next((t for _, t in found if 'loglam' in t.dtype.names), None)
-    row = next(((c, t) for c, t in found if 'class' in t.dtype.names and len(t)), None)
-    names = ', '.join(str(c.get('EXTNAME', i)) for i, (c, _) in enumerate(tables[:3]))
+    row = next(((c, t) for c, t in found if {'z', 'class'} & set(t.dtype.names) and len(t)), None)
+    names = ', '.join(str(c.get('EXTNAME', i or 'PRIMARY')) for i, (c, _) in enumerate(tables[:3]))
     if coadd is None: raise BadFile(f'no HDU with a spectrum (a table with the column loglam); HDUs found: {names}')
     missing = [c for c in ('flux', 'ivar', 'and_mask') if c not in coadd.dtype.names]
     if missing: raise BadFile(f'the spectrum has no column {missing[0]}')
