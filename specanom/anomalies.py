@@ -41,14 +41,15 @@ def plot_redshift_bins(
     ax.set(xlabel='redshift', ylabel='objects')
     return ax
 
-# %% ../nbs/05_anomalies.ipynb #85244b19
+# %% ../nbs/05_anomalies.ipynb #2ba35f82
 def links(
     catalog: Table, # With specobjid, ra, dec in degrees
-) -> dict: # Column name -> URLs
+) -> dict: # Column name -> URLs, empty for a mock survey
     "Addresses that open each object in SkyServer (DR16) and in the Legacy Surveys viewer."
     sky = [f'https://skyserver.sdss.org/dr16/en/tools/explore/summary.aspx?sid={i}' for i in catalog['specobjid']]
     legacy = [f'https://www.legacysurvey.org/viewer?ra={r:.5f}&dec={d:.5f}&layer=ls-dr9&zoom=15&mark={r:.5f},{d:.5f}' for r, d in zip(catalog['ra'], catalog['dec'])]
-    return dict(skyserver=np.array(sky, dtype=str), legacy=np.array(legacy, dtype=str))
+    real = np.asarray(catalog['survey']) != 'mock'  # an object that does not exist has no page, and its address would show another one
+    return dict(skyserver=np.where(real, np.array(sky, dtype=str), ''), legacy=np.where(real, np.array(legacy, dtype=str), ''))
 
 _DESCRIPTIONS = dict(rank='1 is the most anomalous of its bin', zbin='redshift bin, from 1', score='anomaly score, larger is stranger', logp='marginal log-density, B23 eq. 7',
                      re='mean squared residual over its variance, B23 eq. 8', explanation='why', skyserver='SkyServer page', legacy='Legacy Surveys viewer', fiber='fibre')

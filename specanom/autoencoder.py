@@ -177,7 +177,7 @@ def flux_scale(train: Spectra) -> float:
     "Mean of the measured fluxes of a set: the one number that spectra are divided by (B23: mean of the whole matrix)."
     return float(train.flux.sum(dtype=float)/max((train.ivar > 0).sum(), 1))
 
-# %% ../nbs/03a_autoencoder.ipynb #1fd8b597
+# %% ../nbs/03a_autoencoder.ipynb #17c63c31
 def fit_pair(
     train: Spectra, valid: Spectra, # From `split`
     *, hidden: tuple=(1000, 590), n_latent: int=10, slope: float=.3, batch_size: int=64, patience: int=8,
@@ -195,7 +195,7 @@ def fit_pair(
 def inpaint(ae1: Autoencoder, data: Spectra) -> Spectra:
     "Spectra replaced by their reconstruction: no noise, no gaps, unit weights."
     flux = ae1.reconstruct(data.flux)
-    return Spectra(flux, np.ones_like(flux), data.wave, data.catalog)
+    return Spectra(flux, np.broadcast_to(np.float32(1), flux.shape), data.wave, data.catalog, unit=data.unit)
 
 def save_pair(pair: tuple, folder: Path):
     "Write AE1 and AE2 into a folder."

@@ -40,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser('cite', help='what to cite')
     return parser
 
-# %% ../nbs/12_cli.ipynb #d762ec29
+# %% ../nbs/12_cli.ipynb #9cb381e9
 def _config(args):
     from specanom.core import load_config
     changes = dict(args.set)
@@ -55,16 +55,11 @@ def run_command(args) -> str:
     r = run(_config(args), args.out, model=args.model, refresh=args.refresh)
     stages = r.manifest['stages']
     mock = '' if r.config.source != 'mock' else ' (mock survey: a demonstration, no discovery)'
-    if args.model and r.config.source != 'mock' and _trained_on_mock(r): mock = ' (the model was trained on a mock survey: this ranking of real spectra is a demonstration only)'
+    if r.config.source != 'mock' and r.model.trained_on == 'mock': mock = ' (the model was trained on a mock survey: this ranking of real spectra is a demonstration only)'
     return '\n'.join([f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}",
                       f"tables   {r.folder/'tables'}   anomalies.ecsv  reconstruction.ecsv  (and *_all.ecsv)",
                       f"figures  {r.folder/'figures'}", f"scores   {r.folder/'scores.ecsv'}", f"rejected {r.folder/'rejected.ecsv'}",
                       f"record   {r.folder/'manifest.json'}  {r.folder/'config.toml'}"])
-
-def _trained_on_mock(r) -> bool:
-    "Whether the model that a run used came from a mock survey."
-    from specanom.pipeline import Run
-    return Run.load(r.manifest['model']).config.source == 'mock'
 
 def info_command(args) -> str:
     "Versions and profiles, or the stages of a run."

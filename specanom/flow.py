@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'CLASS_NAMES', 'spectral_class', 'sliced_axes', 'fit_splines', 'spline', 'spline_inverse', 'check_points',
-           'SlicedFlow', 'plot_history', 'relabel', 'class_prior', 'anomaly_score']
+           'SlicedFlow', 'plot_history', 'relabel', 'class_prior', 'anomaly_score', 'fit_relabelled', 'save_flows',
+           'load_flows']
 
 # %% ../nbs/04_flow.ipynb #4ea03b13
 import contextlib, json, math
@@ -464,3 +465,29 @@ def anomaly_score(
     if prior.shape != (flow.n_classes,) or not (prior >= 0).all() or abs(prior.sum() - 1) > 1e-6:
         raise ValueError(f'prior must be {flow.n_classes} frequencies that sum to 1, not {prior.tolist()}; `class_prior` makes it')
     return -logsumexp(flow.log_prob(x), b=prior, axis=1)
+
+# %% ../nbs/04_flow.ipynb #8dd7503e
+def fit_relabelled(
+    x: np.ndarray,      # (n, d) training latents
+    labels: np.ndarray, # (n,) classes of the pipeline
+    *,
+    validation: tuple,  # (x, labels) that say when to stop
+    **options,          # Of `SlicedFlow`
+) -> tuple[SlicedFlow, SlicedFlow, np.ndarray]: # flow on the given labels, flow on the new ones, their frequencies
+    "Fit, relabel with the first flow, fit again (B23 section 3.3, eq. 6)."
+    first = SlicedFlow(**options).fit(x, labels, validation=validation)
+    new, new_valid = relabel(first, x), relabel(first, validation[0])
+    return first, SlicedFlow(**options).fit(x, new, validation=(validation[0], new_valid)), class_prior(new, first.n_classes)
+
+def save_flows(flows: tuple, folder: Path):
+    "Write what `fit_relabelled` returned into a folder."
+    first, second, prior = flows
+    first.save(Path(folder)/'first_flow.safetensors'); second.save(Path(folder)/'flow.safetensors')
+    (Path(folder)/'prior.json').write_text(json.dumps(prior.tolist()))
+
+def load_flows(folder: Path) -> tuple[SlicedFlow, SlicedFlow, np.ndarray]:
+    "Read what `save_flows` wrote. Raises `ValueError` when a file is damaged."
+    path = Path(folder)/'prior.json'
+    try: prior = np.array(json.loads(path.read_text()), float)
+    except ValueError as error: raise ValueError(f'{path} is damaged ({error})') from error
+    return SlicedFlow.load(Path(folder)/'first_flow.safetensors'), SlicedFlow.load(Path(folder)/'flow.safetensors'), prior

@@ -358,7 +358,7 @@ def observe(
     for whole, part in zip(out, (flux, good/sigma**2, mask)): whole[:, window] = part
     return tuple(out)
 
-# %% ../nbs/01b_mock.ipynb #c276e3f6
+# %% ../nbs/01b_mock.ipynb #2ab12cda
 BLOCK = 1280   # two plates of 640 fibres
 
 def _mock_catalog(rng, truth: Table, index: np.ndarray, sn: np.ndarray) -> Table:
@@ -374,7 +374,7 @@ def _mock_catalog(rng, truth: Table, index: np.ndarray, sn: np.ndarray) -> Table
                    dec=dec, z=np.asarray(z, 'f4'), zerr=zerr, sn_median=sn, zwarning=np.zeros(n), subclass=row['subclass'],
                    vdisp=np.where(truth['label'] < 8, truth['vdisp']*np.exp(.05*rng.standard_normal(n)), 0),
                    objtype=np.where(truth['target'] == 64, 'GALAXY', 'QSO'), platequality=np.full(n, 'good'), run2d=np.full(n, '26'),
-                   survey=np.full(n, 'sdss'), primtarget=truth['target']) | {'class': row['class']}
+                   survey=np.full(n, 'mock'), primtarget=truth['target']) | {'class': row['class']}
     return make_catalog(columns | {f'true_{name}': truth[name].data for name in truth.colnames if name not in ('label', 'kind', 'target')})
 
 def _mock_block(seed: int, number: int) -> Spectra:

@@ -112,7 +112,7 @@ def _identify(row: dict) -> dict:
     given = int(row.get('specobjid') or 0)
     return row | dict(specobjid=given or int(make_specobjid(row['plate'], row['mjd'], row['fiberid'], run2d_code(row.get('run2d', '')))))
 
-# %% ../nbs/01a_query.ipynb #1b071235
+# %% ../nbs/01a_query.ipynb #e7a3b1ea
 _DR7_CLASS = {1: 'STAR', 2: 'GALAXY', 3: 'QSO', 4: 'QSO', 5: 'SKY', 6: 'STAR'}  # SPEC_CLN of spSpec files
 
 def _spec(tables: list) -> tuple:
@@ -129,6 +129,8 @@ def _spec(tables: list) -> tuple:
 
 def _spspec(data, cards: dict, first: int, tables: list) -> tuple:
     "The same of an `spSpec` file (DR7 and before)."
+    missing = [c for c in ('PLATEID', 'MJD', 'FIBERID', 'Z', 'COEFF0', 'COEFF1') if c not in cards]
+    if missing: raise BadFile(f'the header has no card {missing[0]}')
     image = np.frombuffer(data, '>f4', cards['NAXIS1']*cards['NAXIS2'], first).reshape(cards['NAXIS2'], -1)
     flux, error = image[0], image[2].astype(float)
     bits = next((t['andmask'] for _, t in tables if t is not None and 'andmask' in t.dtype.names), image[3])
@@ -142,8 +144,9 @@ def _spspec(data, cards: dict, first: int, tables: list) -> tuple:
 def _checked(loglam, flux, ivar, mask, row) -> tuple:
     "Lattice index, float32 flux and ivar, uint32 bits and row, or `BadFile` with what is wrong."
     if not (np.abs(loglam) < 10).all(): raise BadFile('wavelengths are not log10 of angstroms')
+    if not len(loglam): raise BadFile('the spectrum has no pixels')
     k = np.round(1e4*loglam).astype(int)
-    if not len(k) or np.abs(1e4*loglam - k).max() > .1 or (np.diff(k) < 1).any(): raise BadFile('wavelengths are not on the SDSS lattice log10(wave) = 1e-4 k')
+    if np.abs(1e4*loglam - k).max() > .1 or (np.diff(k) < 1).any(): raise BadFile('wavelengths are not on the SDSS lattice log10(wave) = 1e-4 k')
     if k[0] < SDSS_K[0] or k[-1] > SDSS_K[-1]: raise BadFile(f'wavelengths {10**loglam[0]:.0f}-{10**loglam[-1]:.0f} AA go beyond {SDSS_WAVE[0]:.0f}-{SDSS_WAVE[-1]:.0f} AA')
     flux, ivar = np.asarray(flux, 'f4'), np.asarray(ivar, 'f4')
     if not np.isfinite(ivar).all(): raise BadFile(f'ivar is not a number in {(~np.isfinite(ivar)).sum()} pixels')
@@ -174,7 +177,7 @@ def read_spec(
     out[-1].setdefault('sn_median', _median_snr(out[1], out[2]))
     return out
 
-# %% ../nbs/01a_query.ipynb #1734afc4
+# %% ../nbs/01a_query.ipynb #88c3aab1
 def find_spectra(
     source: Path | Iterable[Path], # A folder (searched with its sub-folders), one file, or several files
 ) -> tuple[list[Path], Path]: # Sorted files, and the folder that their names are relative to
@@ -183,7 +186,7 @@ def find_spectra(
         source = Path(source)
         if not source.exists(): raise FileNotFoundError(f'{source}: no such file or folder')
         root = source if source.is_dir() else source.parent
-        files = [p for p in source.rglob('*') if p.name.lower().endswith(('.fits', '.fit', '.fits.gz', '.fit.gz'))] if source.is_dir() else [source]
+        files = [p for p in source.rglob('*') if p.name.lower().endswith(('.fits', '.fit', '.fits.gz', '.fit.gz')) and not p.is_dir()] if source.is_dir() else [source]
     else:
         files = [Path(p) for p in source]
         root = Path(os.path.commonpath([p.parent for p in files])) if files else Path()

@@ -10,7 +10,11 @@ import numpy as np
 
 from .core import Spectra, mark_lines
 
-# %% ../nbs/06_reconstruction.ipynb #77cc9c02
+# %% ../nbs/06_reconstruction.ipynb #0d4294a1
+def _chi2(data: Spectra, reconstruction: np.ndarray) -> np.ndarray:
+    "(n, d) squared residual over its variance, in double precision: a wild pixel squared may not fit into single."
+    return np.square(data.flux - reconstruction, dtype=float)*data.ivar
+
 def reconstruction_error(
     data: Spectra,              # On any grid
     reconstruction: np.ndarray, # (n, d) flux, same units
@@ -19,16 +23,16 @@ def reconstruction_error(
     "Squared residual over its variance, measured pixels only (RE_PAE, B23 eq. 8 and Table B1)."
     if reduce not in ('mean', 'sum'): raise ValueError(f"reduce must be 'mean' or 'sum', not '{reduce}'")
     if reconstruction.shape != data.flux.shape: raise ValueError(f'the reconstruction has shape {reconstruction.shape}, the data {data.flux.shape}')
-    total = ((data.flux - reconstruction)**2*data.ivar).sum(1, dtype=float)
+    total = _chi2(data, reconstruction).sum(1)
     return total if reduce == 'sum' else total/np.maximum(data.good.sum(1), 1)
 
-# %% ../nbs/06_reconstruction.ipynb #b612ac58
+# %% ../nbs/06_reconstruction.ipynb #be315ef7
 def pixelwise_chi2(
     data: Spectra, reconstruction: np.ndarray, # (n, d)
 ) -> np.ndarray: # (d,) NaN where no object was measured
     "Mean squared residual over its variance at each wavelength (B23 Fig. 3)."
     count = data.good.sum(0)
-    total = ((data.flux - reconstruction)**2*data.ivar).sum(0, dtype=float)
+    total = _chi2(data, reconstruction).sum(0)
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 def plot_pixelwise_chi2(
