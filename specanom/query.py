@@ -177,7 +177,7 @@ def read_spec(
     out[-1].setdefault('sn_median', _median_snr(out[1], out[2]))
     return out
 
-# %% ../nbs/01a_query.ipynb #88c3aab1
+# %% ../nbs/01a_query.ipynb #3f049ed7
 def find_spectra(
     source: Path | Iterable[Path], # A folder (searched with its sub-folders), one file, or several files
 ) -> tuple[list[Path], Path]: # Sorted files, and the folder that their names are relative to
@@ -200,7 +200,8 @@ def _read_group(files: list[Path], root: Path) -> Spectra:
     for path in files:
         name = path.relative_to(root).as_posix()
         try: k, f, i, bits, row = read_spec(path)
-        except (BadFile, OSError) as error: reasons.append((name, str(error)))
+        except BadFile as error: reasons.append((name, str(error)))
+        except OSError as error: reasons.append((name, f'cannot be read: {error.strerror or error}'))
         except Exception as error: reasons.append((name, f'damaged: {type(error).__name__}: {error}'))  # whatever damage we did not think of
         else:
             flux[len(rows), k], ivar[len(rows), k], mask[len(rows), k] = f, i, bits
