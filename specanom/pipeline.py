@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MIN_TRAIN', 'TABLES', 'Model', 'Run', 'ranked', 'stack_rows', 'plot_logp', 'run']
 
-# %% ../nbs/08_pipeline.ipynb #5a618ebe
+# %% ../nbs/08_pipeline.ipynb #048051e2
 import dataclasses, json, shutil, time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ from astropy.table import Table
 from .anomalies import bin_number, plot_redshift_bins, plot_top, redshift_bins, top_anomalies
 from .autoencoder import fit_pair, load_pair, plot_loss, save_pair
 from .core import Config, Spectra, atomic, digest, load_config, log, progress, provenance, read_table, write_chunks, write_table
-from .flow import anomaly_score, fit_relabelled, load_flows, relabel, save_flows, spectral_class
+from .flow import SlicedFlow, anomaly_score, fit_relabelled, load_flows, relabel, save_flows, spectral_class
 from .mock import BLOCK, mock_chunks
 from .preprocess import preprocess, selection_funnel, split, split_name
 from .query import find_spectra, iter_spectra
@@ -251,7 +251,7 @@ def _figures(run: Run) -> dict:
             save(f'{name}_bin{b}', plot_top(shown, model.reconstruct(shown.flux), table, zbin=b))
     return dict(pages=len(pages))
 
-# %% ../nbs/08_pipeline.ipynb #ef3dec17
+# %% ../nbs/08_pipeline.ipynb #1d4e725a
 def _finished(folder: Path) -> Run:
     "The run whose model is asked for. Raises `ValueError` when it is not finished or its model is damaged."
     theirs = Run.load(folder)
@@ -273,6 +273,7 @@ def run(
     "Run the chain, or what is left of it, into a folder. Raises `ValueError` when too few spectra pass the selection."
     config = config or load_config()
     if model is not None: config = _with_model(config, _finished(model).config)
+    SlicedFlow(**dataclasses.asdict(config.flow))  # impossible numbers are refused now, and not after the training
     if config.threads: torch.set_num_threads(config.threads)
     folder = Path(folder or Path('runs')/(config.profile if config.source == 'mock' else Path(config.source).resolve().name))
     identity, stream, total = _source(config)
