@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MIN_TRAIN', 'TABLES', 'Model', 'Run', 'ranked', 'stack_rows', 'plot_logp', 'run']
 
-# %% ../nbs/08_pipeline.ipynb #048051e2
+# %% ../nbs/08_pipeline.ipynb #a7a4ac68
 import dataclasses, json, shutil, time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from .autoencoder import fit_pair, load_pair, plot_loss, save_pair
 from .core import Config, Spectra, atomic, digest, load_config, log, progress, provenance, read_table, write_chunks, write_table
 from .flow import SlicedFlow, anomaly_score, fit_relabelled, load_flows, relabel, save_flows, spectral_class
 from .mock import BLOCK, mock_chunks
-from .preprocess import preprocess, selection_funnel, split, split_name
+from .preprocess import preprocess, selection_funnel, split_name
 from .query import find_spectra, iter_spectra
 from .reconstruction import pixelwise_chi2, plot_pixelwise_chi2, reconstruction_error
 
@@ -159,10 +159,12 @@ def _check_size(run: Run, model):
     if model is None and accepted < MIN_TRAIN:
         raise ValueError(f'only {accepted} spectra passed the selection, fewer than the {MIN_TRAIN} needed to train; score them with a finished run instead: --model RUN')
 
-# %% ../nbs/08_pipeline.ipynb #feef7653
+# %% ../nbs/08_pipeline.ipynb #b550b9b2
 def _autoencoders(run: Run) -> dict:
     "Train the pair."
-    train, valid, _ = split(run.spectra)
+    data = run.spectra
+    side = split_name(data.catalog['specobjid'])
+    train, valid = (data[side == s] for s in ('train', 'valid'))  # the test spectra stay on disk
     pair = fit_pair(train, valid, rng=run.config.seed, device=run.config.device, **dataclasses.asdict(run.config.autoencoder))
     with atomic(run.folder/'models') as aside: save_pair(pair, aside)
     return {name: round(min(h['valid'] for h in ae.history), 5) for name, ae in zip(('ae1_valid_chi2', 'ae2_valid_mse'), pair)}

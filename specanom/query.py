@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['BadFile', 'run2d_code', 'read_spec', 'find_spectra', 'iter_spectra', 'read_spectra', 'plot_raw']
 
-# %% ../nbs/01a_query.ipynb #76ab1ec0
+# %% ../nbs/01a_query.ipynb #eccea40b
 import contextlib, gzip, mmap, os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def _identify(row: dict) -> dict:
     given = int(row.get('specobjid') or 0)
     return row | dict(specobjid=given or int(make_specobjid(row['plate'], row['mjd'], row['fiberid'], run2d_code(row.get('run2d', '')))))
 
-# %% ../nbs/01a_query.ipynb #e7a3b1ea
+# %% ../nbs/01a_query.ipynb #d3e23903
 _DR7_CLASS = {1: 'STAR', 2: 'GALAXY', 3: 'QSO', 4: 'QSO', 5: 'SKY', 6: 'STAR'}  # SPEC_CLN of spSpec files
 
 def _spec(tables: list) -> tuple:
@@ -166,13 +167,9 @@ def read_spec(
         if os.fstat(file.fileno()).st_size == 0: raise BadFile('the file is empty')
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if data[:2] == b'\x1f\x8b': data = gzip.decompress(data)
-    hdus = _hdus(data)
-    cards, first, _ = next(hdus)
+    cards, first, _ = next(_hdus(data))
     old = cards['NAXIS'] == 2 and 'SPEC_CLN' in cards
-    tables = [(cards, None)]
-    for c, start, _ in hdus:  # a full file goes on with its exposures: stop before them
-        tables.append((c, _table(data, c, start) if c.get('XTENSION') == 'BINTABLE' else None))
-        if not old and len(tables) == 3: break
+    tables = list(islice(_tables(data), None if old else 3))  # a full file goes on with its exposures: stop before them
     out = _checked(*(_spspec(data, cards, first, tables) if old else _spec(tables)))
     out[-1].setdefault('sn_median', _median_snr(out[1], out[2]))
     return out

@@ -11,7 +11,7 @@ import yaml
 from conftest import NOTEBOOKS, ROOT, copy_project, each_notebook
 
 MAX_IMAGE, MAX_NOTEBOOK = 120_000, 1_000_000  # bytes
-UNWANTED = ('/home/', '/tmp/', '/Users/', '/root/', 'application/javascript', 'audio/')
+UNWANTED = (*(f'/{folder}/' for folder in ('home', 'tmp', 'Users', 'root')), 'application/javascript', 'audio/')
 FLAGS = ('eval: false', 'notest', 'slow', 'skip_exec')
 
 
