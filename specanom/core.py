@@ -6,8 +6,8 @@
 __all__ = ['log', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'LINES', 'CATALOG', 'FLUX_UNIT', 'PROFILES', 'vacuum_to_air',
            'air_to_vacuum', 'mark_lines', 'make_catalog', 'spec_name', 'make_specobjid', 'reject_table', 'atomic',
            'write_table', 'read_table', 'Spectra', 'write_chunks', 'bounded_map', 'map_chunks', 'progress',
-           'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'digest',
-           'home', 'cached', 'id_fraction', 'versions', 'provenance']
+           'QueryConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config',
+           'load_config', 'digest', 'home', 'cached', 'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #c289bbdc
 import contextlib, dataclasses, difflib, hashlib, html, json, logging, os, platform, shutil, subprocess, tempfile, tomllib
@@ -86,7 +86,7 @@ def mark_lines(
         ax.text(row['wave'], 1.01, row['label'], transform=ax.get_xaxis_transform(), ha='center', va='bottom', fontsize=7, color='.35')
     return ax
 
-# %% ../nbs/00_core.ipynb #4a66d83c
+# %% ../nbs/00_core.ipynb #ed54f9ac
 CATALOG = {  # column: (dtype, unit, description)
     'specobjid': ('u8', None, 'SDSS spectrum id'), 'plate': ('i4', None, 'plate'), 'mjd': ('i4', None, 'modified Julian date of the observation'),
     'fiberid': ('i4', None, 'fibre'), 'ra': ('f8', 'deg', 'right ascension, J2000'), 'dec': ('f8', 'deg', 'declination, J2000'),
@@ -95,6 +95,7 @@ CATALOG = {  # column: (dtype, unit, description)
     'sn_median': ('f4', None, 'median S/N per pixel'), 'vdisp': ('f4', 'km / s', 'stellar velocity dispersion'),
     'objtype': ('U16', None, 'what the fibre was put on: GALAXY, QSO, SKY ...'), 'platequality': ('U8', None, 'good, marginal or bad'),
     'run2d': ('U8', None, 'version of the extraction'), 'survey': ('U8', None, 'survey'), 'primtarget': ('i8', None, 'primary target bits'),
+    'ebv': ('f4', 'mag', 'Galactic reddening E(B-V), SFD'),
     'file': ('U', None, 'file that it was read from, below the folder that was given')}
 
 def make_catalog(
@@ -168,7 +169,7 @@ def read_table(path: Path) -> Table:
         if table[name].dtype.kind == 'U' and hasattr(table[name], 'filled'): table[name] = table[name].filled('')
     return table
 
-# %% ../nbs/00_core.ipynb #e143a3ec
+# %% ../nbs/00_core.ipynb #4a9d8581
 FLUX_UNIT = '1e-17 erg / (s cm2 AA)'  # f_lambda, as SDSS writes it
 
 def _take(array, index):
@@ -262,7 +263,7 @@ class Spectra:
             get, unit = lambda k: load(store[k]) if k in store else None, store.attrs['unit']
         else:
             hdus = fits.open(path, memmap=False); tables = path
-            if 'CATALOG' not in hdus: raise ValueError(f'{path} was not written by Spectra.write; for SDSS files use specanom.query.read_spectra')
+            if 'CATALOG' not in hdus: raise ValueError(f'{path} was not written by Spectra.write; for SDSS files use specanom.files.read_spectra')
             unit = hdus['FLUX'].header['BUNIT']
             get = lambda k: hdus[k].data.astype(hdus[k].data.dtype.newbyteorder('=')) if k in hdus else None
         catalog, rejected = (_native(Table.read(tables, hdu=k, character_as_bytes=True)) for k in ('CATALOG', 'REJECTED'))
@@ -309,25 +310,37 @@ def _native(table: Table) -> Table:
         table[name].unit, table[name].description = unit, description
     return table
 
+def _append(store, held: dict, rows: int):
+    "Move the first `rows` rows of what is held to the store."
+    for name, pieces in held.items():
+        whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        store[name].append(whole[:rows])
+        held[name] = [whole[rows:]]
+
 def write_chunks(
     path: Path,                # A `.zarr` folder
-    chunks: Iterable[Spectra], # Sets on the same grid, written as they come; memory holds one at a time
-    rows: int=512,             # Spectra in a chunk of the store
+    chunks: Iterable[Spectra], # Sets on the same grid, written as they come
+    rows: int=256,             # Spectra in a chunk, the piece that is read at a time
+    shard: int=2048,           # Spectra in a file of the store, and at most so many in memory
 ) -> Path:
     "Write a stream of `Spectra` into one Zarr store, complete or not at all. Raises `ValueError` when the stream is empty."
     import zarr
-    catalogs, rejected = [], []
+    catalogs, rejected, waiting = [], [], 0
     with atomic(path) as aside:
         store = zarr.create_group(aside)
         for piece in chunks:
-            arrays = {k: getattr(piece, k) for k in ('flux', 'ivar', 'mask') if getattr(piece, k) is not None}
+            arrays = {k: np.asarray(getattr(piece, k)) for k in ('flux', 'ivar', 'mask') if getattr(piece, k) is not None}
             if not catalogs:
                 store.create_array('wave', data=np.asarray(piece.wave)); store.attrs['unit'] = piece.unit
                 for name, a in arrays.items():
-                    store.create_array(name, shape=(0, a.shape[1]), chunks=(rows, a.shape[1]), dtype=a.dtype)
-            for name, a in arrays.items(): store[name].append(np.asarray(a))
+                    store.create_array(name, shape=(0, a.shape[1]), chunks=(rows, a.shape[1]), shards=(shard, a.shape[1]), dtype=a.dtype)
+                held = {name: [] for name in arrays}
+            for name, a in arrays.items(): held[name].append(a)
             rejected.append(piece.rejected); catalogs.append(piece.catalog)
+            waiting += len(piece)
+            if waiting >= shard: _append(store, held, waiting//shard*shard); waiting %= shard
         if not catalogs: raise ValueError(f'{path}: no spectra to write')
+        _append(store, held, waiting)
         fits.HDUList([fits.PrimaryHDU(), *_table_hdus(_stack(catalogs), _stack(rejected))]).writeto(aside/'tables.fits')
     return Path(path)
 
@@ -361,7 +374,17 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #8de9e878
+# %% ../nbs/00_core.ipynb #8379047b
+@dataclass(frozen=True)
+class QueryConfig:
+    "What is asked of the survey when the source is 'sdss'."
+    selection: str = 'b23'  # 'b23' or 'o25'
+    release: int = 16       # Data release
+    layout: str = 'auto'    # 'lite', 'plate', or per plate what needs fewer bytes
+    known: bool = False     # Add the published anomalies
+    jobs: int = 8           # Downloads at a time
+    keep_fits: bool = False # Keep the files beside the store
+
 @dataclass(frozen=True)
 class PreprocessConfig:
     "Arguments of `preprocess` (B23 section 2)."
@@ -417,18 +440,19 @@ class AnomaliesConfig:
 class Config:
     "Every number a run depends on."
     profile: str = 'demo'
-    source: str = 'mock'   # 'mock' or a folder of SDSS files
-    n: int = 20_000        # Size of the mock survey, before cuts
+    source: str = 'mock'   # 'mock', 'sdss' (the survey's servers), a folder of SDSS files, or a store (.zarr) of raw spectra
+    n: int = 20_000        # Size of the mock survey or of the sample from 'sdss', before cuts; 0: all that 'sdss' has
     seed: int = 0
     device: str = 'auto'   # 'auto', 'cpu' or 'cuda'
     threads: int = 0       # of torch; 0: its own choice. The last bits of a result depend on it
+    query: QueryConfig = QueryConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     flow: FlowConfig = FlowConfig()
     anomalies: AnomaliesConfig = AnomaliesConfig()
 
     def __post_init__(self):
-        if self.n < 1: raise ValueError(f'n = {self.n} must be at least 1')
+        if self.n < (self.source != 'sdss'): raise ValueError(f'n = {self.n} must be at least 1')
 
     def write(self, path: Path):
         "Write as TOML."

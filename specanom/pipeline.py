@@ -24,7 +24,7 @@ from .core import Config, Spectra, atomic, digest, load_config, log, progress, p
 from .flow import SlicedFlow, anomaly_score, fit_relabelled, load_flows, relabel, save_flows, spectral_class
 from .mock import BLOCK, mock_chunks
 from .preprocess import preprocess, selection_funnel, split_name
-from .query import find_spectra, iter_spectra
+from .files import find_spectra, iter_spectra
 from .reconstruction import pixelwise_chi2, plot_pixelwise_chi2, reconstruction_error
 
 # %% ../nbs/08_pipeline.ipynb #9c598cdf

@@ -13,7 +13,7 @@ def test_reader_agrees_with_astropy():
     "Flux, ivar, bits and catalogue of every spec file, bit for bit."
     from astropy.io import fits
     from specanom.core import SDSS_K
-    from specanom.query import read_spectra
+    from specanom.files import read_spectra
     spectra = read_spectra(FOLDER, jobs=2)
     assert len(spectra) > 0
     for i, row in enumerate(spectra.catalog):
@@ -33,7 +33,7 @@ def test_every_file_is_scored_or_rejected(tmp_path):
     "The whole chain on real files with a small model: nothing vanishes, every score is a number."
     from specanom.core import load_config, read_table
     from specanom.pipeline import run
-    from specanom.query import find_spectra
+    from specanom.files import find_spectra
     small = {'threads': 1, 'n': 2560, 'autoencoder.hidden': (64,), 'autoencoder.ae1_epochs': 3, 'autoencoder.ae2_epochs': 2, 'flow.max_layers': 3}
     run(load_config('tiny', **small), tmp_path/'mock')
     scored = run(load_config(source=FOLDER, threads=1), tmp_path/'real', model=tmp_path/'mock')
