@@ -374,7 +374,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #8379047b
+# %% ../nbs/00_core.ipynb #76622515
 @dataclass(frozen=True)
 class QueryConfig:
     "What is asked of the survey when the source is 'sdss'."
@@ -384,6 +384,8 @@ class QueryConfig:
     known: bool = False     # Add the published anomalies
     jobs: int = 8           # Downloads at a time
     keep_fits: bool = False # Keep the files beside the store
+    skyserver: str = ''     # Base address of the catalogue server and
+    sas: str = ''           # of the archive; '': those of astroquery
 
 @dataclass(frozen=True)
 class PreprocessConfig:

@@ -258,7 +258,7 @@ def _fibres(name: str, start: int, flux, ivar, mask, rows: dict) -> Spectra:
     kept = [a[~bad] if bad.any() else a for a in out]
     return Spectra(*kept[:2], SDSS_WAVE, make_catalog({c: np.asarray(v)[~bad] for c, v in columns.items()}), kept[2], rejected)
 
-# %% ../nbs/00c_files.ipynb #b31ca8f8
+# %% ../nbs/00c_files.ipynb #8d41c9d4
 def find_spectra(
     source: Path | Iterable[Path], # A folder (searched with its sub-folders), one file, or several files
 ) -> tuple[list[Path], Path]: # Sorted files, and the folder that their names are relative to
@@ -324,9 +324,10 @@ def iter_spectra(
     source: Path | Iterable[Path], # A folder, searched with its sub-folders, or files
     *, jobs: int=None,             # Processes; None: one per core when there are more than 500 files, else none
     chunk: int=500,                # Files in a group
+    root: Path=None,               # What names are relative to, when `find_spectra` has listed the files already
 ) -> Iterator[Spectra]: # Raw sets in the observed frame
     "Read files group by group. What cannot be used is in each set's `rejected`; raises `FileNotFoundError` when there is no file at all."
-    files, root = find_spectra(source)
+    files, root = find_spectra(source) if root is None else (source, root)
     jobs = jobs or (1 if len(files) <= 500 else os.cpu_count())
     groups = _groups(files, chunk)
     seen = {}

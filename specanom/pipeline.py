@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MIN_TRAIN', 'TABLES', 'Model', 'Run', 'ranked', 'stack_rows', 'plot_logp', 'run']
 
-# %% ../nbs/08_pipeline.ipynb #a7a4ac68
+# %% ../nbs/08_pipeline.ipynb #28dde616
 import dataclasses, json, shutil, time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +25,7 @@ from .flow import SlicedFlow, anomaly_score, fit_relabelled, load_flows, relabel
 from .mock import BLOCK, mock_chunks
 from .preprocess import preprocess, selection_funnel, split_name
 from .files import find_spectra, iter_spectra
+from .query import download_spectra, query_catalog
 from .reconstruction import pixelwise_chi2, plot_pixelwise_chi2, reconstruction_error
 
 # %% ../nbs/08_pipeline.ipynb #9c598cdf
@@ -130,13 +131,35 @@ class Run:
     def write_manifest(self):
         with atomic(self.folder/'manifest.json') as aside: aside.write_text(json.dumps(self.manifest, indent=1))
 
-# %% ../nbs/08_pipeline.ipynb #c863b331
-def _source(config: Config) -> tuple[list, Iterator[Spectra], int]:
+# %% ../nbs/08_pipeline.ipynb #c3621ecf
+def _store(path: Path, size: int=500) -> Iterator[Spectra]:
+    "A store of raw spectra piece by piece; the first piece brings what was set aside on the way to it."
+    data = Spectra.read(path, lazy=True)
+    for start in range(0, max(len(data), 1), size):
+        piece = data[start:start + size]
+        if start == 0: piece.rejected = data.rejected
+        yield piece
+
+def _download(run: Run) -> dict:
+    "Ask the survey: catalogue and raw spectra, into the folder `download` of the run."
+    q, n = run.config.query, run.config.n
+    where = dict(release=q.release)
+    catalog = query_catalog(q.selection, n=n, by='plate' if q.layout == 'plate' else 'specobjid', known=q.known, skyserver=q.skyserver or None, **where)
+    data = download_spectra(catalog, run.folder/'download', layout=q.layout, jobs=q.jobs, keep_fits=q.keep_fits, sas=q.sas or None, **where)
+    return dict(spectra=len(data), rejected=len(data.rejected))
+
+def _source(run: Run) -> tuple[list, Iterator[Spectra], int]:
     "Identity of the source, a stream of raw spectra, and the number of its pieces where known."
-    if config.source == 'mock': return ['mock', config.n, config.seed], mock_chunks(config.n, rng=config.seed), -(-config.n//BLOCK)
+    config, source = run.config, run.config.source
+    if source == 'mock': return ['mock', config.n, config.seed], mock_chunks(config.n, rng=config.seed), -(-config.n//BLOCK)
+    if source == 'sdss':
+        run.stage('download', [config.query, config.n], ['download/spectra.zarr'], lambda: _download(run))
+        source = run.folder/'download/spectra.zarr'
+        return ['sdss', digest(read_table(source.parent/'manifest.ecsv')['sha256'].tolist())], _store(source), None
+    if str(source).endswith('.zarr'): return ['store', (Path(source)/'tables.fits').stat().st_mtime_ns, str(Path(source).resolve())], _store(source), None
     files, root = find_spectra(config.source)
     stats = [(p.relative_to(root).as_posix(), (s := p.lstat()).st_size, s.st_mtime_ns) for p in files]  # lstat: a link to nowhere is for the reader to refuse
-    return ['files', digest(stats)], iter_spectra(config.source), None
+    return ['files', digest(stats)], iter_spectra(files, root=root), None
 
 def _spectra(run: Run, stream: Iterator[Spectra], total: int) -> dict:
     "Preprocess a stream into spectra.zarr; write who was set aside and the selection funnel."
@@ -253,7 +276,13 @@ def _figures(run: Run) -> dict:
             save(f'{name}_bin{b}', plot_top(shown, model.reconstruct(shown.flux), table, zbin=b))
     return dict(pages=len(pages))
 
-# %% ../nbs/08_pipeline.ipynb #1d4e725a
+# %% ../nbs/08_pipeline.ipynb #37ad1306
+def _run_name(config: Config) -> str:
+    "The profile of a mock run; else the name of the folder that is read, or that the store is in."
+    if config.source == 'mock': return config.profile
+    source = Path(config.source).resolve()
+    return source.parent.name if source.suffix == '.zarr' else source.name
+
 def _finished(folder: Path) -> Run:
     "The run whose model is asked for. Raises `ValueError` when it is not finished or its model is damaged."
     theirs = Run.load(folder)
@@ -277,8 +306,7 @@ def run(
     if model is not None: config = _with_model(config, _finished(model).config)
     SlicedFlow(**dataclasses.asdict(config.flow))  # impossible numbers are refused now, and not after the training
     if config.threads: torch.set_num_threads(config.threads)
-    folder = Path(folder or Path('runs')/(config.profile if config.source == 'mock' else Path(config.source).resolve().name))
-    identity, stream, total = _source(config)
+    folder = Path(folder or Path('runs')/_run_name(config))
     if model is not None and folder.resolve() == Path(model).resolve(): raise ValueError(f'{folder} is the run whose model is asked for; write to another folder: --out FOLDER')
     r = Run(folder, config)
     if refresh: r.manifest['stages'] = {}
@@ -288,6 +316,7 @@ def run(
     r.manifest |= dict(started=datetime.now(timezone.utc).isoformat(timespec='seconds'), threads=torch.get_num_threads(), source=config.source,
                        model=None if model is None else str(Path(model).resolve()), **provenance())
     r.manifest['version'] = r.manifest['versions']['specanom']
+    identity, stream, total = _source(r)
     r.stage('spectra', [identity, config.preprocess], ['spectra.zarr', 'rejected.ecsv', 'tables/funnel.ecsv'], lambda: _spectra(r, stream, total))
     _check_size(r, model)
     if model is None:
