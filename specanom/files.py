@@ -191,20 +191,19 @@ def read_spec(
     out[-1].setdefault('sn_median', _median_snr(out[1], out[2]))
     return out
 
-# %% ../nbs/00c_files.ipynb #5cbedd38
+# %% ../nbs/00c_files.ipynb #be6d2c39
 def _image(data, hdu: tuple) -> np.ndarray:
     cards, first, _ = hdu
     kind = {-32: '>f4', -64: '>f8', 32: '>i4', 16: '>i2'}.get(cards['BITPIX'])
     if kind is None or cards['NAXIS'] != 2: raise BadFile('an image of the plate has an unsupported type or shape')
     return np.frombuffer(data, kind, cards['NAXIS1']*cards['NAXIS2'], first).reshape(cards['NAXIS2'], cards['NAXIS1'])
 
-def _plugmap(tables: list) -> dict:
-    "What each fibre was put on, where the plate file says it: sky fibres cannot be told otherwise."
+def _plugmap(tables: list, fibres: int) -> dict:
+    "What each fibre was put on, where the plate file says it; a row per fibre, numbered -1 where none was plugged."
     found = next((t for t in tables if t is not None and {'objtype', 'fiberid'} <= set(t.dtype.names)), None)
     if found is None: return {}
-    order = np.argsort(found['fiberid'])
-    names = dict(objtype='objtype', primtarget='primtarget', ra='ra', dec='dec')
-    columns = {ours: found[theirs][order] for ours, theirs in names.items() if theirs in found.dtype.names}
+    if len(found) != fibres or not ((found['fiberid'] < 1) | (found['fiberid'] == np.arange(1, fibres + 1))).all(): raise BadFile('the plug map of the plate is not in the order of its fibres')
+    columns = {name: found[name] for name in ('objtype', 'primtarget', 'ra', 'dec') if name in found.dtype.names}
     return {k: np.char.strip(np.char.decode(v, 'ascii', 'replace')) if v.dtype.kind == 'S' else v for k, v in columns.items()}
 
 def _results(zbest: Path, plate: int, mjd: int, fibres: int) -> dict:
@@ -233,8 +232,8 @@ def read_plate(
     if missing: raise BadFile(f'the header has no card {missing[0]}')
     if not flux.shape == ivar.shape == mask.shape: raise BadFile('flux, ivar and and_mask of the plate differ in shape')
     k = _position(cards['COEFF0'] + cards['COEFF1']*np.arange(flux.shape[1]))
-    rows = {'run2d': np.full(len(flux), str(cards.get('RUN2D', '')))} | _results(zbest, cards['PLATEID'], cards['MJD'], len(flux))
-    rows |= _plugmap([_table(data, c, first) for c, first, _ in hdus[3:] if c.get('XTENSION') == 'BINTABLE'])
+    rows = _plugmap([_table(data, c, first) for c, first, _ in hdus[3:] if c.get('XTENSION') == 'BINTABLE'], len(flux))
+    rows |= _results(zbest, cards['PLATEID'], cards['MJD'], len(flux)) | dict(run2d=np.full(len(flux), str(cards.get('RUN2D', ''))))
     keep = np.arange(len(flux)) if fibers is None else np.sort(np.asarray(fibers, int)) - 1
     if len(keep) and not 0 <= keep[0] <= keep[-1] < len(flux): raise ValueError(f'{path.name} has the fibres 1 to {len(flux)}')
     return _fibres(path.name, k[0], *(image[keep] for image in (flux, ivar, mask)), {name: values[keep] for name, values in rows.items()})

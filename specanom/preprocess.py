@@ -120,13 +120,13 @@ def preprocess(
     return _set_aside(data, [('beyond single precision', absurd, masked), ('no good pixel', masked == 1, np.round(masked, 3)), (f'masked fraction not below {max_masked:g}', masked >= max_masked, np.round(masked, 3)),
                              (f'S/N not above {min_total_snr:g}', ~(snr > min_total_snr), np.round(snr, 1))])
 
-# %% ../nbs/02_preprocess.ipynb #abdfb47d
+# %% ../nbs/02_preprocess.ipynb #87b179c1
 def selection_funnel(
     data: Spectra, # From `preprocess`
 ) -> Table: # criterion, set_aside, left
     "The steps of the selection in order, with how many each set aside and how many were left."
     stage = np.asarray(data.rejected['stage'])
-    criterion = np.where(stage == 'read', 'file cannot be used', [r.split(':')[0] for r in data.rejected['reason']] if len(stage) else [])
+    criterion = np.where(np.isin(stage, ['read', 'download']), 'file cannot be used', [r.split(':')[0] for r in data.rejected['reason']] if len(stage) else [])
     order = ['file cannot be used', 'sky fibre', 'not a galaxy or QSO', 'redshift warning', 'plate not good', 'outside', 'beyond single', 'no good pixel', 'masked fraction', 'S/N']
     found, count = np.unique(criterion, return_counts=True)
     steps = sorted(zip(found.tolist(), count.tolist()), key=lambda s: [s[0].startswith(o) for o in order].index(True))

@@ -109,7 +109,7 @@ def _allowed(base: str, url: str) -> bool:
     there, here = urlsplit(url), urlsplit(base)
     return there.scheme == 'https' or (there.scheme, there.netloc) == (here.scheme, here.netloc)
 
-# %% ../nbs/01a_query.ipynb #e5443968
+# %% ../nbs/01a_query.ipynb #6947a933
 _NAMES = [c.split()[-1].split('.')[-1].lower() for c in re.sub(r'\{z\}', 'z', _COLUMNS).split(', ')]
 
 def _to_catalog(text: dict) -> Table:
@@ -117,20 +117,22 @@ def _to_catalog(text: dict) -> Table:
     columns = {c: t if 'U' in CATALOG[c][0] else _number(t, CATALOG[c][0]) for c, t in text.items() if c in CATALOG}
     return make_catalog(columns | dict(ebv=_number(text['extinction_r'], 'f4')/R_EXTINCTION))
 
-def _pages(make_sql, columns: list[str], convert, release: int, skyserver: str, what: str, **patience) -> Table:
+def _page(sql: str, columns: list[str], convert, release: int, skyserver: str, **patience) -> Table:
+    "The answer to one query, from the cache where it is known. An empty one is not kept: a release may still be filled."
+    path = home()/'query'/f'{digest(sql, release, skyserver)}.ecsv'
+    if path.exists(): return read_table(path)
+    page = convert(_ask(sql, columns, release, skyserver, **patience))
+    if len(page): write_table(page, path)
+    return page
+
+def _pages(make_sql, what: str, *args, **patience) -> Table:
     "All pages of a query as one table; `make_sql(after)` is the SQL of the page that follows an identifier."
     pages, after = [], 0
-    bar = tqdm(desc=what, unit=' rows', disable=None, dynamic_ncols=True)
-    while True:
-        sql = make_sql(after)
-        path = home()/'query'/f'{digest(sql, release, skyserver)}.ecsv'
-        if not path.exists(): write_table(convert(_ask(sql, columns, release, skyserver, **patience)), path)
-        page = read_table(path)
-        bar.update(len(page))
-        if not len(page):
-            path.unlink(); bar.close()  # the end may move while a release is being filled
-            return vstack(pages, metadata_conflicts='silent') if pages else page
-        pages.append(page); after = int(page['specobjid'][-1])
+    with tqdm(desc=what, unit=' rows', disable=None, dynamic_ncols=True) as bar:
+        while len(page := _page(make_sql(after), *args, **patience)):
+            bar.update(len(page))
+            pages.append(page); after = int(page['specobjid'][-1])
+    return vstack(pages, metadata_conflicts='silent') if pages else page
 
 def query_catalog(
     selection: str='b23', *, # 'b23' or 'o25'
@@ -147,14 +149,12 @@ def query_catalog(
     "The catalogue of a selection from SkyServer. Raises `SurveyError` when it cannot be had, `ValueError` on impossible arguments."
     _check_release(release)
     if by not in ('specobjid', 'plate'): raise ValueError(f"a sample is drawn by 'specobjid' or by 'plate', not by {by!r}")
-    patience = dict(timeout=timeout, tries=tries, pause=pause)
-    get = lambda make_sql, what: _pages(make_sql, _NAMES, _to_catalog, release, skyserver, what, **patience)
-    catalog = get(lambda after: galaxy_sql(selection, after=after, top=page), 'catalogue')
+    args, patience = (_NAMES, _to_catalog, release, skyserver), dict(timeout=timeout, tries=tries, pause=pause)
+    catalog = _pages(lambda after: galaxy_sql(selection, after=after, top=page), 'catalogue', *args, **patience)
     if not len(catalog): raise SurveyError(f'SkyServer knows no object of the selection {selection} in release {release}')
     if (np.diff(catalog['specobjid'].astype(object)) <= 0).any(): raise SurveyError('SkyServer did not keep the order of specObjID that was asked for')
     if n: catalog = sample(catalog, n, by=by)
-    if known: catalog = _with(catalog, get(_known_sql, 'known'))
-    return catalog
+    return _with(catalog, [_page(sql, *args, **patience) for sql in _known_sql()]) if known else catalog
 
 def sample(
     catalog: Table, # With specobjid, plate and mjd
@@ -170,18 +170,19 @@ def known_anomalies() -> Table: # paper, table, plate, mjd, fiberid, z, zbin, va
     "The published anomalies: Tables A1 and B1 of B23, and the examples of O25 (whose numbers are known from its authors' notebooks only)."
     return read_table(package_files('specanom')/'data'/'known_anomalies.ecsv')
 
-def _known_sql(after: int) -> str:
-    "SQL for the known anomalies, whatever their redshift."
+def _known_sql(size: int=10) -> list[str]:
+    "SQL for the known anomalies, whatever their redshift; several queries, since a web address has a longest length."
     rows = sorted({(int(r['plate']), int(r['mjd']), int(r['fiberid'])) for r in known_anomalies()})
-    who = ' OR '.join(f'(s.plate = {p} AND s.mjd = {m} AND s.fiberID = {f})' for p, m, f in rows)
-    return f"SELECT TOP {len(rows)} {_COLUMNS.format(z='s.z')} FROM {_TABLES} WHERE ({who}) AND s.specObjID > {_whole(after, 'after')} ORDER BY s.specObjID"
+    who = [' OR '.join(f'(s.plate = {p} AND s.mjd = {m} AND s.fiberID = {f})' for p, m, f in rows[i:i + size]) for i in range(0, len(rows), size)]
+    return [f"SELECT TOP {size} {_COLUMNS.format(z='s.z')} FROM {_TABLES} WHERE ({w}) ORDER BY s.specObjID" for w in who]
 
-def _with(catalog: Table, more: Table) -> Table:
+def _with(catalog: Table, more: list[Table]) -> Table:
     "Rows of `more` that are new, in the order of specobjid."
+    more = vstack(more, metadata_conflicts='silent')
     both = vstack([catalog, more[~np.isin(more['specobjid'], catalog['specobjid'])]], metadata_conflicts='silent')
     return both[np.argsort(both['specobjid'])]
 
-# %% ../nbs/01a_query.ipynb #dacf4af2
+# %% ../nbs/01a_query.ipynb #1f6a4987
 _PORTSMOUTH = {  # ours: (theirs, unit, description)
     'halpha_flux': ('Flux_Ha_6562', '1e-17 erg / (s cm2)', 'flux of Halpha (Portsmouth)'), 'halpha_flux_err': ('Flux_Ha_6562_Err', '1e-17 erg / (s cm2)', 'its error'),
     'halpha_ew': ('EW_Ha_6562', 'AA', 'equivalent width of Halpha, positive in emission (Portsmouth)'), 'halpha_ew_err': ('EW_Ha_6562_Err', 'AA', 'its error'),
@@ -204,7 +205,8 @@ def match_portsmouth(
     _check_release(release)
     plates = int(np.min(catalog['plate'])), int(np.max(catalog['plate']))
     columns = ['specobjid', 'plate', 'mjd', 'fiberid', *_PORTSMOUTH, 'bpt']
-    lines = _pages(lambda after: _portsmouth_sql(after, *plates, page), columns, _to_lines, release, skyserver, 'lines', timeout=timeout, tries=tries, pause=pause)
+    patience = dict(timeout=timeout, tries=tries, pause=pause)
+    lines = _pages(lambda after: _portsmouth_sql(after, *plates, page), 'lines', columns, _to_lines, release, skyserver, **patience)
     place = {name: i for i, name in enumerate(spec_name(lines))}
     found = np.array([place.get(name, len(lines)) for name in spec_name(catalog)], int)
     out = catalog.copy()
@@ -279,7 +281,7 @@ def describe_plan(
     duration = f'{hours:.1f} h' if hours >= 1 else f'{60*hours:.0f} min' if hours > 1/60 else f'{3600*hours:.0f} s'
     return f'{sum(len(p.rows) for p in parts)} spectra in {files} files ({plates} whole plates), {size/2**30:.2f} GiB, {duration} at {rate/1e6:.0f} MB/s'
 
-# %% ../nbs/01a_query.ipynb #e502d7d8
+# %% ../nbs/01a_query.ipynb #56a63278
 MAX_BYTES = 2**30  # no file of the survey's spectra is larger
 
 class _Client:
@@ -321,7 +323,7 @@ class _Client:
             if have + length > MAX_BYTES: raise BadFile(f'{have + length} bytes are too many for a file of spectra')
             tag.write_text(etag) if etag and not etag.startswith('W/') else tag.unlink(missing_ok=True)
             with open(part, 'ab' if have else 'wb') as file:
-                for block in answer.iter_content(2**18):
+                for block in answer.iter_content(2**14):  # small: a block that does not become full is lost
                     file.write(block); count(len(block))
                     if file.tell() > MAX_BYTES: raise BadFile('the file does not end')
                 if length >= 0 and file.tell() != have + length: raise _Temporary(f'the connection was cut after {file.tell()} of {have + length} bytes')
