@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOG_STEP', 'SPEED_OF_LIGHT', 'BITS', 'CLASSES', 'QUIESCENT', 'AGN', 'STARBURST', 'STARFORMING', 'Z_QUANTILES',
-           'M_STAR', 'KINDS', 'SIGMA_NODES', 'BALMER', 'BLOCK', 'derive_basis', 'derive_sky_noise', 'load_basis',
-           'load_sky', 'draw_redshifts', 'draw_magnitudes', 'draw_population', 'age_weights', 'starlight',
-           'add_quasar_light', 'line_ratios', 'add_line', 'add_lines', 'shift_to_observed', 'observe', 'mock_chunks',
-           'mock_survey', 'plot_mock', 'write_spec']
+           'M_STAR', 'KINDS', 'SIGMA_NODES', 'BALMER', 'BLOCK', 'NOPLUG', 'NODATA', 'SKY', 'UNPLUGGED', 'NO_SPECTRUM',
+           'FIBRES', 'derive_basis', 'derive_sky_noise', 'load_basis', 'load_sky', 'draw_redshifts', 'draw_magnitudes',
+           'draw_population', 'age_weights', 'starlight', 'add_quasar_light', 'line_ratios', 'add_line', 'add_lines',
+           'shift_to_observed', 'observe', 'mock_chunks', 'mock_survey', 'plot_mock', 'write_spec', 'write_plate']
 
 # %% ../nbs/01b_mock.ipynb #b032fa23
 import functools
@@ -488,4 +488,85 @@ def write_spec(
         hdus = [primary, coadd, _results_hdu(row, kind), _line_hdu(row)] + (_exposure_hdus(coadd, row) if layout == 'full' else [])
         paths.append(folder/f'spec-{name}.fits')
         fits.HDUList(hdus).writeto(paths[-1], overwrite=True)
+    return paths
+
+# %% ../nbs/01b_mock.ipynb #34196442
+NOPLUG, NODATA = 1 << 0, 1 << 24                       # SPPIXMASK: nothing in this fibre, no data in this pixel
+SKY, UNPLUGGED, NO_SPECTRUM = 1 << 0, 1 << 7, 1 << 9   # ZWARNING: sky fibre, fibre not plugged, no data
+FIBRES = {'sdss': 640, 'boss': 1000}
+_FILL = {'OBJTYPE': 'NA', 'HOLETYPE': 'OBJECT', 'CLASS': 'STAR', 'TFILE': 'spEigenStar-55734.fits', 'ZWARNING': UNPLUGGED | NO_SPECTRUM}  # where there is no object
+
+_PLUGMAP = [  # (column, FITS format, catalogue column); None: the table's default or 0
+    ('OBJID', '5J', None), ('HOLETYPE', '16A', None), ('RA', 'D', 'ra'), ('DEC', 'D', 'dec'), ('MAG', '5E', 'true_fibermag'), ('STARL', 'E', None),
+    ('EXPL', 'E', None), ('DEVAUCL', 'E', None), ('OBJTYPE', '16A', 'objtype'), ('XFOCAL', 'D', None), ('YFOCAL', 'D', None),
+    ('SPECTROGRAPHID', 'J', None), ('FIBERID', 'J', None), ('THROUGHPUT', 'J', None), ('PRIMTARGET', 'J', 'primtarget'), ('SECTARGET', 'J', None)]
+_ZBEST = [
+    ('PLATE', 'J', None), ('TILE', 'J', None), ('MJD', 'J', None), ('FIBERID', 'J', None), ('OBJID', '5J', None), ('OBJTYPE', '16A', 'objtype'),
+    ('PLUG_RA', 'D', 'ra'), ('PLUG_DEC', 'D', 'dec'), ('CLASS', '6A', 'class'), ('SUBCLASS', '21A', 'subclass'), ('Z', 'E', 'z'), ('Z_ERR', 'E', 'zerr'),
+    ('RCHI2', 'E', None), ('DOF', 'J', None), ('RCHI2DIFF', 'E', None), ('TFILE', '24A', None), ('TCOLUMN', '10J', None), ('NPOLY', 'J', None),
+    ('THETA', '10E', None), ('VDISP', 'E', 'vdisp'), ('VDISP_ERR', 'E', None), ('VDISPZ', 'E', None), ('VDISPZ_ERR', 'E', None), ('VDISPCHI2', 'E', None),
+    ('VDISPNPIX', 'E', None), ('VDISPDOF', 'J', None), ('WAVEMIN', 'E', None), ('WAVEMAX', 'E', None), ('WCOVERAGE', 'E', None),
+    ('ZWARNING', 'J', 'zwarning'), ('SN_MEDIAN', '5E', 'sn_median'), ('SN_MEDIAN_ALL', 'E', 'sn_median'), ('CHI68P', 'E', None), ('FRACNSIGMA', '10E', None),
+    ('FRACNSIGHI', '10E', None), ('FRACNSIGLO', '10E', None), ('SPECTROFLUX', '5E', None), ('SPECTROFLUX_IVAR', '5E', None), ('SPECTROSYNFLUX', '5E', None),
+    ('SPECTROSYNFLUX_IVAR', '5E', None), ('SPECTROSKYFLUX', '5E', None), ('ANYANDMASK', 'J', None), ('ANYORMASK', 'J', None)]
+
+def _fibre_table(columns: list, catalog: Table, fibres: int, **given) -> fits.BinTableHDU:
+    "One row per fibre: catalogue values where there is an object, `given` arrays, and the defaults elsewhere."
+    out, at = [], catalog['fiberid'] - 1
+    for name, form, key in columns:
+        count, text = int(form[:-1] or 1), form[-1] == 'A'
+        column = np.full(fibres, _FILL.get(name, ''), f'U{count}') if text else np.full((fibres, count)[:1 + (count > 1)], _FILL.get(name, 0), dict(J='i4', E='f4', D='f8')[form[-1]])
+        if key in catalog.colnames: column[at] = catalog[key][:, None] if column.ndim == 2 else catalog[key]
+        out.append(fits.Column(name, form, array=given.get(name, column)))
+    return fits.BinTableHDU.from_columns(out)
+
+def _plate_images(spectra: Spectra, fibres: int) -> tuple:
+    "First lattice index and the (fibre, pixel) images flux, ivar, mask of one plate; fibres without an object have no data."
+    first = int(load_sky()['k'][0]) - 8                                       # the COEFF0 that the spec files of the plate state
+    exists = np.flatnonzero((spectra.good | (spectra.mask > 0)).any(0))
+    if first > SDSS_K[exists[0]]: raise ValueError(f'the spectra begin before the plate: {SDSS_WAVE[exists[0]]:.1f} AA')
+    cut, at = slice(first - SDSS_K[0], exists[-1] + 1), spectra.catalog['fiberid'] - 1
+    images = [np.full((fibres, cut.stop - cut.start), fill, dtype) for fill, dtype in ((0, 'f4'), (0, 'f4'), (NOPLUG | NODATA, 'i4'))]
+    for image, part in zip(images, (spectra.flux, spectra.ivar, spectra.mask)): image[at] = part[:, cut]
+    return first, *images
+
+def write_plate(
+    spectra: Spectra,      # Raw, on `SDSS_WAVE`; any number of plates, each object in its fibre
+    folder: Path,          # The folder of one reduction, as .../redux/26; made if missing
+    *, kind: str='sdss', # 'sdss' (640 fibres, spZbest beside spPlate) or 'boss' (1000 fibres, spZbest in a folder RUN1D)
+) -> list[Path]: # spPlate and spZbest of each plate
+    "Write PLATE/spPlate-PLATE-MJD.fits and the spZbest file beside it. Raises `ValueError` on other grids and kinds."
+    if kind not in FIBRES: raise ValueError(f"kind must be 'sdss' or 'boss', not {kind!r}")
+    if spectra.mask is None or not np.array_equal(spectra.wave, SDSS_WAVE): raise ValueError('only raw spectra on SDSS_WAVE with their mask can be written as plates')
+    nights = sorted(set(zip(spectra.catalog['plate'].tolist(), spectra.catalog['mjd'].tolist())))
+    return [path for plate, mjd in nights
+            for path in _write_one_plate(spectra[(spectra.catalog['plate'] == plate) & (spectra.catalog['mjd'] == mjd)], Path(folder)/f'{plate:04d}', kind)]
+
+def _write_one_plate(spectra: Spectra, folder: Path, kind: str) -> list[Path]:
+    catalog, fibres = spectra.catalog, FIBRES[kind]
+    plate, mjd, run2d = (catalog[name][0] for name in ('plate', 'mjd', 'run2d'))
+    first, flux, ivar, mask = _plate_images(spectra, fibres)
+    sky = load_sky()
+    of_sky = lambda name: np.broadcast_to(np.interp(first + np.arange(flux.shape[1]), sky['k'], sky[name]).astype('f4'), flux.shape)
+    number = np.arange(1, fibres + 1)
+    empty = ~np.isin(number, catalog['fiberid'])
+    is_sky = empty & (number % 20 == 0)                                      # 32 of 640 fibres look at empty sky
+    plugmap = _fibre_table(_PLUGMAP, catalog, fibres, FIBERID=np.where(empty & ~is_sky, -1, number), SPECTROGRAPHID=1 + (number > fibres//2))
+    zbest = _fibre_table(_ZBEST, catalog, fibres, PLATE=np.full(fibres, plate), MJD=np.full(fibres, mjd), FIBERID=number,
+                         ANYANDMASK=np.bitwise_or.reduce(mask, axis=1), ANYORMASK=np.bitwise_or.reduce(mask, axis=1))
+    for hdu in (plugmap, zbest): hdu.data['OBJTYPE'][is_sky] = 'SKY'
+    zbest.data['ZWARNING'][is_sky] = SKY
+    primary = fits.PrimaryHDU(flux)
+    cards = dict(PLATEID=plate, MJD=mjd, RUN2D=run2d, VERSCOMB='mock', NEXP=2, COEFF0=1e-4*first, COEFF1=1e-4, CRVAL1=1e-4*first, CD1_1=1e-4, CRPIX1=1,
+                 CTYPE1='WAVE-WAVE-LOG10' if kind == 'boss' else '', DC_FLAG=1, VACUUM=True, BUNIT='1E-17 erg/cm^2/s/Ang', PLATEQUA=catalog['platequality'][0])
+    primary.header.update(cards)
+    head = fits.PrimaryHDU()
+    head.header.update({k: v for k, v in cards.items() if k not in ('CTYPE1', 'CRVAL1', 'CD1_1', 'CRPIX1')} | dict(RUN1D=run2d if kind == 'boss' else ''))
+    plugmap.name = 'PLUGMAP'
+    image = lambda array, name: fits.ImageHDU(array, name=name)
+    paths = [folder/f'spPlate-{plate:04d}-{mjd}.fits', folder/(str(run2d) if kind == 'boss' else '')/f'spZbest-{plate:04d}-{mjd}.fits']
+    paths[1].parent.mkdir(parents=True, exist_ok=True)
+    fits.HDUList([primary, image(ivar, 'IVAR'), image(mask, 'ANDMASK'), image(mask, 'ORMASK'), image(of_sky('wdisp'), 'WAVEDISP'), plugmap,
+                  image(of_sky('sky'), 'SKY')]).writeto(paths[0], overwrite=True)
+    fits.HDUList([head, zbest, fits.ImageHDU(flux)]).writeto(paths[1], overwrite=True)     # HDU 2 is the best fit; here the data
     return paths
