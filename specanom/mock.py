@@ -490,7 +490,7 @@ def write_spec(
         fits.HDUList(hdus).writeto(paths[-1], overwrite=True)
     return paths
 
-# %% ../nbs/01b_mock.ipynb #34196442
+# %% ../nbs/01b_mock.ipynb #55324c7d
 NOPLUG, NODATA = 1 << 0, 1 << 24                       # SPPIXMASK: nothing in this fibre, no data in this pixel
 SKY, UNPLUGGED, NO_SPECTRUM = 1 << 0, 1 << 7, 1 << 9   # ZWARNING: sky fibre, fibre not plugged, no data
 FIBRES = {'sdss': 640, 'boss': 1000}
@@ -526,9 +526,24 @@ def _plate_images(spectra: Spectra, fibres: int) -> tuple:
     exists = np.flatnonzero((spectra.good | (spectra.mask > 0)).any(0))
     if first > SDSS_K[exists[0]]: raise ValueError(f'the spectra begin before the plate: {SDSS_WAVE[exists[0]]:.1f} AA')
     cut, at = slice(first - SDSS_K[0], exists[-1] + 1), spectra.catalog['fiberid'] - 1
-    images = [np.full((fibres, cut.stop - cut.start), fill, dtype) for fill, dtype in ((0, 'f4'), (0, 'f4'), (NOPLUG | NODATA, 'i4'))]
+    images = [np.full((fibres, cut.stop - cut.start), fill, dtype) for fill, dtype in ((0, 'f4'), (0, 'f4'), (NODATA, 'i4'))]
     for image, part in zip(images, (spectra.flux, spectra.ivar, spectra.mask)): image[at] = part[:, cut]
     return first, *images
+
+def _plate_tables(catalog: Table, mask: np.ndarray) -> tuple:
+    "PLUGMAP and the table of redshifts. Of the fibres without an object some look at the sky, as 32 of 640 do; the others are not plugged (in `mask`, too)."
+    fibres = len(mask)
+    number = np.arange(1, fibres + 1)
+    empty = ~np.isin(number, catalog['fiberid'])
+    is_sky = empty & (number % 20 == 0)
+    mask[empty & ~is_sky] |= NOPLUG
+    bits, row = np.bitwise_or.reduce(mask, axis=1), catalog[0]
+    plugmap = _fibre_table(_PLUGMAP, catalog, fibres, FIBERID=number, SPECTROGRAPHID=1 + (number > fibres//2))
+    zbest = _fibre_table(_ZBEST, catalog, fibres, PLATE=np.full(fibres, row['plate']), MJD=np.full(fibres, row['mjd']), FIBERID=number, ANYANDMASK=bits, ANYORMASK=bits)
+    for hdu in (plugmap, zbest): hdu.data['OBJTYPE'][is_sky] = 'SKY'
+    zbest.data['ZWARNING'][is_sky] = SKY
+    plugmap.name = 'PLUGMAP'
+    return plugmap, zbest
 
 def write_plate(
     spectra: Spectra,      # Raw, on `SDSS_WAVE`; any number of plates, each object in its fibre
@@ -543,30 +558,17 @@ def write_plate(
             for path in _write_one_plate(spectra[(spectra.catalog['plate'] == plate) & (spectra.catalog['mjd'] == mjd)], Path(folder)/f'{plate:04d}', kind)]
 
 def _write_one_plate(spectra: Spectra, folder: Path, kind: str) -> list[Path]:
-    catalog, fibres = spectra.catalog, FIBRES[kind]
-    plate, mjd, run2d = (catalog[name][0] for name in ('plate', 'mjd', 'run2d'))
-    first, flux, ivar, mask = _plate_images(spectra, fibres)
+    plate, mjd, run2d, quality = (spectra.catalog[name][0] for name in ('plate', 'mjd', 'run2d', 'platequality'))
+    first, flux, ivar, mask = _plate_images(spectra, FIBRES[kind])
+    plugmap, zbest = _plate_tables(spectra.catalog, mask)
     sky = load_sky()
     of_sky = lambda name: np.broadcast_to(np.interp(first + np.arange(flux.shape[1]), sky['k'], sky[name]).astype('f4'), flux.shape)
-    number = np.arange(1, fibres + 1)
-    empty = ~np.isin(number, catalog['fiberid'])
-    is_sky = empty & (number % 20 == 0)                                      # 32 of 640 fibres look at empty sky
-    plugmap = _fibre_table(_PLUGMAP, catalog, fibres, FIBERID=np.where(empty & ~is_sky, -1, number), SPECTROGRAPHID=1 + (number > fibres//2))
-    zbest = _fibre_table(_ZBEST, catalog, fibres, PLATE=np.full(fibres, plate), MJD=np.full(fibres, mjd), FIBERID=number,
-                         ANYANDMASK=np.bitwise_or.reduce(mask, axis=1), ANYORMASK=np.bitwise_or.reduce(mask, axis=1))
-    for hdu in (plugmap, zbest): hdu.data['OBJTYPE'][is_sky] = 'SKY'
-    zbest.data['ZWARNING'][is_sky] = SKY
-    primary = fits.PrimaryHDU(flux)
-    cards = dict(PLATEID=plate, MJD=mjd, RUN2D=run2d, VERSCOMB='mock', NEXP=2, COEFF0=1e-4*first, COEFF1=1e-4, CRVAL1=1e-4*first, CD1_1=1e-4, CRPIX1=1,
-                 CTYPE1='WAVE-WAVE-LOG10' if kind == 'boss' else '', DC_FLAG=1, VACUUM=True, BUNIT='1E-17 erg/cm^2/s/Ang', PLATEQUA=catalog['platequality'][0])
-    primary.header.update(cards)
-    head = fits.PrimaryHDU()
-    head.header.update({k: v for k, v in cards.items() if k not in ('CTYPE1', 'CRVAL1', 'CD1_1', 'CRPIX1')} | dict(RUN1D=run2d if kind == 'boss' else ''))
-    plugmap.name = 'PLUGMAP'
-    image = lambda array, name: fits.ImageHDU(array, name=name)
-    paths = [folder/f'spPlate-{plate:04d}-{mjd}.fits', folder/(str(run2d) if kind == 'boss' else '')/f'spZbest-{plate:04d}-{mjd}.fits']
+    primary, head = fits.PrimaryHDU(flux), fits.PrimaryHDU()
+    for hdu in (primary, head): hdu.header.update(PLATEID=plate, MJD=mjd, RUN2D=run2d, PLATEQUA=quality, NEXP=2, COEFF0=1e-4*first, COEFF1=1e-4, VACUUM=True, BUNIT='1E-17 erg/cm^2/s/Ang')
+    head.header['RUN1D'] = run1d = str(run2d) if kind == 'boss' else ''
+    paths = [folder/f'spPlate-{plate:04d}-{mjd}.fits', folder/run1d/f'spZbest-{plate:04d}-{mjd}.fits']
     paths[1].parent.mkdir(parents=True, exist_ok=True)
-    fits.HDUList([primary, image(ivar, 'IVAR'), image(mask, 'ANDMASK'), image(mask, 'ORMASK'), image(of_sky('wdisp'), 'WAVEDISP'), plugmap,
-                  image(of_sky('sky'), 'SKY')]).writeto(paths[0], overwrite=True)
+    images = {'IVAR': ivar, 'ANDMASK': mask, 'ORMASK': mask, 'WAVEDISP': of_sky('wdisp'), 'PLUGMAP': None, 'SKY': of_sky('sky')}
+    fits.HDUList([primary] + [plugmap if array is None else fits.ImageHDU(array, name=name) for name, array in images.items()]).writeto(paths[0], overwrite=True)
     fits.HDUList([head, zbest, fits.ImageHDU(flux)]).writeto(paths[1], overwrite=True)     # HDU 2 is the best fit; here the data
     return paths

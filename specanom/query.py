@@ -56,7 +56,7 @@ def galaxy_sql(
     if not 1 <= top <= CAP: raise ValueError(f'top must be between 1 and {CAP}, but is {top}')
     return f'SELECT TOP {top} {_COLUMNS.format(z=z)} FROM {_TABLES} WHERE {SELECTIONS[selection].format(z=z)} AND s.specObjID > {after} ORDER BY s.specObjID'
 
-# %% ../nbs/01a_query.ipynb #b86c4403
+# %% ../nbs/01a_query.ipynb #79d6f035
 class SurveyError(OSError):
     "The survey's servers do not answer, or not as they should; the message says what to do."
 
@@ -77,6 +77,7 @@ def _parse(text: str, columns: list[str]) -> dict:
     "CSV of SkyServer to columns of text. Raises `SurveyError` when it is anything else."
     rows = list(csv.reader(line for line in text.splitlines() if not line.startswith('#')))
     if not rows or [c.lower() for c in rows[0]] != columns: raise SurveyError(f'SkyServer refused the query: {_words(text)}')
+    if not text.endswith('\n') and len(rows) > 2: rows.pop()  # the answer may end in the middle of a number; the next page begins with this row
     if any(len(r) != len(columns) for r in rows[1:]): raise _Temporary('the answer ends in the middle of a row')
     return dict(zip(columns, np.array(rows[1:], dtype='U').reshape(-1, len(columns)).T))
 

@@ -159,12 +159,12 @@ def translate(sql: str) -> str:
     while i < len(tokens):
         word, skip = upper[i], 1
         if word == 'DBO' and upper[i + 1] == '.': skip = 2
-        elif word == 'WITH' and upper[i + 1] == '(': skip = tokens.index(')', i) + 1 - i           # WITH (NOLOCK)
+        elif word == 'WITH' and upper[i + 1] == '(' and ')' in tokens[i:]: skip = tokens.index(')', i) + 1 - i   # WITH (NOLOCK)
         elif word == '(' and upper[i + 1:i + 3] == ['NOLOCK', ')']: skip = 3
         elif word == 'TOP' and upper[i - 1] in ('SELECT', 'DISTINCT', 'ALL'):
             skip = 4 if upper[i + 1] == '(' else 2
             limits[-1] = upper[i + skip//2]
-            if not limits[-1].isdigit(): raise BadQuery(f"Incorrect syntax near '{tokens[i + 1]}'.")
+            if not limits[-1].isdigit(): raise BadQuery(f"Incorrect syntax near '{tokens[i:i + 2][-1]}'.")
         elif word == 'FDOCCOLUMNS' and upper[i + 1] == '(' and upper[i + 3] == ')':
             out.append(f'(SELECT name, type, description FROM DocColumns WHERE tablename = {tokens[i + 2]})')
             skip = 4
@@ -172,7 +172,7 @@ def translate(sql: str) -> str:
             if word == '(': limits.append(None)
             if word == ')' and len(limits) > 1: out += _limit(limits.pop())
             if word == 'ISNULL' and upper[i + 1] == '(': out.append('ifnull')
-            elif word.isdigit() and len(word) > 15: out.append(f"'{word}'")                        # an id: may be above 2**63, see `Ids`
+            elif word.isdigit() and len(word) > 15: out.append(f"'{word}'")                        # an id: may be above 2**63, see `_compare_ids`
             else: out.append(tokens[i])
         i += skip
     return ' '.join(out + _limit(limits[0]))
@@ -252,30 +252,38 @@ def _names(written) -> list:
     return out
 
 
+def _escape(text: str) -> str: return html.escape(text).replace('&#x27;', '&#39;')       # as .NET does
+
+
 def _print(value) -> str: return '' if value is None else f'{value:.15G}' if isinstance(value, float) else str(value)
 
 
-def _csv(names, rows) -> str:
+def _csv(names, rows, sql) -> str:
     cell = lambda v: f'"{v}"' if isinstance(v, str) and ',' in v else _print(v)
     return '\n'.join(['#Table1', ','.join(names), *(','.join(map(cell, row)) for row in rows), ''])
 
 
+def _is_text(value) -> bool: return isinstance(value, str) and not re.fullmatch(r'\d{17,20}', value)   # ids are numbers
+
+
 def _json(names, rows, sql) -> str:
-    is_text = lambda v: isinstance(v, str) and not re.fullmatch(r'\d{17,20}', v)                   # ids are numbers
-    cell = lambda v: 'null' if v is None else json.dumps(v) if is_text(v) else _print(v)
+    cell = lambda v: 'null' if v is None else json.dumps(v) if _is_text(v) else _print(v)
     lines = ',\n'.join('{' + ', '.join(f'"{n}": {cell(v)}' for n, v in zip(names, row)) + '}' for row in rows)
     return f'[{{"TableName": "Table1", "Rows": [{lines}]}}, {{"TableName": "SqlQuery", "Rows": [{{"query": {json.dumps(sql)}}}]}}]'
 
 
 def _table_page(names, rows, sql) -> str:
-    line = lambda cells: '<tr align=center>' + ''.join(f'<td nowrap><font size=-1>{html.escape(_print(c))}</font></td>' for c in cells) + '</tr>\n'
+    line = lambda cells: '<tr align=center>' + ''.join(f'<td nowrap><font size=-1>{_escape(_print(c))}</font></td>' for c in cells) + '</tr>\n'
     table = f"<table border='1' BGCOLOR=cornsilk>\n{line(names)}{''.join(map(line, rows))}</TABLE>" if rows else '<h3><br><font color=red>No entries have been found</font> </h3>'
-    return f'<html><head>\n<title>SDSS Query Results</title>\n</head><body bgcolor=white>\n<h3>Your SQL command was: <br><pre>{html.escape(sql)}</pre></h3>{table}<hr></BODY></HTML>\n'
+    return f'<html><head>\n<title>SDSS Query Results</title>\n</head><body bgcolor=white>\n<h3>Your SQL command was: <br><pre>{_escape(sql)}</pre></h3>{table}<hr></BODY></HTML>\n'
+
+
+WRITERS = {'csv': (_csv, 'text/plain'), 'json': (_json, 'application/json'), 'html': (_table_page, 'text/html')}
 
 
 def _error_page(message, sql) -> str:
-    return (f'<html><head>\n<title>SDSS error message</title>\n</head><body bgcolor=white>\n<h2>SDSS error message</h2><H3 BGCOLOR=pink><font color=red>{html.escape(message)}'
-            f'</font></H3><h3>Your SQL command was: <br><pre>{html.escape(sql)}</pre></h3><hr></BODY></HTML>\n')
+    return (f'<html><head>\n<title>SDSS error message</title>\n</head><body bgcolor=white>\n<h2>SDSS error message</h2><H3 BGCOLOR=pink><font color=red>{_escape(message)}'
+            f'</font></H3><h3>Your SQL command was: <br><pre>{_escape(sql)}</pre></h3><hr></BODY></HTML>\n')
 
 
 # ---------------------------------------------------------------- misbehaviour
@@ -293,12 +301,12 @@ class Fault:
     status: int = 500         # status, or of redirect when it is 3xx
     retry_after: str = None   # Retry-After with the status: seconds, or a date
     rate: float = 20_000      # slow: bytes per second
-    after: int = None         # cut, truncated, hang: bytes sent before; None: half of them (cut, truncated), none at all, no header either (hang)
+    after: int = None         # cut, truncated, hang: bytes sent before (of the part that was asked for); None: half of them (cut, truncated), none at all, no header either (hang)
     reset: bool = False       # cut: with a reset, not a close
     extra: int = 1000         # wrong length: announced minus sent, may be negative
     location: str = 'http://elsewhere.invalid'  # redirect: to this host, same path; or to a whole URL when it has a path
     name: str = '../../etc/x' # dotdot: name in listings, in text of the first row of SQL answers, in Content-Disposition of files
-    seconds: float = None     # hang: how long; None: until the server stops
+    seconds: float = None     # hang: how long, None: until the server stops; slow: pause before the first byte
     method: str = None        # 'GET' or 'HEAD' only; None: all
     seen: int = 0             # Requests that matched
     used: int = 0             # Requests that suffered
@@ -328,6 +336,7 @@ class Answer:
     headers: dict
     body: object = None
     length: int = 0
+    stream: bool = False      # Sent in chunks, its length not announced, as SkyServer does with what the database says
 
     @staticmethod
     def text(status: int, text: str, kind: str = 'text/html; charset=utf-8', **headers) -> 'Answer':
@@ -342,12 +351,12 @@ def _page(status: int, text: str, **headers) -> Answer:
 # ---------------------------------------------------------------- the server
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version, server_version, sys_version = 'HTTP/1.1', 'Apache', ''
-    disable_nagle_algorithm, timeout = True, 60
+    protocol_version, disable_nagle_algorithm, timeout = 'HTTP/1.1', True, 60
 
     def do_GET(self): self._serve()
     do_HEAD = do_POST = do_GET
 
+    def version_string(self): return 'Apache'
     def log_message(self, *_): pass
 
     def _serve(self):
@@ -355,9 +364,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.form = self.rfile.read(int(self.headers.get('Content-Length') or 0)).decode() if self.command == 'POST' else ''
         target, span = unquote_plus(self.path) if '?' in self.path else unquote(self.path), self.headers.get('Range')
         self.entry = self.replay._note(self.command, target, span)
-        self.fault = fault = self.replay._choose(self.command, target)
+        self.busy = True
+        try: self._respond(self.replay._choose(self.command, target))
+        finally: self._done()
+
+    def _done(self):
+        "Said before the last byte leaves, so that a client's next request does not count as one at the same time."
+        if self.busy: self.replay._done()
+        self.busy = False
+
+    def _respond(self, fault: Fault|None):
+        self.fault = fault
         kind = fault.kind if fault else None
         if kind == 'hang' and fault.after is None: return self._hang()
+        if kind == 'slow' and fault.seconds: self.replay._stop.wait(fault.seconds)
         try: self._send({'status': self._status, 'redirect': self._redirect, 'html': self._html}.get(kind, self._answer)(), kind)
         except (BrokenPipeError, ConnectionResetError): self.close_connection = True     # the other side has had enough
 
@@ -391,15 +411,17 @@ class _Handler(BaseHTTPRequestHandler):
         values = {k.lower(): v for k, v in parse_qsl(url.query + '&' + self.form)}
         sql, form = values.get('cmd', ''), values.get('format', 'html' if page else 'json').lower()
         try:
-            if form not in ('csv', 'json', 'html'): raise BadQuery(f'this server does not write the format {form}')
+            if form not in WRITERS: raise BadQuery(f'this server does not write the format {form}')
             names, rows = self.replay.database.query(sql)
         except BadQuery as error:
             if page or form == 'html': return Answer.text(200, _error_page(str(error), sql), 'text/html')
             message = dict(ErrorCode=500, ErrorType='InternalServerError', ErrorMessage=str(error), LogMessageID='')
             return Answer.text(500, json.dumps(message), 'application/json; charset=utf-8')
-        if self.fault and self.fault.kind == 'dotdot': rows[:1] = [tuple(self.fault.name if isinstance(v, str) and not v.isdigit() or v == '26' else v for v in row) for row in rows[:1]]
-        if form == 'csv': return Answer.text(200, _csv(names, rows), 'text/plain')
-        return Answer.text(200, _json(names, rows, sql), 'application/json') if form == 'json' else Answer.text(200, _table_page(names, rows, sql), 'text/html')
+        if self.fault and self.fault.kind == 'dotdot': rows[:1] = [tuple(self.fault.name if _is_text(v) else v for v in row) for row in rows[:1]]
+        write, kind = WRITERS[form]
+        answer = Answer.text(200, write(names, rows, sql), kind)
+        answer.stream = form != 'html'
+        return answer
 
     def _listing(self, folder: Path, path: str) -> Answer:
         names = sorted(p.name + '/'*p.is_dir() for p in folder.iterdir())
@@ -414,17 +436,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, path: Path) -> Answer:
         "A file or a part of it, as the request's conditions say."
-        body, modified = open(path, 'rb'), path.stat().st_mtime
-        size, kind = path.stat().st_size, self.fault.kind if self.fault else None
-        if kind == 'truncated': body, size = _cut(body, self.fault, size)
-        if kind == 'changed': body, modified = _changed(body, size), modified + 86400
+        kind, modified, size = self.fault.kind if self.fault else None, path.stat().st_mtime, path.stat().st_size
+        if kind == 'truncated': size = self._stops_at('cut', size)
+        if kind == 'changed': modified += 86400
         tag, date = f'"{int(modified):x}-{size:x}"', formatdate(modified, usegmt=True)
         headers = {'Content-Type': 'application/fits' if path.suffix == '.fits' else 'application/octet-stream', 'Accept-Ranges': 'bytes', 'ETag': tag, 'Last-Modified': date}
         if kind == 'dotdot': headers['Content-Disposition'] = f'attachment; filename="{self.fault.name}"'
         if self._not_modified(tag, modified): return Answer(304, headers)
-        condition = self.headers.get('If-Range')
-        first, last = self._span(size) if condition in (None, tag, date) else (0, None)
+        first, last = self._span(size) if self.headers.get('If-Range') in (None, tag, date) else (0, None)
         if first is None: return _page(416, 'Requested Range Not Satisfiable', Content_Range=f'bytes */{size}')
+        body = _changed(path) if kind == 'changed' else open(path, 'rb')
         body.seek(first)
         if last is None: return Answer(200, headers, body, size)
         return Answer(206, headers | {'Content-Range': f'bytes {first}-{last}/{size}'}, body, last + 1 - first)
@@ -444,16 +465,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: Answer, kind: str):
         "Headers and body, with the faults of the way."
-        fault, length = self.fault, answer.length
-        if kind == 'truncated' and not hasattr(answer.body, 'name') and 'ETag' not in answer.headers: length = fault.after if fault.after is not None else length//2
+        fault, length = self.fault, answer.length          # of the body that the headers announce
+        if kind == 'truncated' and answer.status == 200 and 'ETag' not in answer.headers: length = self._stops_at('cut', length)    # not a file: these are short already
         close = kind in ('cut', 'wrong length', 'hang')
+        self.chunked = answer.stream and kind != 'wrong length' and self.request_version == 'HTTP/1.1'
         self.send_response(answer.status)
         for name, value in answer.headers.items(): self.send_header(name, value)
-        if answer.status != 304: self.send_header('Content-Length', str(length + (fault.extra if kind == 'wrong length' else 0)))
+        if self.chunked: self.send_header('Transfer-Encoding', 'chunked')
+        elif answer.status != 304: self.send_header('Content-Length', str(length + (fault.extra if kind == 'wrong length' else 0)))
         if close: self.close_connection = True
+        length = self._stops_at(kind, length)
+        if kind != 'hang' and (self.command == 'HEAD' or not length): self._done()
         self.end_headers()
-        if self.command == 'HEAD' or answer.body is None: return
-        with answer.body as body: self._copy(body, self._stops_at(kind, length), fault.rate if kind == 'slow' else None)
+        if answer.body is None: return
+        with answer.body as body:
+            if self.command == 'HEAD': return
+            self._copy(body, length, fault.rate if kind == 'slow' else None)
+        if self.chunked and not close: self.wfile.write(b'0\r\n\r\n')
         if kind == 'hang': self._hang()
         if kind == 'cut' and fault.reset: self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
 
@@ -465,21 +493,17 @@ class _Handler(BaseHTTPRequestHandler):
         "Count before sending: who has the last byte finds it in the log."
         step = 1 << 18 if rate is None else max(1, int(rate/20))
         while length > 0 and (chunk := body.read(min(step, length))):
-            self.replay._count(self.entry, len(chunk))
-            self.wfile.write(chunk)
             length -= len(chunk)
+            self.replay._count(self.entry, len(chunk))
+            if length == 0: self._done()
+            self.wfile.write(b'%x\r\n%b\r\n' % (len(chunk), chunk) if self.chunked else chunk)
             if rate and self.replay._stop.wait(len(chunk)/rate): return
 
 
-def _cut(body, fault: Fault, size: int) -> tuple:
-    with body: data = body.read(size//2 if fault.after is None else fault.after)
-    return io.BytesIO(data), len(data)
-
-
-def _changed(body, size: int) -> io.BytesIO:
+def _changed(path: Path) -> io.BytesIO:
     "Another version of a file: as long, one byte in the middle differs."
-    with body: data = bytearray(body.read())
-    if size: data[size//2] ^= 1
+    data = bytearray(path.read_bytes())
+    if data: data[len(data)//2] ^= 1
     return io.BytesIO(data)
 
 
@@ -504,6 +528,7 @@ class ReplayServer:
         self.folder, self.faults, self.errors, self.longest_query = Path(archive).resolve(), [], [], longest_query
         self.database = Database(self.folder/CATALOGUE, cap, timeout)
         self._log, self._lock, self._stop = [], threading.Lock(), threading.Event()
+        self.times, self.busy, self.peak = [], 0, 0    # when each request came (time.monotonic), requests at this moment, most at one moment
         self._http = _Server(('127.0.0.1', port), _Handler)
         self._http.replay = self
         self.url = f'http://127.0.0.1:{self._http.server_address[1]}'
@@ -527,12 +552,21 @@ class ReplayServer:
         with self._lock: return [Request(*entry) for entry in self._log]
 
     def forget(self):
-        "Empty the log and the list of faults."
-        with self._lock: self._log.clear(); self.faults.clear()
+        "Empty the log and the list of faults; begin counting anew."
+        with self._lock:
+            for each in (self._log, self.times, self.faults): each.clear()
+            self.peak = self.busy
 
     def _note(self, *entry) -> list:
-        with self._lock: self._log.append([*entry, 0])
-        return self._log[-1]
+        with self._lock:
+            self._log.append(line := [*entry, 0])
+            self.times.append(time.monotonic())
+            self.busy += 1
+            self.peak = max(self.peak, self.busy)
+            return line
+
+    def _done(self):
+        with self._lock: self.busy -= 1
 
     def _count(self, entry: list, sent: int):
         with self._lock: entry[-1] += sent
