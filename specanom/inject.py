@@ -21,7 +21,7 @@ from scipy.special import ndtri
 from .core import FLUX_UNIT, LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum, id_fraction
 from .mock import BALMER, LOG_STEP, SPEED_OF_LIGHT, draw_population, line_ratios, load_basis, load_sky, starlight
 
-# %% ../nbs/01c_inject.ipynb #ce986006
+# %% ../nbs/01c_inject.ipynb #0e90d8b3
 ANOMALIES = Table(rows=[
     ('e_plus_a', 'E+A', False, False, 'host', 'added', 'quiescent', 'starlight of A type: a population of 0.3-0.9 Gyr without emission lines',
      'BC03 populations of the package; Dressler & Gunn 1983'),
@@ -36,9 +36,9 @@ ANOMALIES = Table(rows=[
     ('broad_lines', 'AGN/QSO', False, True, 'host', 'added', 'any', 'Balmer lines with FWHM of 5,000-12,000 km/s', 'parametric; widths by our choice'),
     ('extreme_lines', 'Emission', False, True, 'host', 'added', 'star-forming', 'extreme emission-line galaxy, [O III] up to 1000 A and more', 'Cardamone et al. 2009'),
     ('red_continuum', 'Red', False, False, 'host', 'added', 'quiescent', 'old stars behind dust of optical depth 2-4', 'BC03 populations of the package; Charlot & Fall 2000'),
-    ('low_sb', 'Low SB', False, False, 'host', 'replaced', 'star-forming', 'host dimmed to a continuum S/N of 1, narrow lines kept', 'B23 section 4.2; line ratios of a metal-poor H II region, our choice'),
+    ('low_sb', 'Low SB', False, False, 'host', 'replaced', 'star-forming', 'host dimmed to a continuum S/N of 1, narrow lines kept', 'B23 Figure 14; line ratios of a metal-poor H II region, our choice'),
     ('bal', 'AGN/QSO', False, True, 'host', 'absorbed', 'quasar', 'broad absorption trough of Mg II, He I* 3889 and Na I D', 'parametric; Leighly et al. 2011, Lucy et al. 2014, Boroson & Meyers 1992'),
-    ('airglow', 'Airglow', True, True, 'observed', 'added', 'any', 'OH lines of the night sky wrongly subtracted, one pattern per plate', 'sky fibres of the package; B23 section 4.2'),
+    ('airglow', 'Airglow', True, True, 'observed', 'added', 'any', 'OH lines of the night sky wrongly subtracted, one pattern per plate', 'sky fibres of the package; B23 Table B1'),
     ('negative_lines', 'Misextraction', True, True, 'other', 'added', 'any', 'emission lines of a neighbouring fibre, subtracted', 'mock survey of the package'),
     ('red_runaway', 'Misextraction', True, True, 'observed', 'added', 'any', 'flux that runs away at the red end', 'parametric; length by our choice'),
     ('dichroic_step', 'Misextraction', True, False, 'observed', 'added', 'any', 'one arm of the spectrograph too bright: a step at the dichroic', 'parametric; arms meet at 5800-6150 A (Smee et al. 2013)')],
@@ -113,7 +113,7 @@ def _red_continuum(rng) -> np.ndarray:
 
 def _bl_lac(rng) -> np.ndarray: return (REST_WAVE/5500)**rng.uniform(-1.6, -.5, (VARIANTS, 1))
 
-# %% ../nbs/01c_inject.ipynb #b5d015b0
+# %% ../nbs/01c_inject.ipynb #8ca1b345
 def _liner(rng) -> np.ndarray:
     n2, o3, s2, o1 = (10**rng.uniform(low, high, VARIANTS) for low, high in ((.05, .3), (.12, .38), (-.1, .1), (-.75, -.5)))
     o3 = o3/2.86
@@ -131,10 +131,24 @@ def _extreme_lines(rng) -> np.ndarray: return _metal_poor(*(rng.uniform(low, hig
 def _broad_balmer(decrement: np.ndarray) -> dict:
     return _named(dict(Halpha=1, Hbeta=1/decrement, Hgamma=.47/decrement, Hdelta=.26/decrement))
 
+def _disc_profile(rng) -> np.ndarray:
+    "(VARIANTS, 801) line profiles of rotating discs, sum 1, by lattice pixels from the line's place."
+    draw = lambda low, high: rng.uniform(low, high, (VARIANTS, 1, 1))
+    inner, outer, slope, incline = draw(200, 800), draw(2000, 3000), draw(1, 2.5), np.radians(draw(28, 48))
+    radius = inner*(outer/inner)**((np.arange(60) + .5)/60)[:, None]                          # gravitational radii; rings of equal width in log
+    beta = np.sin(incline)*np.cos(np.linspace(0, np.pi, 181))/np.sqrt(radius)                 # towards us, in units of c
+    weight = radius**(2 - slope)*(1 + beta)**3
+    pixel = np.rint(-beta/LOG_STEP).astype(int) + 400 + 801*np.arange(VARIANTS)[:, None, None]
+    light = np.bincount(pixel.ravel(), weight.ravel(), 801*VARIANTS).reshape(VARIANTS, 801)
+    turbulence = rng.uniform(780, 1300, VARIANTS)/(SPEED_OF_LIGHT*LOG_STEP)
+    return np.stack([gaussian_filter1d(row, s, mode='constant') for row, s in zip(light/light.sum(1, keepdims=True), turbulence)])
+
 def _double_peaked(rng) -> np.ndarray:
-    lines, speed, boost = _broad_balmer(rng.uniform(3, 4, VARIANTS)), rng.uniform(3000, 4500, VARIANTS), rng.uniform(1, 1.4, (VARIANTS, 1))
-    width = rng.uniform(900, 1800, VARIANTS)
-    return boost*_lines(lines, width, -speed) + _lines(lines, width, speed)
+    profile, out = _disc_profile(rng), np.zeros((VARIANTS, len(REST_K)))
+    for rest, area in _broad_balmer(rng.uniform(3, 4, VARIANTS)).items():
+        start = round(1e4*np.log10(rest)) - REST_K[0] - 400
+        out[:, start:start + 801] += np.broadcast_to(area, VARIANTS)[:, None]/rest*profile
+    return out
 
 def _broad_lines(rng) -> np.ndarray: return _lines(_broad_balmer(rng.uniform(3, 4, VARIANTS)), rng.uniform(5000, 12000, VARIANTS)/2.355)
 
@@ -229,19 +243,20 @@ def _shift(flux: np.ndarray, k0: int, pick: np.ndarray, z: np.ndarray) -> np.nda
     low, high = (flux.ravel()[start + np.clip(column + i, 0, last)] for i in (0, 1))
     return low + part*(high - low)
 
-# %% ../nbs/01c_inject.ipynb #dc6f420b
+# %% ../nbs/01c_inject.ipynb #12a3316e
 def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    "(n, d) positive local continuum: means of the good among 100 pixels, linear between their centres, nearest beyond."
-    n, d, block = *flux.shape, 100
-    total, count = (x.reshape(n, -1, block).sum(2) for x in (np.where(good, flux, 0), good))
-    here = np.where(count > block//4, np.arange(count.shape[1]), -1)
-    before = np.maximum.accumulate(here, axis=1)
-    after = np.where(before < 0, np.where(here >= 0, here, count.shape[1]).min(1, keepdims=True), before).clip(max=count.shape[1] - 1)
-    level = np.take_along_axis(np.divide(total, count, out=np.zeros(total.shape), where=count > 0), after, axis=1)
-    x = np.clip((np.arange(d) - (block - 1)/2)/block, 0, count.shape[1] - 1)
-    left = np.minimum(x.astype(int), count.shape[1] - 2)
+    "(n, d) local continuum, not negative: medians of the good among 100 pixels, linear between their centres, nearest where there are few."
+    block = 100
+    ordered, count = np.sort(np.where(good, flux, np.float32(np.inf)).reshape(len(flux), -1, block), axis=2), good.reshape(len(flux), -1, block).sum(2)
+    level = np.maximum(np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, :, None]//2, axis=2)[:, :, 0], 0)
+    index = np.arange(count.shape[1])
+    known = np.where(count > block//4, index, -1)
+    before = np.maximum.accumulate(known, axis=1)                                             # the last known block, -1 at the blue end
+    first = np.where(known >= 0, index, len(index) - 1).min(1, keepdims=True)
+    level = np.take_along_axis(np.where(known >= 0, level, 0), np.where(before < 0, first, before), axis=1)
+    x = np.clip((np.arange(flux.shape[1]) - (block - 1)/2)/block, 0, len(index) - 1)
+    left = np.minimum(x.astype(int), len(index) - 2)
     part = (x - left).astype('f4')
-    level = np.maximum(level, 0).astype('f4')
     return level[:, left]*(1 - part) + level[:, left + 1]*part
 
 @functools.cache
@@ -271,12 +286,12 @@ def _red_runaway(spectra: Spectra, u: np.ndarray) -> np.ndarray:
 def _dichroic_step(spectra: Spectra, u: np.ndarray) -> np.ndarray:
     return _continuum(spectra.flux, spectra.good)*((SDSS_WAVE > 6000) == (u[:, :1] < .5))
 
-# %% ../nbs/01c_inject.ipynb #cc6715cf
+# %% ../nbs/01c_inject.ipynb #7c885a1a
 CUT, LEAST = .01, 10     # a touched pixel has at least this part of the largest change; a change has at least so many pixels
 
 def _change(kind: str, spectra: Spectra, seed: int) -> tuple:
     "The change in flux before scaling (n, d), and the redshift of what was put in (n,), NaN where it is the host's."
-    z, u = np.nan_to_num(np.asarray(spectra.catalog['z'], float)), _random(np.asarray(spectra.catalog['specobjid']), seed, 4)
+    z, u = np.nan_to_num(np.asarray(spectra.catalog['z'], float)), _random(np.asarray(spectra.catalog['specobjid']), seed, 2)
     none = np.full(len(z), np.nan)
     if kind == 'airglow': return _airglow(spectra, seed), none
     if kind == 'red_runaway': return _red_runaway(spectra, u), none
@@ -292,7 +307,7 @@ def _change(kind: str, spectra: Spectra, seed: int) -> tuple:
 
 def _noise(spectra: Spectra, seed: int) -> np.ndarray:
     "(n, d) normal noise as `ivar` says, of the objects' own."
-    normal = ndtri(_random(np.asarray(spectra.catalog['specobjid']), seed + 1, len(spectra.wave))).astype('f4')
+    normal = ndtri(_random(np.asarray(spectra.catalog['specobjid']), seed, 2 + len(spectra.wave))[:, 2:]).astype('f4')   # the first two are in use
     return np.divide(normal, np.sqrt(spectra.ivar), out=np.zeros_like(normal), where=spectra.good)
 
 def _dim(spectra: Spectra, seed: int) -> np.ndarray:
@@ -355,7 +370,7 @@ def inject(
     mask = None if spectra.mask is None else np.array(spectra.mask)
     return Spectra(flux, np.array(spectra.ivar), spectra.wave, catalog, mask, spectra.rejected.copy(), spectra.unit), touched
 
-# %% ../nbs/01c_inject.ipynb #b9bd96a4
+# %% ../nbs/01c_inject.ipynb #d295167e
 def plot_injection(
     before: Spectra,     # Raw, as given to `inject`
     after: Spectra,      # Raw, as returned by it
@@ -368,12 +383,13 @@ def plot_injection(
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(8, 2.4), layout='constrained')[1]
     good, row = before.good[i], after.catalog[i]
+    if good.sum() < 8: raise ValueError(f'spectrum {i} has no good pixels to draw')
     mean = lambda x: x[good][:good.sum()//8*8].reshape(-1, 8).mean(1)
-    wave, old, new, where = (mean(x) for x in (before.wave, before.flux[i], after.flux[i], touched[i].astype(float)))
-    ax.fill_between(wave, 0, 1, where=where > .5, transform=ax.get_xaxis_transform(), color='C1', alpha=.15, lw=0)
+    wave, old, new = (mean(x) for x in (before.wave, before.flux[i], after.flux[i]))
+    ax.fill_between(before.wave, 0, 1, where=touched[i], transform=ax.get_xaxis_transform(), color='C1', alpha=.25, lw=0)
     ax.plot(wave, old, color='.6', lw=.6)
     ax.plot(wave, new, color='C3', lw=.6)
-    low, high = np.quantile(np.r_[old, new], [.002, .998])
+    low, high = np.quantile(np.r_[old, new], [.002, .995])
     ax.set(xlim=(wave[0], wave[-1]), ylim=(min(0, low) - .05*(high - low), high + .1*(high - low)), xlabel='observed wavelength (Å)', ylabel='$f_λ$ ($10^{-17}$ cgs)')
     extra = f', z = {row["injected_z"]:.2f}' if np.isfinite(row['injected_z']) else ''
     ax.set_title(f"{row['injected'] or 'unchanged'}   {row['amplitude']:.3g} σ per pixel{extra}", fontsize=9)
