@@ -21,31 +21,49 @@ from scipy.special import ndtri
 from .core import FLUX_UNIT, LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum, id_fraction
 from .mock import BALMER, LOG_STEP, SPEED_OF_LIGHT, draw_population, line_ratios, load_basis, load_sky, starlight
 
-# %% ../nbs/01c_inject.ipynb #0e90d8b3
+# %% ../nbs/01c_inject.ipynb #c267a53d
 ANOMALIES = Table(rows=[
-    ('e_plus_a', 'E+A', False, False, 'host', 'added', 'quiescent', 'starlight of A type: a population of 0.3-0.9 Gyr without emission lines',
-     'BC03 populations of the package; Dressler & Gunn 1983'),
-    ('liner', 'LINER', False, True, 'host', 'added', 'quiescent', 'narrow lines with strong [N II], [O I], [S II] and weak [O III]', 'Kewley et al. 2006'),
-    ('sn_ia', 'SN', False, False, 'host', 'added', 'any', 'type Ia supernova near maximum: Si II, S II, Fe, Ca II at about 11,000 km/s', 'parametric; Filippenko 1997, Branch et al. 2006, Silverman et al. 2015'),
-    ('sn_ii', 'SN', False, False, 'host', 'added', 'star-forming', 'type II supernova: P Cygni profiles of hydrogen', 'parametric; Filippenko 1997, Gutierrez et al. 2017'),
-    ('m_star', 'Neighbor', False, False, 'observed', 'added', 'any', 'M dwarf of our Galaxy in the same fibre', 'MaStar spectra, clustered, in sdss-mangadap 4.5.0 (BSD-3); Yan et al. 2019'),
-    ('second_galaxy', 'Neighbor', False, False, 'other', 'added', 'any', 'second galaxy at another redshift, stars and gas', 'mock survey of the package'),
-    ('qso_wrong_z', 'AGN/QSO', False, False, 'other', 'replaced', 'any', 'quasar at z = 1.5-2.0 in place of the catalogued galaxy', 'Vanden Berk et al. 2001, Table 2'),
-    ('bl_lac', 'AGN/QSO', False, False, 'host', 'added', 'quiescent', 'featureless power law that dilutes the host', 'parametric; power law, slope by our choice'),
-    ('double_peaked', 'AGN/QSO', False, True, 'host', 'added', 'any', 'double-peaked Balmer lines of an accretion disc', 'parametric; Eracleous & Halpern 1994, Strateva et al. 2003'),
-    ('broad_lines', 'AGN/QSO', False, True, 'host', 'added', 'any', 'Balmer lines with FWHM of 5,000-12,000 km/s', 'parametric; widths by our choice'),
-    ('extreme_lines', 'Emission', False, True, 'host', 'added', 'star-forming', 'extreme emission-line galaxy, [O III] up to 1000 A and more', 'Cardamone et al. 2009'),
-    ('red_continuum', 'Red', False, False, 'host', 'added', 'quiescent', 'old stars behind dust of optical depth 2-4', 'BC03 populations of the package; Charlot & Fall 2000'),
-    ('low_sb', 'Low SB', False, False, 'host', 'replaced', 'star-forming', 'host dimmed to a continuum S/N of 1, narrow lines kept', 'B23 Figure 14; line ratios of a metal-poor H II region, our choice'),
-    ('bal', 'AGN/QSO', False, True, 'host', 'absorbed', 'quasar', 'broad absorption trough of Mg II, He I* 3889 and Na I D', 'parametric; Leighly et al. 2011, Lucy et al. 2014, Boroson & Meyers 1992'),
-    ('airglow', 'Airglow', True, True, 'observed', 'added', 'any', 'OH lines of the night sky wrongly subtracted, one pattern per plate', 'sky fibres of the package; B23 Table B1'),
-    ('negative_lines', 'Misextraction', True, True, 'other', 'added', 'any', 'emission lines of a neighbouring fibre, subtracted', 'mock survey of the package'),
-    ('red_runaway', 'Misextraction', True, True, 'observed', 'added', 'any', 'flux that runs away at the red end', 'parametric; length by our choice'),
-    ('dichroic_step', 'Misextraction', True, False, 'observed', 'added', 'any', 'one arm of the spectrograph too bright: a step at the dichroic', 'parametric; arms meet at 5800-6150 A (Smee et al. 2013)')],
+    ('e_plus_a', 'E+A', False, False, 'host', 'added', 'quiescent',
+     'starlight of A type: a population of 0.3-0.9 Gyr without emission lines', 'BC03 populations of the package; Dressler & Gunn 1983'),
+    ('liner', 'LINER', False, True, 'host', 'added', 'quiescent',
+     'narrow lines with strong [N II], [O I], [S II] and weak [O III]', 'Kewley et al. 2006'),
+    ('sn_ia', 'SN', False, False, 'host', 'added', 'any',
+     'type Ia supernova near maximum: Si II, S II, Fe, Ca II at about 11,000 km/s', 'parametric; Filippenko 1997, Branch et al. 2006, Silverman et al. 2015'),
+    ('sn_ii', 'SN', False, False, 'host', 'added', 'star-forming',
+     'type II supernova: P Cygni profiles of hydrogen', 'parametric; Filippenko 1997, Gutierrez et al. 2017'),
+    ('m_star', 'Neighbor', False, False, 'observed', 'added', 'any',
+     'M dwarf of our Galaxy in the same fibre', 'MaStar spectra, clustered, in sdss-mangadap 4.5.0 (BSD-3); Yan et al. 2019'),
+    ('second_galaxy', 'Neighbor', False, False, 'other', 'added', 'any',
+     'second galaxy at another redshift, stars and gas', 'mock survey of the package'),
+    ('qso_wrong_z', 'AGN/QSO', False, False, 'other', 'replaced', 'any',
+     'quasar at z = 1.5-2.0 in place of the catalogued galaxy', 'Vanden Berk et al. 2001, Table 2'),
+    ('bl_lac', 'AGN/QSO', False, False, 'host', 'added', 'quiescent',
+     'featureless power law that dilutes the host', 'parametric; power law, slope by our choice'),
+    ('double_peaked', 'AGN/QSO', False, True, 'host', 'added', 'any',
+     'double-peaked Balmer lines of an accretion disc', 'parametric; Eracleous & Halpern 1994, Strateva et al. 2003'),
+    ('broad_lines', 'AGN/QSO', False, True, 'host', 'added', 'any',
+     'Balmer lines with FWHM of 5,000-12,000 km/s', 'parametric; widths by our choice'),
+    ('extreme_lines', 'Emission', False, True, 'host', 'added', 'star-forming',
+     'extreme emission-line galaxy, [O III] up to 1000 A and more', 'Cardamone et al. 2009'),
+    ('red_continuum', 'Red', False, False, 'host', 'added', 'quiescent',
+     'old stars behind dust of optical depth 2-4', 'BC03 populations of the package; Charlot & Fall 2000'),
+    ('low_sb', 'Low SB', False, False, 'host', 'replaced', 'star-forming',
+     'host dimmed to a continuum S/N of 1, narrow lines kept', 'B23 Figure 14; line ratios of a metal-poor H II region, our choice'),
+    ('bal', 'AGN/QSO', False, True, 'host', 'absorbed', 'quasar',
+     'broad absorption trough of Mg II, He I* 3889 and Na I D', 'parametric; Leighly et al. 2011, Lucy et al. 2014, Boroson & Meyers 1992'),
+    ('airglow', 'Airglow', True, True, 'observed', 'added', 'any',
+     'OH lines of the night sky wrongly subtracted, one pattern per plate', 'sky fibres of the package; B23 Table B1'),
+    ('negative_lines', 'Misextraction', True, True, 'other', 'added', 'any',
+     'emission lines of a neighbouring fibre, subtracted', 'mock survey of the package'),
+    ('red_runaway', 'Misextraction', True, True, 'observed', 'added', 'any',
+     'flux that runs away at the red end', 'parametric; length by our choice'),
+    ('dichroic_step', 'Misextraction', True, False, 'observed', 'added', 'any',
+     'one arm of the spectrograph too bright: a step at the dichroic', 'parametric; arms meet at 5800-6150 A (Smee et al. 2013)'),
+    ],
     names=('name', 'tag', 'artefact', 'localised', 'frame', 'how', 'hosts', 'description', 'source'))
 ANOMALIES.add_index('name')
 
-# %% ../nbs/01c_inject.ipynb #91cecff1
+# %% ../nbs/01c_inject.ipynb #81bce707
 def _ratio(wave: np.ndarray, flux: np.ndarray, top: tuple, bottom: tuple) -> float:
     "Mean flux in one interval over that in another (AA)."
     mean = lambda band: flux[(wave > band[0]) & (wave < band[1])].mean()
@@ -61,8 +79,10 @@ def derive_m_stars(
     for path in paths:
         header, flux = fits.getheader(path), fits.getdata(path).astype(float)
         wave = 10**(header['CRVAL1'] + header['CDELT1']*np.arange(len(flux)))
-        tio5, sodium = _ratio(wave, flux, (7128.0, 7137.0), (7043.9, 7047.9)), _ratio(wave, flux, (8180, 8202), (8145, 8170))
-        if tio5 < .76 and sodium < .9 and (flux <= 0).mean() < .01: rows.append((-tio5, path.name, np.maximum(flux, 0)/flux[np.abs(wave - 7500) < 25].mean()))
+        tio5 = _ratio(wave, flux, (7128.0, 7137.0), (7043.9, 7047.9))                  # Reid, Hawley & Gizis's bands, in vacuum
+        sodium = _ratio(wave, flux, (8180, 8202), (8145, 8170))
+        if tio5 < .76 and sodium < .9 and (flux <= 0).mean() < .01:
+            rows.append((-tio5, path.name, np.maximum(flux, 0)/flux[np.abs(wave - 7500) < 25].mean()))
     rows.sort()
     image = fits.ImageHDU(np.array([r[2] for r in rows], 'f4'), name='FLUX')
     image.header['K0'] = (round(header['CRVAL1']/1e-4), 'log10(vacuum wavelength/AA) = 1e-4 (K0 + pixel)')
@@ -152,12 +172,14 @@ def _double_peaked(rng) -> np.ndarray:
 
 def _broad_lines(rng) -> np.ndarray: return _lines(_broad_balmer(rng.uniform(3, 4, VARIANTS)), rng.uniform(5000, 12000, VARIANTS)/2.355)
 
-# %% ../nbs/01c_inject.ipynb #07d2933d
+# %% ../nbs/01c_inject.ipynb #9540ddf4
 _FEATURES = dict(names=('line', 'air', 'speed', 'fwhm', 'depth', 'emission'))  # air wavelength (AA); speed relative to the first-named line; FWHM km/s
-SN_IA = Table(rows=[('Si II', 6355., 1., 6000., .55, .25), ('Si II', 5972., 1., 4500., .12, .0), ('S II', 5640., .88, 4200., .30, .08), ('S II', 5454., .88, 4200., .22, .0),
+SN_IA = Table(rows=[('Si II', 6355., 1., 6000., .55, .25), ('Si II', 5972., 1., 4500., .12, .0),
+                    ('S II', 5640., .88, 4200., .30, .08), ('S II', 5454., .88, 4200., .22, .0),
                     ('Fe II, Fe III', 5018., 1., 8500., .45, .2), ('Mg II, Fe III', 4450., 1., 9000., .45, .15), ('Si II', 4130., 1., 4500., .18, .05),
                     ('Ca II H, K', 3945., 1.3, 9000., .60, .35), ('O I', 7773., 1.05, 7000., .25, .05), ('Ca II', 8579., 1.15, 9000., .40, .25)], **_FEATURES)
-SN_II = Table(rows=[('H alpha', 6562.8, 1., 7500., .30, 1.3), ('H beta', 4861.4, .9, 6500., .45, .35), ('H gamma', 4340.5, .9, 6500., .40, .15), ('H delta', 4101.7, .9, 6000., .30, .05),
+SN_II = Table(rows=[('H alpha', 6562.8, 1., 7500., .30, 1.3), ('H beta', 4861.4, .9, 6500., .45, .35),
+                    ('H gamma', 4340.5, .9, 6500., .40, .15), ('H delta', 4101.7, .9, 6000., .30, .05),
                     ('He I, Na I', 5890., .8, 5500., .20, .12), ('Fe II', 5169., .6, 3500., .28, .08), ('Fe II', 5018., .6, 3500., .18, .04), ('Fe II', 4924., .6, 3500., .12, .0),
                     ('Ca II H, K', 3945., .8, 8000., .50, .10), ('Ca II', 8579., .7, 7500., .25, .30)], **_FEATURES)
 
@@ -172,15 +194,17 @@ def _p_cygni(features: Table, speed: np.ndarray, temperature: np.ndarray, streng
     return flux/flux[:, (REST_WAVE > 5000) & (REST_WAVE < 6000)].mean(1, keepdims=True)
 
 def _sn_ia(rng) -> np.ndarray:
-    flux = _p_cygni(SN_IA, np.clip(rng.normal(11000, 1000, VARIANTS), 9000, 14000), rng.uniform(10000, 12000, VARIANTS), rng.uniform(.8, 1.2, VARIANTS))
+    speed = np.clip(rng.normal(11000, 1000, VARIANTS), 9000, 14000)
+    flux = _p_cygni(SN_IA, speed, rng.uniform(10000, 12000, VARIANTS), rng.uniform(.8, 1.2, VARIANTS))
     return flux/(1 + np.exp(-(REST_WAVE - 3500)/150))                                  # blanketing by iron-group lines
 
 def _sn_ii(rng) -> np.ndarray: return _p_cygni(SN_II, rng.uniform(6000, 10000, VARIANTS), rng.uniform(6500, 10000, VARIANTS), rng.uniform(.7, 1.2, VARIANTS))
 
-# %% ../nbs/01c_inject.ipynb #766dcb71
+# %% ../nbs/01c_inject.ipynb #89eb5d64
 QUASAR_LINES = Table(rows=[  # Vanden Berk et al. 2001, Table 2: observed rest wavelength, equivalent width, sigma (AA)
-    ('Si IV, O IV]', 1396.76, 8.13, 14.25), ('C IV', 1546.15, 23.78, 14.33), ('He II', 1637.84, .51, 3.94), ('O III]', 1664.74, .43, 5.30), ('Al III', 1856.76, .31, 4.95),
-    ('Si III]', 1887.22, .16, 3.09), ('C III]', 1905.97, 21.19, 23.58), ('Mg II', 2800.26, 32.28, 34.95)], names=('line', 'wave', 'ew', 'sigma'))
+    ('Si IV, O IV]', 1396.76, 8.13, 14.25), ('C IV', 1546.15, 23.78, 14.33), ('He II', 1637.84, .51, 3.94), ('O III]', 1664.74, .43, 5.30),
+    ('Al III', 1856.76, .31, 4.95), ('Si III]', 1887.22, .16, 3.09), ('C III]', 1905.97, 21.19, 23.58), ('Mg II', 2800.26, 32.28, 34.95)],
+    names=('line', 'wave', 'ew', 'sigma'))
 
 def _qso_wrong_z(rng) -> np.ndarray:
     flux, (strength, width) = np.ones((VARIANTS, len(REST_K))), 10**rng.normal(0, .15, (2, VARIANTS, 1))
@@ -196,11 +220,10 @@ def _bal(rng) -> np.ndarray:
     velocity = lambda rest: np.log(REST_WAVE/rest)*SPEED_OF_LIGHT
     return np.maximum.reduce([cover*np.exp(-((velocity(rest) + speed)/half)**4) for rest, cover in TROUGHS.items()])
 
-# %% ../nbs/01c_inject.ipynb #a4244884
-@functools.cache
-def _neighbours() -> Table:
-    "The galaxies of which second galaxies and negative lines are made: the first of a mock population that show lines."
-    truth = draw_population(np.random.default_rng(20_000), 20*VARIANTS)
+# %% ../nbs/01c_inject.ipynb #e2f76e34
+def _neighbours(rng: np.random.Generator) -> Table:
+    "Galaxies with lines, out of a mock population."
+    truth = draw_population(rng, 20*VARIANTS)
     return truth[(truth['host_fraction'] == 1) & (truth['halpha_ew'] > 3)][:VARIANTS]
 
 def _gas(truth: Table) -> np.ndarray:
@@ -209,16 +232,22 @@ def _gas(truth: Table) -> np.ndarray:
     lines = {rest: ratio*truth['halpha_ew'].data*dust(rest) for rest, ratio in _named(line_ratios(truth)).items()}
     return _lines(lines, truth['sigma_gas'].data)/np.sqrt(2*np.pi)
 
-def _second_galaxy(rng) -> np.ndarray: return _on_rest(starlight(_neighbours())) + _gas(_neighbours())
+def _second_galaxy(rng) -> np.ndarray:
+    truth = _neighbours(rng)
+    return _on_rest(starlight(truth)) + _gas(truth)
 
-def _negative_lines(rng) -> np.ndarray: return -_gas(_neighbours())
+def _negative_lines(rng) -> np.ndarray: return -_gas(_neighbours(rng))
 
 def _low_sb(rng) -> np.ndarray: return _metal_poor(*(rng.uniform(low, high, VARIANTS) for low, high in ((2, 4), (1.5, 3), (40, 90))))
 
-@functools.cache
-def _library(kind: str) -> np.ndarray:
-    "(VARIANTS, d) float32 rest-frame spectra of one kind."
-    return globals()[f'_{kind}'](np.random.default_rng(ANOMALIES['name'].tolist().index(kind))).astype('f4')
+_MAKERS = dict(e_plus_a=_e_plus_a, liner=_liner, sn_ia=_sn_ia, sn_ii=_sn_ii, second_galaxy=_second_galaxy, qso_wrong_z=_qso_wrong_z, bl_lac=_bl_lac,
+               double_peaked=_double_peaked, broad_lines=_broad_lines, extreme_lines=_extreme_lines, red_continuum=_red_continuum, low_sb=_low_sb,
+               bal=_bal, negative_lines=_negative_lines)
+
+@functools.lru_cache(maxsize=32)
+def _library(kind: str, seed: int) -> np.ndarray:
+    "(VARIANTS, d) float32 rest-frame spectra of one kind: another seed, another library."
+    return _MAKERS[kind](np.random.default_rng([seed, list(_MAKERS).index(kind)])).astype('f4')
 
 # %% ../nbs/01c_inject.ipynb #d703e0e4
 def _random(ids: np.ndarray, seed: int, count: int) -> np.ndarray:
@@ -243,11 +272,12 @@ def _shift(flux: np.ndarray, k0: int, pick: np.ndarray, z: np.ndarray) -> np.nda
     low, high = (flux.ravel()[start + np.clip(column + i, 0, last)] for i in (0, 1))
     return low + part*(high - low)
 
-# %% ../nbs/01c_inject.ipynb #12a3316e
+# %% ../nbs/01c_inject.ipynb #d30ec441
 def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     "(n, d) local continuum, not negative: medians of the good among 100 pixels, linear between their centres, nearest where there are few."
     block = 100
-    ordered, count = np.sort(np.where(good, flux, np.float32(np.inf)).reshape(len(flux), -1, block), axis=2), good.reshape(len(flux), -1, block).sum(2)
+    ordered = np.sort(np.where(good, flux, np.float32(np.inf)).reshape(len(flux), -1, block), axis=2)
+    count = good.reshape(len(flux), -1, block).sum(2)
     level = np.maximum(np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, :, None]//2, axis=2)[:, :, 0], 0)
     index = np.arange(count.shape[1])
     known = np.where(count > block//4, index, -1)
@@ -274,8 +304,8 @@ def _airglow(spectra: Spectra, seed: int) -> np.ndarray:
     u = _random(plates.astype('u8'), seed, 10).astype('f4')[:, :, None]
     (lines, slope), hats = _sky_patterns()
     angle = .7*np.pi*(u[:, 0] - .5)
-    pattern = np.where(u[:, 1] < .5, -1, 1)*(np.cos(angle)*lines + np.sin(angle)*slope)*sum((.3 + u[:, 2 + i])*hat for i, hat in enumerate(hats))
-    return pattern[which]
+    strength = sum((.3 + u[:, 2 + i])*hat for i, hat in enumerate(hats))
+    return (np.where(u[:, 1] < .5, -1, 1)*(np.cos(angle)*lines + np.sin(angle)*slope)*strength)[which]
 
 def _red_runaway(spectra: Spectra, u: np.ndarray) -> np.ndarray:
     last = SDSS_WAVE[len(SDSS_K) - 1 - spectra.good[:, ::-1].argmax(1)]
@@ -286,7 +316,7 @@ def _red_runaway(spectra: Spectra, u: np.ndarray) -> np.ndarray:
 def _dichroic_step(spectra: Spectra, u: np.ndarray) -> np.ndarray:
     return _continuum(spectra.flux, spectra.good)*((SDSS_WAVE > 6000) == (u[:, :1] < .5))
 
-# %% ../nbs/01c_inject.ipynb #7c885a1a
+# %% ../nbs/01c_inject.ipynb #49335f01
 CUT, LEAST = .01, 10     # a touched pixel has at least this part of the largest change; a change has at least so many pixels
 
 def _change(kind: str, spectra: Spectra, seed: int) -> tuple:
@@ -301,7 +331,7 @@ def _change(kind: str, spectra: Spectra, seed: int) -> tuple:
         return _shift(stars, k0, (u[:, 0]*len(stars)).astype(int), 0*z), none
     other = ANOMALIES.loc[kind]['frame'] == 'other'
     where = _other_redshift(kind, z, u[:, 1]) if other else z
-    change = _shift(_library(kind), REST_K[0], (u[:, 0]*VARIANTS).astype(int), np.maximum(where, -.9))
+    change = _shift(_library(kind, seed), REST_K[0], (u[:, 0]*VARIANTS).astype(int), np.maximum(where, -.9))
     if kind == 'bal': change *= -_continuum(spectra.flux, spectra.good)
     return change, where if other else none
 
@@ -370,7 +400,7 @@ def inject(
     mask = None if spectra.mask is None else np.array(spectra.mask)
     return Spectra(flux, np.array(spectra.ivar), spectra.wave, catalog, mask, spectra.rejected.copy(), spectra.unit), touched
 
-# %% ../nbs/01c_inject.ipynb #d295167e
+# %% ../nbs/01c_inject.ipynb #1f0845b8
 def plot_injection(
     before: Spectra,     # Raw, as given to `inject`
     after: Spectra,      # Raw, as returned by it
@@ -386,7 +416,7 @@ def plot_injection(
     if good.sum() < 8: raise ValueError(f'spectrum {i} has no good pixels to draw')
     mean = lambda x: x[good][:good.sum()//8*8].reshape(-1, 8).mean(1)
     wave, old, new = (mean(x) for x in (before.wave, before.flux[i], after.flux[i]))
-    ax.fill_between(before.wave, 0, 1, where=touched[i], transform=ax.get_xaxis_transform(), color='C1', alpha=.25, lw=0)
+    ax.fill_between(before.wave, 0, 1, where=touched[i], transform=ax.get_xaxis_transform(), color='C1', alpha=.2, lw=0)
     ax.plot(wave, old, color='.6', lw=.6)
     ax.plot(wave, new, color='C3', lw=.6)
     low, high = np.quantile(np.r_[old, new], [.002, .995])
