@@ -172,7 +172,7 @@ def _double_peaked(rng) -> np.ndarray:
 
 def _broad_lines(rng) -> np.ndarray: return _lines(_broad_balmer(rng.uniform(3, 4, VARIANTS)), rng.uniform(5000, 12000, VARIANTS)/2.355)
 
-# %% ../nbs/01c_inject.ipynb #9540ddf4
+# %% ../nbs/01c_inject.ipynb #5b0c4d4a
 _FEATURES = dict(names=('line', 'air', 'speed', 'fwhm', 'depth', 'emission'))  # air wavelength (AA); speed relative to the first-named line; FWHM km/s
 SN_IA = Table(rows=[('Si II', 6355., 1., 6000., .55, .25), ('Si II', 5972., 1., 4500., .12, .0),
                     ('S II', 5640., .88, 4200., .30, .08), ('S II', 5454., .88, 4200., .22, .0),
@@ -180,7 +180,8 @@ SN_IA = Table(rows=[('Si II', 6355., 1., 6000., .55, .25), ('Si II', 5972., 1., 
                     ('Ca II H, K', 3945., 1.3, 9000., .60, .35), ('O I', 7773., 1.05, 7000., .25, .05), ('Ca II', 8579., 1.15, 9000., .40, .25)], **_FEATURES)
 SN_II = Table(rows=[('H alpha', 6562.8, 1., 7500., .30, 1.3), ('H beta', 4861.4, .9, 6500., .45, .35),
                     ('H gamma', 4340.5, .9, 6500., .40, .15), ('H delta', 4101.7, .9, 6000., .30, .05),
-                    ('He I, Na I', 5890., .8, 5500., .20, .12), ('Fe II', 5169., .6, 3500., .28, .08), ('Fe II', 5018., .6, 3500., .18, .04), ('Fe II', 4924., .6, 3500., .12, .0),
+                    ('He I, Na I', 5890., .8, 5500., .20, .12), ('Fe II', 5169., .6, 3500., .28, .08),
+                    ('Fe II', 5018., .6, 3500., .18, .04), ('Fe II', 4924., .6, 3500., .12, .0),
                     ('Ca II H, K', 3945., .8, 8000., .50, .10), ('Ca II', 8579., .7, 7500., .25, .30)], **_FEATURES)
 
 def _p_cygni(features: Table, speed: np.ndarray, temperature: np.ndarray, strength: np.ndarray) -> np.ndarray:
@@ -366,14 +367,17 @@ def _inject_kind(kind: str, spectra: Spectra, amplitude: np.ndarray, seed: int) 
     flux = np.where(touched, before + scale.astype('f4')[:, None]*change, spectra.flux)
     return flux.astype('f4'), touched, scale*unit*able, np.where(able, z, np.nan)
 
-# %% ../nbs/01c_inject.ipynb #234a9d29
+# %% ../nbs/01c_inject.ipynb #b88d99a7
 def _check(spectra: Spectra, kind, amplitude) -> tuple:
     "Kinds and amplitudes as (n,) arrays. Raises `ValueError` for what cannot be done."
-    if spectra.unit != FLUX_UNIT or not np.array_equal(spectra.wave, SDSS_WAVE): raise ValueError('anomalies are injected into raw spectra, observed frame on SDSS_WAVE; inject before preprocess')
-    if 'injected' in spectra.catalog.colnames: raise ValueError('these spectra carry injected anomalies already; inject into the original ones, all kinds in one call')
+    n = len(spectra)
+    if spectra.unit != FLUX_UNIT or not np.array_equal(spectra.wave, SDSS_WAVE):
+        raise ValueError('anomalies are injected into raw spectra, observed frame on SDSS_WAVE; inject before preprocess')
+    if 'injected' in spectra.catalog.colnames:
+        raise ValueError('these spectra carry injected anomalies already; inject into the original ones, all kinds in one call')
     for name, value in (('kind', kind), ('amplitude', amplitude)):
-        if np.ndim(value) and np.shape(value) != (len(spectra),): raise ValueError(f'{name} must be one value or {len(spectra)}, not an array of shape {np.shape(value)}')
-    kinds, amplitude = np.broadcast_to(np.asarray(kind, 'U'), len(spectra)), np.broadcast_to(np.asarray(amplitude, float), len(spectra))
+        if np.ndim(value) and np.shape(value) != (n,): raise ValueError(f'{name} must be one value or {n}, not an array of shape {np.shape(value)}')
+    kinds, amplitude = np.broadcast_to(np.asarray(kind, 'U'), n), np.broadcast_to(np.asarray(amplitude, float), n)
     for name in sorted(set(kinds.tolist()) - set(ANOMALIES['name']) - {''}):
         near = difflib.get_close_matches(name, ANOMALIES['name'].tolist(), 1, .4)
         raise ValueError(f"unknown kind '{name}'" + (f"; did you mean '{near[0]}'?" if near else f'; known: {", ".join(ANOMALIES["name"])}'))
@@ -400,7 +404,7 @@ def inject(
     mask = None if spectra.mask is None else np.array(spectra.mask)
     return Spectra(flux, np.array(spectra.ivar), spectra.wave, catalog, mask, spectra.rejected.copy(), spectra.unit), touched
 
-# %% ../nbs/01c_inject.ipynb #1f0845b8
+# %% ../nbs/01c_inject.ipynb #ef60ff20
 def plot_injection(
     before: Spectra,     # Raw, as given to `inject`
     after: Spectra,      # Raw, as returned by it
@@ -420,7 +424,8 @@ def plot_injection(
     ax.plot(wave, old, color='.6', lw=.6)
     ax.plot(wave, new, color='C3', lw=.6)
     low, high = np.quantile(np.r_[old, new], [.002, .995])
-    ax.set(xlim=(wave[0], wave[-1]), ylim=(min(0, low) - .05*(high - low), high + .1*(high - low)), xlabel='observed wavelength (Å)', ylabel='$f_λ$ ($10^{-17}$ cgs)')
+    margin = .05*(high - low)
+    ax.set(xlim=(wave[0], wave[-1]), ylim=(min(0, low) - margin, high + 2*margin), xlabel='observed wavelength (Å)', ylabel='$f_λ$ ($10^{-17}$ cgs)')
     extra = f', z = {row["injected_z"]:.2f}' if np.isfinite(row['injected_z']) else ''
     ax.set_title(f"{row['injected'] or 'unchanged'}   {row['amplitude']:.3g} σ per pixel{extra}", fontsize=9)
     return ax
