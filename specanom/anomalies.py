@@ -101,7 +101,7 @@ def top_anomalies(
         if name in _DESCRIPTIONS: table[name].info.description = _DESCRIPTIONS[name]
     return table
 
-# %% ../nbs/05_anomalies.ipynb #01ae0457
+# %% ../nbs/05_anomalies.ipynb #ce41e91f
 FORMATS = {'ecsv': 'ascii.ecsv', 'fits': 'fits', 'vot': 'votable', 'mrt': 'ascii.mrt'}
 
 def write_formats(
@@ -112,13 +112,14 @@ def write_formats(
     "Write a table as ECSV, FITS, VOTable (.vot) and AAS machine-readable (.mrt). Raises `ValueError` on an unknown ending."
     unknown = set(formats) - set(FORMATS)
     if unknown: raise ValueError(f"unknown format {sorted(unknown)[0]!r}; known: {', '.join(FORMATS)}")
+    formats = [f for f in formats if len(table) or f != 'mrt']  # which cannot be empty
     paths = [Path(path).with_suffix(f'.{f}') for f in formats]
     for ending, target in zip(formats, paths):
         with atomic(target) as aside: _portable(table, ending).write(aside, format=FORMATS[ending])
     return paths
 
 def _portable(table: Table, ending: str) -> Table:
-    "What the format can hold: ids as text in .vot and .mrt, no empty table, plain columns and no empty text in .mrt."
+    "What the format can hold: ids as text in .vot and .mrt, no empty text in .mrt."
     if ending in ('ecsv', 'fits'): return table
     table = Table(table, copy=True)
     for name in table.colnames:
