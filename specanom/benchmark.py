@@ -7,14 +7,16 @@ __all__ = ['MEASURES', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'detection', 'dete
            'Baselines', 'pae_scores', 'evaluate', 'summarize', 'compare', 'run_detection', 'plot_heatmap', 'plot_found',
            'race', 'speed_reading', 'speed_rebinning', 'run_speed']
 
-# %% ../nbs/09_benchmark.ipynb #2629a88a
-import json, os, platform, tempfile, time
+# %% ../nbs/09_benchmark.ipynb #efe2df9d
+import functools, json, os, platform, tempfile, time
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table, vstack
+from astropy.table import Table
+from scipy.sparse.linalg import eigsh
 
 from .core import Spectra, atomic, id_fraction, progress, versions, write_table
 from .flow import SlicedFlow, spectral_class
@@ -24,14 +26,21 @@ from .pipeline import Model, Run
 from .preprocess import preprocess, split_name
 from .reconstruction import reconstruction_error
 
-# %% ../nbs/09_benchmark.ipynb #b1f6478a
+# %% ../nbs/09_benchmark.ipynb #cecef88f
 MEASURES = ('auc', 'ap', 'precision', 'found')
 
-def _ranks(normal: np.ndarray, injected: np.ndarray) -> np.ndarray:
-    "False positive rate at the score of each injected object, most anomalous first; a tie counts half."
-    normal, injected = np.sort(normal), np.sort(injected)[::-1]
-    above = len(normal) - (np.searchsorted(normal, injected, 'left') + np.searchsorted(normal, injected, 'right'))/2
-    return above/len(normal)
+def _false_positive_rate(normal: np.ndarray, injected: np.ndarray, weight: np.ndarray) -> np.ndarray: # (b, m)
+    "Fraction of the normal objects, counted with `weight` (b, n), that look at least as odd as each injected one; a tie counts half."
+    order = np.argsort(normal)
+    below = np.concatenate([np.zeros((len(weight), 1), int), np.cumsum(weight[:, order], axis=1)], axis=1)
+    left, right = (np.searchsorted(normal[order], injected, side) for side in ('left', 'right'))
+    return 1 - (below[:, left] + below[:, right])/(2*below[:, -1:])
+
+def _measures(fpr: np.ndarray, prevalence: float, top: float) -> dict: # measure -> (b,)
+    fpr = np.sort(fpr, axis=1)
+    tpr = np.arange(1, fpr.shape[1] + 1)/fpr.shape[1]
+    flagged = prevalence*tpr + (1 - prevalence)*fpr
+    return dict(auc=1 - fpr.mean(1), ap=(prevalence*tpr/flagged).mean(1), precision=prevalence/top*(flagged <= top).mean(1), found=(fpr <= top).mean(1))
 
 def detection(
     normal: np.ndarray,   # (n,) scores of normal objects, larger is odder
@@ -41,20 +50,25 @@ def detection(
 ) -> dict: # auc, ap, precision, found
     "How well a score separates anomalies from normal objects. Raises `ValueError` when a score is not a number."
     if not (np.isfinite(normal).all() and np.isfinite(injected).all()): raise ValueError('a score is not a number; set such objects aside first')
-    fpr, tpr = _ranks(normal, injected), np.arange(1, len(injected) + 1)/len(injected)
-    flagged = prevalence*tpr + (1 - prevalence)*fpr
-    reached = np.interp(top, np.append(0, flagged), np.append(0, tpr))
-    return dict(auc=float(1 - fpr.mean()), ap=float((prevalence*tpr/flagged).mean()), precision=float(prevalence*reached/top), found=float((fpr <= top).mean()))
+    fpr = _false_positive_rate(normal, injected, np.ones((1, len(normal)), int))
+    return {m: float(v[0]) for m, v in _measures(fpr, prevalence, top).items()}
+
+@functools.lru_cache(maxsize=8)  # the same for every method, kind and amplitude
+def _resampled(n: int, times: int, seed: int) -> np.ndarray: # (times, n) how often each object is drawn
+    draws = np.random.default_rng(seed).integers(n, size=(times, n)) + n*np.arange(times)[:, None]
+    return np.bincount(draws.ravel(), minlength=n*times).reshape(times, n)
 
 def detection_interval(
     normal: np.ndarray, injected: np.ndarray, # As for `detection`
     *, rng: int, n: int=200,                  # Seed and number of bootstrap samples
     level: float=.9,                          # Of the interval
+    prevalence: float=.01, top: float=.01,    # As for `detection`
 ) -> dict: # measure -> (low, high)
     "Bootstrap intervals of `detection`; normal and injected objects are both drawn again."
-    rng = np.random.default_rng(rng)
-    draws = [detection(rng.choice(normal, len(normal)), rng.choice(injected, len(injected))) for _ in range(n)]
-    return {m: tuple(np.quantile([d[m] for d in draws], [(1 - level)/2, (1 + level)/2])) for m in MEASURES}
+    fpr = _false_positive_rate(normal, injected, _resampled(len(normal), n, rng))
+    again = np.random.default_rng(rng + 1).integers(len(injected), size=(n, len(injected)))
+    values = _measures(np.take_along_axis(fpr, again, 1), prevalence, top)
+    return {m: tuple(np.quantile(v, [(1 - level)/2, (1 + level)/2])) for m, v in values.items()}
 
 # %% ../nbs/09_benchmark.ipynb #3f8b361d
 def half_amplitude(
@@ -69,7 +83,7 @@ def half_amplitude(
     part = (.5 - reached[i - 1])/(reached[i] - reached[i - 1])
     return float(np.exp(np.log(amplitude[i - 1]) + part*np.log(amplitude[i]/amplitude[i - 1])))
 
-# %% ../nbs/09_benchmark.ipynb #03b013c4
+# %% ../nbs/09_benchmark.ipynb #0e2cf668
 class MaskedPCA:
     "Principal components of spectra with gaps, and their weighted fit."
     def __init__(self, k: int=10, rounds: int=10): self.k, self.rounds = k, rounds
@@ -83,7 +97,7 @@ class MaskedPCA:
         for _ in range(self.rounds):
             self.mean = filled.mean(0)
             centred = filled - self.mean
-            self.axes = np.linalg.eigh(centred.T @ centred)[1][:, :-self.k - 1:-1].T
+            self.axes = eigsh(centred.T @ centred, self.k, v0=np.ones(len(self.mean)))[1][:, ::-1].T
             filled = np.where(good, flux, self.mean + self.coefficients(data) @ self.axes)
         return self
 
@@ -141,9 +155,9 @@ def pae_scores(model: Model, data: Spectra) -> dict[str, np.ndarray]: # 'AS_PAE'
     table = model.score(data)
     return dict(AS_PAE=-np.asarray(table['logp']), RE_PAE=np.asarray(table['re']))
 
-# %% ../nbs/09_benchmark.ipynb #fd461923
+# %% ../nbs/09_benchmark.ipynb #ca25e8be
 DEVELOPMENT, LOCKED = (0, 1, 2), (1001, 1002, 1003)  # seeds of the injections
-AMPLITUDES = (.5, 1., 2., 4., 8.)                     # change in units of the local noise per SDSS pixel, see `inject`
+AMPLITUDES = (1., 2., 4., 8., 16., 32.)                    # change in units of the local noise per SDSS pixel, see `inject`
 
 def _hosts(raw: Spectra, n: int, kind: int, seed: int) -> Spectra:
     "`n` spectra by hash, another draw for each kind and seed."
@@ -165,11 +179,13 @@ def evaluate(
     ordinary, rows = score(normal), []
     for seed, kind in progress([(s, k) for s in seeds for k in kinds], 'injecting', unit='kind'):
         raw = _hosts(hosts, n, list(ANOMALIES['name']).index(kind), seed)
-        for amplitude in amplitudes:
-            odd = select(inject(raw, kind, amplitude, rng=seed)[0])
-            if not len(odd): continue
-            for method, values in score(odd).items():
-                rows.append(_row(ordinary[method], values, seed, bootstrap) | dict(method=method, kind=kind, amplitude=amplitude, seed=seed, normal=len(normal), injected=len(raw), lost=len(raw) - len(odd)))
+        every = raw[np.tile(np.arange(len(raw)), len(amplitudes))]           # all amplitudes at once
+        every.catalog['asked'] = np.repeat(amplitudes, len(raw))
+        odd = select(inject(every, kind, every.catalog['asked'], rng=seed)[0])
+        scores, asked = score(odd), np.asarray(odd.catalog['asked'])
+        for amplitude, (method, values) in product(amplitudes, scores.items()):
+            mine = values[asked == amplitude]
+            if len(mine): rows.append(_row(ordinary[method], mine, seed, bootstrap) | dict(method=method, kind=kind, amplitude=amplitude, seed=seed, normal=len(normal), injected=len(raw), lost=len(raw) - len(mine)))
     order = ['method', 'kind', 'amplitude', 'seed', 'normal', 'injected', 'lost', *(f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high'))]
     return Table(rows)[order]
 
