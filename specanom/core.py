@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['log', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'LINES', 'CATALOG', 'FLUX_UNIT', 'PROFILES', 'vacuum_to_air',
-           'air_to_vacuum', 'mark_lines', 'make_catalog', 'spec_name', 'make_specobjid', 'reject_table', 'atomic',
-           'write_table', 'read_table', 'Spectra', 'write_chunks', 'bounded_map', 'map_chunks', 'progress',
-           'QueryConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config',
-           'load_config', 'digest', 'home', 'cached', 'id_fraction', 'versions', 'provenance']
+           'air_to_vacuum', 'galactic_extinction', 'mark_lines', 'make_catalog', 'spec_name', 'make_specobjid',
+           'reject_table', 'atomic', 'write_table', 'read_table', 'Spectra', 'write_chunks', 'bounded_map',
+           'map_chunks', 'progress', 'QueryConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig',
+           'AnomaliesConfig', 'Config', 'load_config', 'digest', 'home', 'cached', 'id_fraction', 'versions',
+           'provenance']
 
-# %% ../nbs/00_core.ipynb #c289bbdc
+# %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, difflib, hashlib, html, json, logging, os, platform, shutil, subprocess, tempfile, tomllib
 from collections import deque
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import tomli_w
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table, vstack
+from scipy.interpolate import CubicSpline
 from tqdm import tqdm
 
 import specanom
@@ -46,6 +48,15 @@ def air_to_vacuum(
     air = vacuum = np.asarray(wave, float)
     for _ in range(5): vacuum = air*_refractive_index(vacuum)
     return vacuum
+
+# %% ../nbs/00_core.ipynb #4a545b81
+_F99 = np.array([(2600, 6.591), (2700, 6.265), (4110, 4.315), (4670, 3.806), (5470, 3.055), (6000, 2.688), (12200, .829), (26500, .265)])
+
+def galactic_extinction(
+    wave: np.ndarray, # AA, 2600-26500
+) -> np.ndarray: # A(wave)/E(B-V), mag
+    "Extinction curve of the Milky Way, R_V = 3.1 (Fitzpatrick 1999, Table 4)."
+    return CubicSpline(*_F99.T)(wave)
 
 # %% ../nbs/00_core.ipynb #d2a1326d
 SDSS_K = np.arange(35400, 40300)     # lattice index k, log10(wave/AA) = 1e-4 k: 3467-10715 AA, wider than SDSS and BOSS

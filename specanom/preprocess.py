@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['REST_UNIT', 'O25_GRID', 'SPLITS', 'distance_factor', 'rebin', 'total_snr', 'preprocess', 'selection_funnel',
-           'plot_rest', 'galactic_extinction', 'deredden', 'interpolate', 'preprocess_o25', 'split_name', 'split']
+           'plot_rest', 'deredden', 'interpolate', 'preprocess_o25', 'split_name', 'split']
 
-# %% ../nbs/02_preprocess.ipynb #e8a715ae
+# %% ../nbs/02_preprocess.ipynb #57d9610d
 from functools import partial
 
 import numpy as np
 from astropy.cosmology import Planck18
 from astropy.table import Table
-from scipy.interpolate import CubicSpline
 
-from .core import FLUX_UNIT, REST_EDGES, REST_GRID, Spectra, id_fraction, log, map_chunks, mark_lines, spec_name
+from .core import FLUX_UNIT, REST_EDGES, REST_GRID, Spectra, galactic_extinction, id_fraction, log, map_chunks, mark_lines, spec_name
 
 # %% ../nbs/02_preprocess.ipynb #f924ff0c
 def distance_factor(
@@ -160,16 +159,8 @@ def plot_rest(
     ax.set_title(f"{spec_name(one.catalog)[0]}   z = {row['z']:.3f}   {row['class']} {row['subclass']}   S/N = {row['snr']:.0f}", fontsize=9, pad=14)
     return mark_lines(ax)
 
-# %% ../nbs/02_preprocess.ipynb #3825881b
+# %% ../nbs/02_preprocess.ipynb #450b1680
 O25_GRID = np.linspace(3500, 7500, 4000)  # rest frame, vacuum, AA
-_F99 = np.array([(2600, 6.591), (2700, 6.265), (4110, 4.315), (4670, 3.806), (5470, 3.055), (6000, 2.688), (12200, .829), (26500, .265)])
-
-def galactic_extinction(
-    wave: np.ndarray, # AA, 2600-26500
-) -> np.ndarray: # A(wave)/E(B-V), mag
-    "Extinction curve of the Milky Way, R_V = 3.1 (Fitzpatrick 1999, Table 4)."
-    return CubicSpline(*_F99.T)(wave)
-
 def deredden(raw: Spectra) -> Spectra:
     "Correct flux and ivar of observed-frame spectra for Galactic dust, where the catalogue knows E(B-V)."
     ebv = np.asarray(raw.catalog['ebv'], float) if 'ebv' in raw.catalog.colnames else np.full(len(raw), np.nan)
