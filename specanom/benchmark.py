@@ -7,8 +7,8 @@ __all__ = ['MEASURES', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'detection', 'dete
            'Baselines', 'pae_scores', 'evaluate', 'summarize', 'compare', 'run_detection', 'plot_heatmap', 'plot_found',
            'race', 'speed_reading', 'speed_rebinning', 'run_speed']
 
-# %% ../nbs/09_benchmark.ipynb #efe2df9d
-import functools, json, os, platform, tempfile, time
+# %% ../nbs/09_benchmark.ipynb #63412c34
+import functools, json, os, platform, tempfile, time, warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
@@ -222,7 +222,7 @@ def compare(
         rows.append(dict(kind=kind, ours=ours, value=lock[ours, kind], best=best, baseline=lock[best, kind], margin=lock[ours, kind] - lock[best, kind]))
     return Table(rows)
 
-# %% ../nbs/09_benchmark.ipynb #5754b800
+# %% ../nbs/09_benchmark.ipynb #1925e144
 def run_detection(
     folder: Path,         # A finished run on the mock survey
     path: Path, *,        # Table to write, .ecsv
@@ -239,10 +239,9 @@ def run_detection(
     classical = Baselines(train, model.pair[0], rng=config.seed)
     settings = dict(seeds=DEVELOPMENT + LOCKED) | settings
     table = evaluate(lambda spectra: classical(spectra) | pae_scores(model, spectra), normal, hosts, n=n, **settings)
-    for name in table.colnames:
-        if table[name].dtype.kind == 'f': table[name].info.format = '.4g'
+    for name in [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]: table[name] = table[name].round(4)
     table.meta.update(profile=config.profile, survey=config.n, seed=config.seed, versions={r['package']: r['version'] for r in versions()})
-    write_table(table, path)
+    write_table(table[[c for c in table.colnames if not c.startswith(('precision_', 'found_'))]], path)
     return table
 
 # %% ../nbs/09_benchmark.ipynb #57329692
@@ -299,7 +298,7 @@ def race(
     rate = np.array([n/best[name] for name, (_, n) in contenders.items()])
     return Table(dict(name=list(contenders), per_second=rate, ratio=rate/rate[0]))
 
-# %% ../nbs/09_benchmark.ipynb #0291cba4
+# %% ../nbs/09_benchmark.ipynb #3e43fc84
 def speed_reading(
     n: int=200, *,     # Single files
     repeat: int=3, rng: int=0,
@@ -347,6 +346,7 @@ def speed_rebinning(
     try: from specutils.manipulation import FluxConservingResampler
     except ImportError: return race(contenders, repeat=repeat)
     from astropy import units as u
+    warnings.filterwarnings('ignore', module='astropy.nddata')  # specutils divides by the ivar of unmeasured pixels
     resample = lambda: [FluxConservingResampler()(few.to_specutils(i), REST_EDGES[:-1]*(1 + z[i])*u.AA) for i in range(len(few))]
     return race(contenders | {'specutils': (resample, len(few))}, repeat=repeat)
 
@@ -357,7 +357,7 @@ def run_speed(
     "Run every race and write the results with what they depend on."
     from datetime import date
     results = {name: [dict(zip(t.colnames, map(_plain, row))) for row in t] for name, t in (('reading', speed_reading(**settings)), ('rebinning', speed_rebinning(**settings)))}
-    machine = dict(cores=os.cpu_count(), processor=platform.machine(), date=date.today().isoformat(), versions={r['name']: r['version'] for r in versions()})
+    machine = dict(cores=os.cpu_count(), processor=platform.machine(), date=date.today().isoformat(), versions={r['package']: r['version'] for r in versions()})
     with atomic(path) as aside: aside.write_text(json.dumps(dict(results=results, machine=machine), indent=1))
 
 def _plain(value): return value if isinstance(value, str) else float(f'{float(value):.4g}') if not isinstance(value, np.str_) else str(value)
