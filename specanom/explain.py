@@ -7,21 +7,22 @@ __all__ = ['BANDS', 'SEGMENTATIONS', 'PERTURBATIONS', 'METHODS', 'Segments', 'li
            'Score', 'Design', 'lime_design', 'hadamard_design', 'lime_base', 'Explanation', 'plot_explanation',
            'explain', 'explain_many', 'ensemble', 'deletion_curve', 'area']
 
-# %% ../nbs/07a_explain.ipynb #923e4012
+# %% ../nbs/07a_explain.ipynb #603b7487
 import copy, functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from astropy.constants import c
 from scipy.linalg import hadamard
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtri
 from torch import nn
 
-from .core import LINES, Spectra, air_to_vacuum, mark_lines, progress
+from .core import LINES, air_to_vacuum, mark_lines, progress
 
-# %% ../nbs/07a_explain.ipynb #983f0cb3
+# %% ../nbs/07a_explain.ipynb #93d38929
 BANDS = {  # name: first and last wavelength in air, AA
     'G band': (4281.375, 4316.375), 'Mg b': (5160.125, 5192.625), 'Na D': (5876.875, 5909.375),   # Trager et al. 1998, Table 1
     'TiO 5965': (5936.625, 5994.125), 'TiO 6230': (6189.625, 6272.125),                          # the same
@@ -94,7 +95,7 @@ def _windows(wave: np.ndarray, speed: float) -> list:
     rows = [r for r in LINES if r['kind'] == 'emission' or r['name'] in ('CaK', 'CaH')]
     groups = []
     for r in sorted(rows, key=lambda r: r['wave']):
-        half = r['wave']*speed/299792.458
+        half = r['wave']*speed/c.to_value('km/s')
         if groups and r['wave'] - half <= groups[-1][2]: groups[-1][0].append(r); groups[-1][2] = r['wave'] + half
         else: groups.append([[r], r['wave'] - half, r['wave'] + half])
     return [(line_names(g), low, high) for g, low, high in groups]
@@ -212,24 +213,64 @@ def _perturbed(x, good, segments, kind, noise, strength, rng) -> np.ndarray:
     signs = rng.choice([-1., 1.], (len(x), len(segments)))
     return x + _gaussians(segments, (.2 if strength is None else strength)*median*signs)
 
-# %% ../nbs/07a_explain.ipynb #4dba37ae
+# %% ../nbs/07a_explain.ipynb #25d117d1
 def _through(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     "Reconstruction by an autoencoder with a flux scale, or by a variational one at the mean of its latents."
     scale = getattr(network, 'scale', 1.)
     z = network.encoder(x/scale)
     return network.decoder(network.mean(z) if hasattr(network, 'mean') else z)*scale
 
+class _Chain:
+    "The networks of a score, taken apart. Raises `TypeError` for what is no dense autoencoder."
+    def __init__(self, networks: nn.Module|Iterable):
+        self.networks = [networks] if isinstance(networks, nn.Module) else list(networks)
+        for network in self.networks:
+            modules = self._modules(network) if hasattr(network, 'encoder') and hasattr(network, 'decoder') else []
+            linear = [isinstance(m, nn.Linear) and m.bias is not None for m in modules]
+            if not linear or not linear[0] or not linear[-1] or any(not a and not b for a, b in zip(linear, linear[1:])):
+                raise TypeError(f'a Score takes networks with encoder and decoder made of linear layers and one activation between; {type(network).__name__} is none. Give explain a function instead')
+        self.n_in, self.dtype = self.networks[0].encoder[0].in_features, self.networks[0].encoder[0].weight.dtype
+
+    @staticmethod
+    def _modules(network) -> list: return [*network.encoder, *([network.mean] if hasattr(network, 'mean') else []), *network.decoder]
+
+    @functools.cached_property
+    def double(self) -> '_Chain':
+        "The same in double precision."
+        return _Chain([copy.deepcopy(network).double() for network in self.networks])
+
+    @functools.cached_property
+    def steps(self) -> tuple[list, list]:
+        "Linear steps (matrix, offset) with the scales in them, and the activations between; two linear steps in a row become one where that is smaller."
+        linear, between = [], []
+        for network in self.networks:
+            scale = getattr(network, 'scale', 1.)
+            steps = [(m.weight.detach().double().cpu(), m.bias.detach().double().cpu()) if isinstance(m, nn.Linear) else m for m in self._modules(network)]
+            steps[0] = (steps[0][0]/scale, steps[0][1])
+            steps[-1] = tuple(scale*part for part in steps[-1])
+            for step in steps:
+                if not isinstance(step, tuple): between.append(step)
+                elif len(linear) == len(between): linear.append(step)
+                elif linear[-1][0].shape[1]*len(step[0]) < step[0].numel() + linear[-1][0].numel(): linear[-1] = (step[0] @ linear[-1][0], step[0] @ linear[-1][1] + step[1])
+                else: between.append(nn.Identity()); linear.append(step)
+        return linear, between
+
+    @functools.cached_property
+    def layers(self) -> list:
+        "The linear steps in the precision of the network, the first matrix transposed."
+        cast = [(matrix.to(self.dtype), offset.to(self.dtype)) for matrix, offset in self.steps[0]]
+        return [(cast[0][0].T.contiguous(), cast[0][1]), *cast[1:]]
+
 class Score:
     "The weighted sum of squared residuals of a chain of networks: flux (n, d) in, score (n,) out."
     def __init__(
         self,
-        networks: nn.Module|Iterable, # An autoencoder, or several that are applied one after another
+        networks: nn.Module|Iterable, # A dense autoencoder, or several that are applied one after another
         weight: np.ndarray=None,      # (d,) of each squared residual, or (n, d), one row per spectrum; None: 1/d
     ):
-        self.networks = [networks] if isinstance(networks, nn.Module) else list(networks)
-        d = self.networks[0].encoder[0].in_features
-        self.weight = np.full(d, 1/d) if weight is None else np.asarray(weight, float)
-        if self.weight.shape[-1] != d or self.weight.ndim > 2: raise ValueError(f'the network has {d} wavelengths, weight the shape {self.weight.shape}')
+        self.chain = networks if isinstance(networks, _Chain) else _Chain(networks)
+        self.weight = np.full(self.chain.n_in, 1/self.chain.n_in) if weight is None else np.asarray(weight, float)
+        if self.weight.shape[-1] != self.chain.n_in or self.weight.ndim > 2: raise ValueError(f'the network has {self.chain.n_in} wavelengths, weight the shape {self.weight.shape}')
         if not np.isfinite(self.weight).all() or (self.weight < 0).any(): raise ValueError('weights must be finite and not negative')
 
     @classmethod
@@ -244,20 +285,21 @@ class Score:
 
     def __getitem__(self, i: int) -> 'Score':
         "The score with the weights of one spectrum; the same when all share them."
-        if self.weight.ndim == 1: return self
-        one = Score.__new__(Score)
-        one.__dict__.update(self.__dict__, weight=self.weight[i])
-        for name in ('gram', 'double'): one.__dict__.pop(name, None)
-        return one
+        return self if self.weight.ndim == 1 else Score(self.chain, self.weight[i])
+
+    @property
+    def double(self) -> 'Score':
+        "The same score in double precision."
+        return Score(self.chain.double, self.weight)
 
     def _tensor(self, flux, check=True) -> torch.Tensor:
-        x = torch.from_numpy(np.ascontiguousarray(np.atleast_2d(flux)))
-        if x.shape[1] != self.weight.shape[-1]: raise ValueError(f'expected spectra of {self.weight.shape[-1]} pixels, got {x.shape[1]}')
+        x = torch.tensor(np.atleast_2d(flux), dtype=self.chain.dtype)
+        if x.shape[1] != self.chain.n_in: raise ValueError(f'expected spectra of {self.chain.n_in} pixels, got {x.shape[1]}')
         if check and self.weight.ndim == 2 and len(x) != len(self.weight): raise ValueError(f'this score has the weights of {len(self.weight)} spectra, not of {len(x)}: take score[i] for one of them')
-        return x.to(self.networks[0].encoder[0].weight)
+        return x.to(self.chain.networks[0].encoder[0].weight.device)
 
     def _reconstruct(self, x: torch.Tensor) -> torch.Tensor:
-        for network in self.networks: x = _through(network, x)
+        for network in self.chain.networks: x = _through(network, x)
         return x
 
     def reconstruct(self, flux: np.ndarray) -> np.ndarray: # (n, d) -> (n, d)
@@ -272,66 +314,35 @@ class Score:
     def gradient(self, flux: np.ndarray) -> np.ndarray: # (n, d) -> (n, d) float64
         "Derivative of the score by each pixel."
         x = self.double._tensor(flux).requires_grad_()
-        y = self.double._reconstruct(x)
-        return torch.autograd.grad((torch.square(x - y)*torch.from_numpy(self.weight).to(x)).sum(), x)[0].cpu().numpy()
-
-    @functools.cached_property
-    def double(self) -> 'Score':
-        "The same score in double precision."
-        return Score([copy.deepcopy(network).double() for network in self.networks], self.weight)
-
-    @functools.cached_property
-    def chain(self) -> tuple[list, list]:
-        "Linear steps (matrix, offset) and the activations between them, scales included; two linear steps in a row become one where that is smaller."
-        linear, between = [], []
-        for network in self.networks:
-            scale = getattr(network, 'scale', 1.)
-            modules = [*network.encoder, *([network.mean] if hasattr(network, 'mean') else []), *network.decoder]
-            steps = [(m.weight.detach().double().cpu(), m.bias.detach().double().cpu()) if isinstance(m, nn.Linear) else m for m in modules]
-            steps[0] = (steps[0][0]/scale, steps[0][1])
-            steps[-1] = tuple(scale*part for part in steps[-1])
-            for step in steps:
-                if not isinstance(step, tuple): between.append(step)
-                elif len(linear) == len(between): linear.append(step)
-                elif linear[-1][0].shape[1]*len(step[0]) < step[0].numel() + linear[-1][0].numel(): linear[-1] = (step[0] @ linear[-1][0], step[0] @ linear[-1][1] + step[1])
-                else: between.append(nn.Identity()); linear.append(step)
-        return linear, between
+        loss = torch.square(x - self.double._reconstruct(x))*torch.tensor(self.weight, device=x.device)
+        return torch.autograd.grad(loss.sum(), x)[0].cpu().numpy()
 
     @functools.cached_property
     def gram(self) -> torch.Tensor:
-        "(h, h) weighted products of the columns of the last layer."
-        last = self.chain[0][-1][0]
-        return last.T @ (torch.from_numpy(self.weight)[:, None]*last)
+        "(h, h) weighted products of the columns of the last matrix."
+        last = self.chain.layers[-1][0]
+        return last.T @ (torch.tensor(self.weight, dtype=last.dtype)[:, None]*last)
 
-# %% ../nbs/07a_explain.ipynb #ea390f3b
-def _segment_rows(d: np.ndarray, label: np.ndarray, n: int) -> torch.Tensor:
-    "(n, pixels) each row the values of one segment, zero elsewhere."
-    rows = torch.zeros(n, len(d), dtype=torch.float64)
-    rows[torch.from_numpy(label), torch.arange(len(d))] = torch.from_numpy(np.asarray(d, float))
-    return rows
-
+# %% ../nbs/07a_explain.ipynb #ef173db6
 def _fast_scores(score: Score, x: np.ndarray, f: np.ndarray, label: np.ndarray, masks: torch.Tensor) -> np.ndarray:
     "Scores of the neighbours of one spectrum, (n,) float64, exact for a `Score`; masks (n, S), 1 where the segment is the spectrum's own."
-    (first, *middle, last), between = score.chain
-    x, weight, dtype = torch.from_numpy(np.asarray(x, float)), torch.from_numpy(score.weight), score.networks[0].encoder[0].weight.dtype
-    exact = _segment_rows(x.numpy() - f, label, masks.shape[1])
-    rows = exact.to(dtype)
-    cast = lambda layer: (layer[0].to(dtype), layer[1].to(dtype))
-    inner, (w_first, _), (w_last, _) = [cast(layer) for layer in middle], cast(first), cast(last)
+    (push, b_first), *inner, (w_last, b_last) = score.chain.layers
+    d, x, weight = (torch.tensor(np.asarray(a, float), dtype=push.dtype) for a in (np.asarray(x, float) - f, x, score.weight))
+    label, between = torch.tensor(label), score.chain.steps[1]
+    by_segment = lambda a: torch.zeros(masks.shape[1], *a.shape[1:], dtype=a.dtype).index_add_(0, label, a)
     def hidden(h):
-        for activation, layer in zip(between, [*inner, None]): h = activation(h) if layer is None else nn.functional.linear(activation(h), *layer)
-        return h
-    start, push = (first[0] @ x + first[1]).to(dtype), rows @ w_first.T
+        for activation, layer in zip(between, inner): h = nn.functional.linear(activation(h), *layer)
+        return between[-1](h)
+    start = x @ push + b_first
     h0 = hidden(start[None])[0]
-    residual = x - (last[0] @ h0.double() + last[1])
-    weighted = (rows*weight.to(dtype)) @ w_last                     # D
-    gain = (last[0].T @ (weight*residual)).to(dtype)                # g
-    alone = (exact @ (weight*(exact.sum(0) - 2*residual))).to(dtype) # l: the rows add up to d
-    gram, here, out = score.gram.to(dtype), (weight*residual**2).sum(), []
-    for keep in masks.to(dtype).split(8192):
+    residual = x - (w_last @ h0 + b_last)
+    first, last = by_segment(d[:, None]*push), by_segment((weight*d)[:, None]*w_last)      # W d_s, D
+    alone, gain = by_segment(weight*d*(d - 2*residual)), w_last.T @ (weight*residual)      # l, g
+    here, out = (weight*residual**2).sum(dtype=torch.float64), []
+    for keep in masks.to(push.dtype).split(1024):
         y = 1 - keep
-        delta = hidden(start - y @ push) - h0
-        change = y @ alone + (delta*(delta @ gram - 2*(gain - y @ weighted))).sum(1)
+        delta = hidden(start - y @ first) - h0
+        change = y @ alone + (delta*(delta @ score.gram - 2*(gain - y @ last))).sum(1)
         out.append(here + change.double())
     return torch.cat(out).numpy()
 
@@ -344,11 +355,12 @@ def _slow_scores(score_fn: Callable, x: np.ndarray, f: np.ndarray, label: np.nda
     if not np.isfinite(scores).all(): raise ValueError(f'the score is not finite for {(~np.isfinite(scores)).sum()} of {len(scores)} perturbed spectra')
     return scores
 
-# %% ../nbs/07a_explain.ipynb #9a9a2e3a
+# %% ../nbs/07a_explain.ipynb #27d62d5f
 @dataclass(frozen=True, eq=False)
 class Design:
     "Masks, their weights, and the matrix that turns scores into weights of segments."
     masks: torch.Tensor   # (n, S) float32, 1 where the segment is the spectrum's own
+    centred: np.ndarray   # (n, S) masks minus their weighted mean
     kernel: np.ndarray    # (n,) weight of each neighbour
     solve: np.ndarray     # (S, n) scores -> weights
     pairs: bool           # Whether mask i + n/2 is the opposite of mask i
@@ -363,7 +375,7 @@ def _make_design(n: int, n_segments: int, pairs: bool, width: float, alpha: floa
     centred = z - kernel @ z/kernel.sum()
     weighted = centred*kernel[:, None]
     solve = np.linalg.solve(weighted.T @ centred + alpha*np.eye(n_segments), weighted.T)
-    return Design(torch.from_numpy(z), kernel, solve, pairs)
+    return Design(torch.from_numpy(z), centred, kernel, solve, pairs)
 
 _kept_design = functools.lru_cache(maxsize=4)(_make_design)
 
@@ -390,17 +402,16 @@ def hadamard_design(
     columns = 1 + np.random.default_rng(rng).permutation(half - 1)[:n_segments]
     sign = hadamard(half)[:, columns].astype(np.float32)
     sign = np.concatenate([sign, -sign])
-    return Design(torch.from_numpy((sign + 1)/2), np.ones(2*half), 2*sign.T.astype(float)/len(sign), True)
+    return Design(torch.from_numpy((sign + 1)/2), sign.astype(float)/2, np.ones(2*half), 2*sign.T.astype(float)/len(sign), True)
 
 def _fit(design: Design, scores: np.ndarray) -> tuple: # weights, errors, r2
     "Weights of segments by weighted least squares, their standard errors, and R^2 of the linear model."
-    z, kernel = design.masks.numpy(), design.kernel
+    kernel, half = design.kernel, len(scores)//2
     mean = kernel @ scores/kernel.sum()
     weights = design.solve @ (scores - mean)
-    fitted = z @ weights
-    misfit = scores - mean - (fitted - kernel @ fitted/kernel.sum())
+    misfit = scores - mean - design.centred @ weights
     share = design.solve*misfit
-    if design.pairs: share = share[:, :len(z)//2] + share[:, len(z)//2:]
+    if design.pairs: share = share[:, :half] + share[:, half:]
     freedom = share.shape[1]/max(share.shape[1] - len(weights), 1)
     spread = kernel @ (scores - mean)**2
     return weights, np.sqrt(freedom*(share**2).sum(1)), 1 - float(kernel @ misfit**2/spread) if spread > 0 else 1.
@@ -423,7 +434,7 @@ def lime_base() -> type:
                           "lime-stable, the line-measuring code, installs a module lime too, and the two cannot live in one environment") from error
     return LimeBase
 
-# %% ../nbs/07a_explain.ipynb #9ca2d9e2
+# %% ../nbs/07a_explain.ipynb #0f94b61c
 @dataclass(frozen=True, eq=False)
 class Explanation:
     "Weights of the segments of one spectrum: what each adds to the score."
@@ -517,6 +528,7 @@ def plot_explanation(
     axes=None, # Two Matplotlib axes, above each other
 ):
     "Draw the spectrum coloured by weight (red raises the score) and below it the sizes of the weights with their 90 % interval; returns the axes."
+    from matplotlib import colormaps
     from matplotlib.collections import LineCollection
     if axes is None:
         import matplotlib.pyplot as plt
@@ -524,9 +536,11 @@ def plot_explanation(
     wave, top, weight = why.segments.wave, np.abs(why.weights).max() or 1., why.per_pixel
     flux = np.where(why.good, why.flux, np.nan)
     points = np.stack([wave, flux], 1)
-    if why.expected is not None: axes[0].plot(wave, why.expected, color='.75', lw=.8)
-    lines = LineCollection(np.stack([points[:-1], points[1:]], 1), array=weight[:-1]/top, cmap='coolwarm', clim=(-1, 1), lw=1)
-    axes[0].add_collection(lines)
+    if why.expected is not None: axes[0].plot(wave, why.expected, color='.7', lw=.8)
+    color = colormaps['coolwarm'](weight/top/2 + .5)
+    color[:, 3] = np.sqrt(np.abs(weight)/top)
+    axes[0].plot(wave, flux, color='k', lw=.5)
+    axes[0].add_collection(LineCollection(np.stack([points[:-1], points[1:]], 1), colors=color[:-1], lw=2.5))
     low, high = np.nanquantile(flux, [.001, .999])
     axes[0].set(xlim=(wave[0], wave[-1]), ylim=(low - .1*(high - low), high + .15*(high - low)), ylabel='flux')
     axes[0].set_title(f'{why.method}: score {why.score:.3g}, R² = {why.r2:.2f}', fontsize=8, loc='right', pad=12)
@@ -538,7 +552,7 @@ def plot_explanation(
     mark_lines(axes[0])
     return axes
 
-# %% ../nbs/07a_explain.ipynb #eeca1de9
+# %% ../nbs/07a_explain.ipynb #4a5454ff
 METHODS = ('lime', 'fast', 'hadamard', 'gradient')
 
 def _integrated(score_fn, x, f, label, n, change: float, most: int=4096) -> tuple: # (n,) weights, steps
@@ -583,10 +597,11 @@ def explain(
     n_samples: int=5000,       # Neighbours of 'lime' and 'fast'
     pairs: bool=None,          # Masks in opposite pairs; None: for 'fast', not for 'lime'
     path: str='midpoint',      # Of 'gradient', or 'integrated'
-    rng: int=0,                # Seed of masks and perturbation
+    rng: int=0,                # Seed of masks and perturbation, an integer
 ) -> Explanation:
     "Say what each segment of a spectrum adds to its score. Raises `ValueError` or `TypeError` with the way out when score and method do not fit."
-    method = _choose(score_fn, method, path)
+    method, rng = _choose(score_fn, method, path), int(rng)
+    if not isinstance(segments, Segments): raise TypeError(f'segments must come from segment(), or be Segments(wave, label), not {type(segments).__name__}')
     flux, exact, n = np.asarray(flux), isinstance(score_fn, Score), len(segments)
     if flux.shape != segments.wave.shape or not np.isfinite(flux).all(): raise ValueError(f'flux must be finite, of shape {segments.wave.shape}, one spectrum; explain_many takes several')
     if exact and score_fn.weight.ndim == 2: raise ValueError('this score has weights for several spectra: take score[i], or explain_many')

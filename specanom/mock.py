@@ -10,8 +10,9 @@ __all__ = ['LOG_STEP', 'SPEED_OF_LIGHT', 'ARMS', 'BITS', 'CLASSES', 'QUIESCENT',
            'add_quasar_light', 'line_ratios', 'add_line', 'add_lines', 'shift_to_observed', 'foreground', 'mock_sky',
            'observe', 'mock_chunks', 'mock_survey', 'plot_mock', 'write_spec', 'write_plate']
 
-# %% ../nbs/01b_mock.ipynb #09bdb315
+# %% ../nbs/01b_mock.ipynb #b5690ee1
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Iterator
@@ -24,7 +25,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d, median_filter, uniform_filter1d
 from scipy.special import exp1
 
-from .core import (LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum, galactic_extinction, make_catalog, make_specobjid,
+from .core import (LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum, bounded_map, galactic_extinction, make_catalog, make_specobjid,
                            mark_lines, spec_name)
 from .files import read_spectra
 
@@ -437,7 +438,7 @@ def observe(
     for whole, part in zip(out, (flux, good/sigma**2, mask)): whole[:, window] = part
     return tuple(out)
 
-# %% ../nbs/01b_mock.ipynb #44aeb541
+# %% ../nbs/01b_mock.ipynb #261cefdb
 BLOCK = 1280   # two plates of 640 fibres
 
 def _mock_catalog(rng, truth: Table, index: np.ndarray, sn: np.ndarray) -> Table:
@@ -476,7 +477,9 @@ def mock_chunks(
     "Stream a mock survey block by block; memory does not grow with `n`. Raises `ValueError` when n is not positive."
     if n < 1: raise ValueError(f'a mock survey needs at least one object, not n={n}')
     seed = int(rng) if isinstance(rng, (int, np.integer)) else int(rng.integers(2**32))
-    for number in range(-(-n//BLOCK)): yield _mock_block(seed, number)[:n - number*BLOCK]
+    with ThreadPoolExecutor(2) as pool:  # NumPy leaves the interpreter free for most of the work
+        blocks = bounded_map(functools.partial(_mock_block, seed), range(-(-n//BLOCK)), pool, in_flight=2)
+        for number, block in enumerate(blocks): yield block[:n - number*BLOCK]
 
 def mock_survey(
     n: int, *,                             # Number of objects
