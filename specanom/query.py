@@ -56,7 +56,7 @@ def galaxy_sql(
     if not 1 <= top <= CAP: raise ValueError(f'top must be between 1 and {CAP}, but is {top}')
     return f'SELECT TOP {top} {_COLUMNS.format(z=z)} FROM {_TABLES} WHERE {SELECTIONS[selection].format(z=z)} AND s.specObjID > {after} ORDER BY s.specObjID'
 
-# %% ../nbs/01a_query.ipynb #79d6f035
+# %% ../nbs/01a_query.ipynb #2f73418a
 class SurveyError(OSError):
     "The survey's servers do not answer, or not as they should; the message says what to do."
 
@@ -68,6 +68,12 @@ _AGAIN = (429, 500, 502, 503, 504)
 
 def _check_release(release: int):
     if release not in range(13, 18): raise ValueError(f'release must be 13 to 17, not {release}: earlier and later ones keep their files elsewhere')
+
+def _reason(error: Exception) -> str:
+    "Why a connection failed, without the address and the layers of the library."
+    for kind, words in ((requests.Timeout, 'no answer in time'), (requests.exceptions.ChunkedEncodingError, 'the connection broke off'), (requests.ConnectionError, 'no connection')):
+        if isinstance(error, kind): return words
+    return str(error)[:200] or type(error).__name__
 
 def _words(page: str) -> str:
     "The beginning of what an error page says."
@@ -103,7 +109,7 @@ def _ask(sql: str, columns: list[str], release: int, skyserver: str, timeout: fl
         except Exception as error:
             if type(error).__module__ != 'astroquery.exceptions': raise
             reason = error
-    raise SurveyError(f'SkyServer did not answer in {tries} attempts ({reason}); what it gave so far is kept, and the same command goes on from there')
+    raise SurveyError(f'SkyServer ({base}) did not answer in {tries} attempts ({_reason(reason)}); what it gave so far is kept, and the same command goes on from there')
 
 def _allowed(base: str, url: str) -> bool:
     "May a request to `base` end at `url`? On the same host, or by https."
@@ -282,7 +288,7 @@ def describe_plan(
     duration = f'{hours:.1f} h' if hours >= 1 else f'{60*hours:.0f} min' if hours > 1/60 else f'{3600*hours:.0f} s'
     return f'{sum(len(p.rows) for p in parts)} spectra in {files} files ({plates} whole plates), {size/2**30:.2f} GiB, {duration} at {rate/1e6:.0f} MB/s'
 
-# %% ../nbs/01a_query.ipynb #56a63278
+# %% ../nbs/01a_query.ipynb #e74ce599
 MAX_BYTES = 2**30  # no file of the survey's spectra is larger
 
 class _Client:
@@ -359,7 +365,7 @@ def _fetch(client: _Client, url: str, path: Path, count=lambda n: None) -> dict:
         except BadFile as error:
             part.unlink(missing_ok=True); reason = str(error)
             if reason.startswith(('HTTP', 'the server sends')): return dict(reason=reason, final=True)  # asking again will not help
-        except (_Temporary, requests.RequestException) as error: reason = str(error) or type(error).__name__
+        except (_Temporary, requests.RequestException) as error: reason = _reason(error)
     return dict(reason=f'{reason} (tried {client.tries} times)', final=False)
 
 # %% ../nbs/01a_query.ipynb #42ba0c04
