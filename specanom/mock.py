@@ -337,7 +337,7 @@ def add_lines(flux: np.ndarray, truth: Table) -> np.ndarray:
         flux[broad] = wings
     return flux
 
-# %% ../nbs/01b_mock.ipynb #078eb9e1
+# %% ../nbs/01b_mock.ipynb #ddd5d2b1
 def shift_to_observed(
     flux: np.ndarray, # (n, d) on the lattice of the basis
     z: np.ndarray,    # (n,) redshift
@@ -398,6 +398,7 @@ def foreground(
     "Dust of our Galaxy and errors of flux calibration."
     ebv = np.exp(np.log(.025) + _by_plate(rng, n, .6) + rng.normal(0, .1, n))
     tilt = _by_plate(rng, n, .03)[:, None]*np.linspace(-1, 1, len(SDSS_WAVE))
+    tilt += np.repeat(rng.spawn(1)[0].normal(0, .005, (-(-n//640), len(SDSS_WAVE))), 640, axis=0)[:n]   # the flat field
     return ebv.astype('f4'), np.exp(-.4*np.log(10)*ebv[:, None]*galactic_extinction(SDSS_WAVE) + tilt).astype('f4')
 
 def mock_sky(
@@ -427,7 +428,9 @@ def observe(
     blue = np.clip((5500 - SDSS_WAVE[window])/1500, 0, 1).astype('f4')
     gain = np.exp((_by_plate(rng, n, .05) + rng.normal(0, .06, n)).astype('f4')[:, None] + _by_plate(rng, n, .12).astype('f4')[:, None]*blue)
     sigma = gain*np.asarray(sky['sigma'])*np.sqrt(1 + OBJECT_NOISE*np.maximum(flux, 0)/np.asarray(sky['sky']))
-    first, last = np.maximum(35806 + rng.normal(0, 10, n), load_basis()[1] + 1 + 1e4*np.log10(1 + truth['z'].data)), 39641 + rng.normal(0, 5, n)
+    start = rng.normal(size=n)
+    start = 35806 + 10*start + 800*np.maximum(start - 2.05, 0)                          # one in fifty has lost its blue end
+    first, last = np.maximum(start, load_basis()[1] + 1 + 1e4*np.log10(1 + truth['z'].data)), 39641 + rng.normal(0, 5, n)
     present = (k >= first[:, None]) & (k <= last[:, None])
     dead = _stretches(rng, n, len(k), 3, 8)
     mask = _mask_bits(rng, flux, sigma, _stretches(rng, n, len(k), 3, 25) | dead, present)
