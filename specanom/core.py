@@ -416,6 +416,9 @@ class AutoencoderConfig:
 @dataclass(frozen=True)
 class FlowConfig:
     "Arguments of `SlicedFlow` (B23 section 3.2)."
+    method: str = 'warp'   # 'warp', 'sliced' or 'published'
+    mixtures: int = 4
+    epochs: int = 100
     max_layers: int = 100
     patience: int = 5
     n_slices: int = 8
