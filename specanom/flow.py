@@ -224,7 +224,7 @@ def published_splines(
         return _knots(x, y, shrink)
     return torch.stack([fit(own if own.shape[1] > 1 else u) for own in u.split(counts.tolist(), 1)], 1)
 
-# %% ../nbs/04_flow.ipynb #131e4419
+# %% ../nbs/04_flow.ipynb #e6dcba2c
 def _ar_nets(d, depth, hidden, rng):
     "Random orders, masks and starting weights of `depth` autoregressive networks, each next to its reverse."
     order = np.stack([o for _ in range(depth//2) for p in [rng.permutation(d)] for o in (p, p[::-1])])
@@ -241,7 +241,7 @@ def _shift_scale(x, p, l):
     return shift, 2*torch.tanh(log_scale/2)
 
 def _warp(x, p):
-    "Standardised points x (n, d) to warped points (n, d) and log-determinant (n,)."
+    "Whitened points x (n, d) to warped points (n, d) and log-determinant (n,)."
     scale, shift, tail, skew = p['tails']
     v = x*scale.exp() + shift
     t = torch.asinh(v)*tail.exp() + skew
@@ -301,7 +301,7 @@ def _predictive(q, counts):
     size = counts[:, None]*q['log_weight'].exp() + _PRIOR_MEAN
     return q | dict(lower=q['lower']/(1 + 1/size).sqrt()[..., None, None])
 
-# %% ../nbs/04_flow.ipynb #0413ca51
+# %% ../nbs/04_flow.ipynb #f59bd794
 class _Trial:
     "Free parameters of the warp and the mixtures, and what they say."
     def __init__(self, x, counts, mixtures, depth, hidden, rng):
@@ -324,7 +324,7 @@ class _Trial:
         return torch.optim.AdamW([dict(params=decay, weight_decay=1e-3), dict(params=rest, weight_decay=0.)], lr=rate, betas=(.9, .99))
 
 def _own_log_prob(x, label, q):
-    "Log density (n,) of standardised points x (n, d) under their own class."
+    "Log density (n,) of whitened points x (n, d) under their own class."
     z, logdet = _warp(x, q)
     return logdet + _mixture_log_prob(z, q).gather(1, label[:, None])[:, 0]
 
@@ -333,7 +333,7 @@ def _mean_log_prob(x, label, q):
     return float(sum(_own_log_prob(*part, q).double().sum() for part in zip(x.split(8192), label.split(8192))))/len(x)
 
 def fit_warp(
-    train: tuple, # x (d, n) standardised, ordered by class, and counts (C,)
+    train: tuple, # x (d, n) whitened, ordered by class, and counts (C,)
     valid: tuple, # The same of the validation set
     *,
     mixtures: int=4,  # Gaussians per class
@@ -427,7 +427,7 @@ def _one_thread():
     try: yield
     finally: torch.set_num_threads(n)
 
-# %% ../nbs/04_flow.ipynb #a1a93785
+# %% ../nbs/04_flow.ipynb #e38abb20
 _STATE = ('mean', 'whitening', 'counts')
 _METHODS = ('warp', 'sliced', 'published')
 
@@ -481,7 +481,6 @@ class SlicedFlow:
         return self
 
     def _fit_warp(self, x, xv, counts_v):
-        self.whitening = torch.diag(1/x.std(1))
         (z, logdet), (zv, _) = self._whiten(x), self._whiten(xv)
         self.warp, history = fit_warp((z, self.counts), (zv, counts_v), mixtures=self.mixtures, epochs=self.epochs, rng=self.rng)
         self.history = history + float(logdet[0])
