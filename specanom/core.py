@@ -385,7 +385,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #76622515
+# %% ../nbs/00_core.ipynb #2451e9d8
 @dataclass(frozen=True)
 class QueryConfig:
     "What is asked of the survey when the source is 'sdss'."
@@ -427,6 +427,9 @@ class AutoencoderConfig:
 @dataclass(frozen=True)
 class FlowConfig:
     "Arguments of `SlicedFlow` (B23 section 3.2)."
+    method: str = 'sliced' # 'sliced', 'warp' or 'published'
+    mixtures: int = 4
+    epochs: int = 100
     max_layers: int = 100
     patience: int = 5
     n_slices: int = 8
