@@ -167,7 +167,7 @@ def plot_top(
     else: axes[0, 0].text(.5, .5, 'no object in this bin', ha='center', va='center', transform=axes[0, 0].transAxes)
     return fig
 
-# %% ../nbs/05_anomalies.ipynb #cec8fb22
+# %% ../nbs/05_anomalies.ipynb #e7ae94aa
 def strata(
     catalog: Table,     # With z, class, subclass, snr (or sn_median)
     edges: np.ndarray,  # Redshift bins
@@ -191,6 +191,9 @@ def _cells(calibration: np.ndarray, test: np.ndarray, minimum: int) -> tuple[np.
         for cell in open_cells[(count >= minimum) | last]:
             for x, p in zip((calibration, test), place): p[(p < 0) & (x[:, level] == cell)] = number
             number += 1
+    size = np.bincount(place[0], minlength=number)
+    if number > 1 and size[-1] < minimum:   # what is left over joins the smallest of the others
+        for p in place: p[p == number - 1] = np.argmin(size[:-1])
     return place[0], place[1]
 
 def _pareto_tail(calibration: np.ndarray, score: np.ndarray) -> np.ndarray:
