@@ -385,7 +385,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #2451e9d8
+# %% ../nbs/00_core.ipynb #11f9ed36
 @dataclass(frozen=True)
 class QueryConfig:
     "What is asked of the survey when the source is 'sdss'."
@@ -427,9 +427,6 @@ class AutoencoderConfig:
 @dataclass(frozen=True)
 class FlowConfig:
     "Arguments of `SlicedFlow` (B23 section 3.2)."
-    method: str = 'sliced' # 'sliced', 'warp' or 'published'
-    mixtures: int = 4
-    epochs: int = 100
     max_layers: int = 100
     patience: int = 5
     n_slices: int = 8
@@ -446,8 +443,10 @@ class AnomaliesConfig:
     n_bins: int = 5
     k: int = 8
     split: str = 'test'
+    fdr: float = .1        # Rate of false ones among the discoveries
 
     def __post_init__(self):
+        if not 0 < self.fdr < 1: raise ValueError(f'anomalies.fdr = {self.fdr} must be between 0 and 1')
         if self.k < 1 or self.n_bins < 1: raise ValueError(f'anomalies.k = {self.k} and anomalies.n_bins = {self.n_bins} must be at least 1')
         if self.split != 'all' and not set(self.split.split('+')) <= {'train', 'valid', 'test'}:
             raise ValueError(f"anomalies.split must be 'all' or join train, valid, test with '+', not '{self.split}'")
@@ -461,6 +460,7 @@ class Config:
     seed: int = 0
     device: str = 'auto'   # 'auto', 'cpu' or 'cuda'
     threads: int = 0       # of torch; 0: its own choice. The last bits of a result depend on it
+    ensemble: int = 1      # How often AE2 and the flows are trained, with other seeds, to see how firm a rank is
     query: QueryConfig = QueryConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
@@ -468,6 +468,7 @@ class Config:
     anomalies: AnomaliesConfig = AnomaliesConfig()
 
     def __post_init__(self):
+        if self.ensemble < 1: raise ValueError(f'ensemble = {self.ensemble} must be at least 1')
         if self.n < (self.source != 'sdss'): raise ValueError(f'n = {self.n} must be at least 1')
 
     def write(self, path: Path):
