@@ -134,7 +134,7 @@ def top_anomalies(
         if name in _DESCRIPTIONS: table[name].info.description = _DESCRIPTIONS[name]
     return table
 
-# %% ../nbs/05_anomalies.ipynb #ce41e91f
+# %% ../nbs/05_anomalies.ipynb #ea255b85
 FORMATS = {'ecsv': 'ascii.ecsv', 'fits': 'fits', 'vot': 'votable', 'mrt': 'ascii.mrt'}
 
 def write_formats(
@@ -152,12 +152,13 @@ def write_formats(
     return paths
 
 def _portable(table: Table, ending: str) -> Table:
-    "What the format can hold: ids as text in .vot and .mrt, no empty text in .mrt."
+    "What the format can hold: ids as text in .vot and .mrt, neither bool nor empty text in .mrt."
     if ending in ('ecsv', 'fits'): return table
     table = Table(table, copy=True)
     for name in table.colnames:
         if table[name].dtype == np.uint64: table.replace_column(name, Column(table[name].astype(str), description=table[name].description))
-    if ending == 'mrt':  # a column of nothing but empty texts has no width there
+    if ending == 'mrt':  # knows neither bool nor a column of nothing but empty texts
+        for name in [n for n in table.colnames if table[n].dtype.kind == 'b']: table.replace_column(name, Column(table[name].astype(int), description=table[name].description))
         for name in [n for n in table.colnames if table[n].dtype.kind == 'U' and not np.any(table[n] != '')]: del table[name]
         for name in [n for n in table.colnames if table[n].dtype.kind == 'U']: table[name] = Column(np.where(table[name] == '', '-', np.char.add('', table[name])), description=table[name].description)
     return table

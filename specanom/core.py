@@ -385,7 +385,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #11f9ed36
+# %% ../nbs/00_core.ipynb #110d18e7
 @dataclass(frozen=True)
 class QueryConfig:
     "What is asked of the survey when the source is 'sdss'."
@@ -414,19 +414,23 @@ class PreprocessConfig:
 @dataclass(frozen=True)
 class AutoencoderConfig:
     "Arguments of `fit_pair` (B23 section 3.1 and the networks that were really used)."
+    preset: str = ''       # 'b23_actual', 'b23_published' or 'b23_package': one of the published recipes, instead of all that follows
     hidden: tuple = (1000, 590)
     n_latent: int = 10
     slope: float = .3
     batch_size: int = 64
-    ae1_epochs: int = 20
-    ae1_lr: tuple = (1e-3, 1e-5)
+    ae1_epochs: int = 12
+    ae1_lr: tuple = (2e-3, 1e-6)
     ae2_epochs: int = 10
-    ae2_lr: tuple = (5e-4, 5e-6)
+    ae2_lr: tuple = (5e-4, 1e-6)
     patience: int = 8
 
 @dataclass(frozen=True)
 class FlowConfig:
     "Arguments of `SlicedFlow` (B23 section 3.2)."
+    method: str = 'sliced' # 'sliced', 'warp' or 'published'
+    mixtures: int = 4
+    epochs: int = 100
     max_layers: int = 100
     patience: int = 5
     n_slices: int = 8
@@ -478,9 +482,9 @@ class Config:
     def _repr_html_(self): return f'<pre>{html.escape(tomli_w.dumps(dataclasses.asdict(self)))}</pre>'
 
 PROFILES = {  # what differs from the defaults above
-    'tiny': {'n': 3_000, 'autoencoder.hidden': (256, 128), 'autoencoder.batch_size': 32, 'autoencoder.ae1_epochs': 30, 'autoencoder.ae2_epochs': 15},
+    'tiny': {'n': 3_000, 'autoencoder.hidden': (256, 128), 'autoencoder.batch_size': 32, 'autoencoder.ae1_epochs': 20, 'autoencoder.ae2_epochs': 15},
     'demo': {},
-    'paper': {'n': 412_000, 'autoencoder.ae1_epochs': 40, 'autoencoder.ae2_epochs': 55, 'flow.max_layers': 250}}
+    'paper': {'n': 412_000, 'flow.max_layers': 250}}
 
 def _flatten(tree: dict, prefix='') -> dict:
     flat = {}
