@@ -18,6 +18,6 @@ setup(
     long_description=(here/"README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     packages=find_packages(include=[c["lib_path"] + "*"]), include_package_data=True,
     python_requires=">=" + c["min_python"],
-    install_requires=c["requirements"].split(), extras_require={"dev": c["dev_requirements"].split()},
+    install_requires=c["requirements"].split(), extras_require={"dev": c["dev_requirements"].split(), "tune": c["tune_requirements"].split()},
     entry_points={"console_scripts": c["console_scripts"].split(), "nbdev": [f"{c['lib_path']}={c['lib_path']}._modidx:d"]},
 )

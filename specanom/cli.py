@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'CITE', 'make_parser', 'run_command', 'score_command', 'anomalies_command', 'query_command',
-           'download_command', 'benchmark_command', 'info_command', 'cite_command', 'main']
+           'download_command', 'benchmark_command', 'tune_command', 'info_command', 'cite_command', 'main']
 
 # %% ../nbs/12_cli.ipynb #91c5893a
 import argparse, logging, os, sys
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import __version__
 
-# %% ../nbs/12_cli.ipynb #3647c52b
+# %% ../nbs/12_cli.ipynb #8910a7ae
 def _setting(text: str) -> tuple:
     "NAME=VALUE, the value in TOML."
     import tomllib
@@ -77,12 +77,17 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument('--n', type=int, default=100, help='injections per kind, amplitude and seed (default: 100)')
     p.add_argument('--only', choices=['detection', 'speed'], help='one half of it')
     p.add_argument('--out', type=Path, default=Path('benchmark'), metavar='FOLDER', help='gets detection.ecsv and speed.json (default: benchmark)')
+    p = commands.add_parser('tune', help='search for the network, as in Table 2 of B23', description='Search networks and schedules on the spectra of a run; a second call goes on with the study.')
+    p.add_argument('run', type=Path, metavar='RUN', help='a run folder with spectra')
+    p.add_argument('--trials', type=int, default=50, help='of the whole study (default: 50)')
+    p.add_argument('--epochs', type=int, default=10, help='of a trial (default: 10)')
+    p.add_argument('--out', type=Path, default=Path('tune.sqlite'), metavar='FILE', help='the study; its figure is written beside it (default: tune.sqlite)')
     p = commands.add_parser('info', help='versions and profiles, or what a run did')
     p.add_argument('run', nargs='?', type=Path, metavar='RUN', help='a run folder')
     commands.add_parser('cite', help='what to cite')
     return parser
 
-# %% ../nbs/12_cli.ipynb #dad710cb
+# %% ../nbs/12_cli.ipynb #dfbb908d
 def _config(args):
     from specanom.core import load_config
     changes = dict(args.set)
@@ -192,6 +197,26 @@ def benchmark_command(args) -> str:
         said.append(f"speed in {args.out/'speed.json'}")
     return '\n'.join(said)
 
+def tune_command(args) -> str:
+    "Search, or go on searching; returns the best trials."
+    os.environ.setdefault('MPLBACKEND', 'agg')
+    from specanom.pipeline import Run
+    from specanom.preprocess import split_name
+    from specanom.tune import plot_study, trials_table, tune
+    run = Run.load(args.run)
+    data = run.spectra
+    side = split_name(data.catalog['specobjid'])
+    study = tune(*(data[side == s] for s in ('train', 'valid')), args.out, trials=args.trials, epochs=args.epochs, device=run.config.device)
+    figure = args.out.with_suffix('.png')
+    plot_study(study)[0].figure.savefig(figure, dpi=120)
+    found = trials_table(study)
+    found['loss'].info.format = '.4g'
+    found = found[[t == 'complete' for t in found['state']]]
+    found.sort('loss')
+    said = _lines(found, ['number', 'loss', 'hidden', 'n_latent', 'optimizer', 'batch_size', 'epochs'], 10)
+    if len(found): said += [f"next: specanom run --set 'autoencoder.hidden=[{found['hidden'][0]}]' --set autoencoder.n_latent={found['n_latent'][0]} --set autoencoder.batch_size={found['batch_size'][0]}"]
+    return '\n'.join([*said, f'study {args.out}   figure {figure}'])
+
 def info_command(args) -> str:
     "Versions and profiles, or the stages of a run."
     from specanom.core import PROFILES, home, versions
@@ -221,7 +246,7 @@ def cite_command(args) -> str:
     "What to cite."
     return CITE
 
-# %% ../nbs/12_cli.ipynb #baf09eb9
+# %% ../nbs/12_cli.ipynb #0804c31d
 def main(
     argv: list[str]=None, # Words after the command's name; None: those of the shell
 ) -> int: # Exit status
@@ -229,7 +254,7 @@ def main(
     args = make_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format='%(message)s', stream=sys.stderr)
     logging.getLogger('specanom').setLevel(logging.INFO)
-    try: print({'run': run_command, 'score': score_command, 'anomalies': anomalies_command, 'query': query_command, 'download': download_command, 'benchmark': benchmark_command, 'info': info_command, 'cite': cite_command}[args.command](args))
+    try: print({'run': run_command, 'score': score_command, 'anomalies': anomalies_command, 'query': query_command, 'download': download_command, 'benchmark': benchmark_command, 'tune': tune_command, 'info': info_command, 'cite': cite_command}[args.command](args))
     except (ValueError, OSError) as error:
         print(f'specanom: {error}', file=sys.stderr); return 2
     except KeyboardInterrupt:
