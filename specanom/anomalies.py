@@ -7,13 +7,13 @@ __all__ = ['FORMATS', 'plot_logp', 'redshift_bins', 'bin_number', 'plot_redshift
            'write_formats', 'recall', 'plot_top', 'plot_skyserver', 'cutouts', 'compare_scores', 'strata', 'p_values',
            'benjamini_hochberg', 'ascend', 'nearest_along', 'reading', 'plot_ascent']
 
-# %% ../nbs/05_anomalies.ipynb #0d55103b
+# %% ../nbs/05_anomalies.ipynb #d3865bf4
 from pathlib import Path
 from typing import Iterable
 
 import numpy as np
 import torch
-from astropy.table import Column, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 
 from .core import Spectra, atomic, mark_lines, spec_name
 from .flow import SlicedFlow, check_points, spectral_class
@@ -134,7 +134,7 @@ def top_anomalies(
         if name in _DESCRIPTIONS: table[name].info.description = _DESCRIPTIONS[name]
     return table
 
-# %% ../nbs/05_anomalies.ipynb #ea255b85
+# %% ../nbs/05_anomalies.ipynb #dd374620
 FORMATS = {'ecsv': 'ascii.ecsv', 'fits': 'fits', 'vot': 'votable', 'mrt': 'ascii.mrt'}
 
 def write_formats(
@@ -152,12 +152,15 @@ def write_formats(
     return paths
 
 def _portable(table: Table, ending: str) -> Table:
-    "What the format can hold: ids as text in .vot and .mrt, neither bool nor empty text in .mrt."
+    "What the format can hold: ids as text in .vot and .mrt, neither bool nor empty columns in .mrt."
     if ending in ('ecsv', 'fits'): return table
     table = Table(table, copy=True)
     for name in table.colnames:
         if table[name].dtype == np.uint64: table.replace_column(name, Column(table[name].astype(str), description=table[name].description))
-    if ending == 'mrt':  # knows neither bool nor a column of nothing but empty texts
+    if ending == 'mrt':  # knows neither bool nor a column of nothing but NaN or empty texts
+        for name in [n for n in table.colnames if table[n].dtype.kind == 'f' and not np.isfinite(table[n]).any()]: del table[name]
+        for name in [n for n in table.colnames if table[n].dtype.kind == 'f' and not np.isfinite(table[n]).all()]:
+            table.replace_column(name, MaskedColumn(table[name], mask=~np.isfinite(table[name]), unit=table[name].unit, description=table[name].description))
         for name in [n for n in table.colnames if table[n].dtype.kind == 'b']: table.replace_column(name, Column(table[name].astype(int), description=table[name].description))
         for name in [n for n in table.colnames if table[n].dtype.kind == 'U' and not np.any(table[n] != '')]: del table[name]
         for name in [n for n in table.colnames if table[n].dtype.kind == 'U']: table[name] = Column(np.where(table[name] == '', '-', np.char.add('', table[name])), description=table[name].description)

@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser('cite', help='what to cite')
     return parser
 
-# %% ../nbs/12_cli.ipynb #dfbb908d
+# %% ../nbs/12_cli.ipynb #859f9fc9
 def _config(args):
     from specanom.core import load_config
     changes = dict(args.set)
@@ -113,7 +113,7 @@ def run_command(args) -> str:
                       f"figures  {r.folder/'figures'}", f"scores   {r.folder/'scores.ecsv'}", f"rejected {r.folder/'rejected.ecsv'}",
                       f"record   {r.folder/'manifest.json'}  {r.folder/'config.toml'}"])
 
-_SHOWN = dict(z='.4f', logp='.2f', re='.2f', p_as='.1e', p_re='.1e', p_all='.1e', q='.2g')
+_SHOWN = dict(z='.4f', z_alternative='.4f', logp='.2f', re='.2f', p_as='.1e', p_re='.1e', p_all='.1e', q='.2g')
 
 def _lines(table, names, rows: int=0) -> list[str]:
     "The columns of a table as lines of text."
@@ -140,16 +140,16 @@ def score_command(args) -> str:
 def anomalies_command(args) -> str:
     "Discoveries of a run; returns the table."
     from specanom.anomalies import benjamini_hochberg, write_formats
-    from specanom.pipeline import Run, discoveries, ranked
+    from specanom.pipeline import Run, discoveries, explain_rows, ranked
     run = Run.load(args.run)
     if 'finished' not in run.manifest: raise ValueError(f'{args.run} is not finished: run it again to go on')
     scores = run.scores
     scores = scores[ranked(scores['specobjid'], run.config)]
     scores['q'] = benjamini_hochberg(scores['p_all'])
-    found = discoveries(scores, fdr=args.fdr, edges=run.model.edges)
+    found = explain_rows(run, dict(discoveries=discoveries(scores, fdr=args.fdr, edges=run.model.edges)))['discoveries']
     path = write_formats(found, run.folder/'tables/discoveries.ecsv')[0]
     said = [f'{len(found)} of {len(scores)} objects are listed; about {100*args.fdr:g} % of them are expected to be false']
-    if len(found): said += _lines(found, ['plate', 'mjd', 'fiber', 'z', 'class', 'subclass', 'logp', 're', 'p_all', 'q', 'explanation', 'triage'], args.rows)
+    if len(found): said += _lines(found, ['plate', 'mjd', 'fiber', 'z', 'class', 'subclass', 'logp', 're', 'p_all', 'q', 'explanation', 'triage', 'z_alternative'], args.rows)
     mock = 'mock survey: a demonstration, no discovery' if run.config.source == 'mock' else _demonstration(run.model)
     return '\n'.join([*said, f'all of it in {path}', *([mock] if mock else [])])
 

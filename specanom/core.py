@@ -385,7 +385,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #110d18e7
+# %% ../nbs/00_core.ipynb #7af2c499
 @dataclass(frozen=True)
 class QueryConfig:
     "What is asked of the survey when the source is 'sdss'."
@@ -448,8 +448,10 @@ class AnomaliesConfig:
     k: int = 8
     split: str = 'test'
     fdr: float = .1        # Rate of false ones among the discoveries
+    hosts: int = 40        # Spectra into which each kind of anomaly is injected, for the triage; 0: no triage
 
     def __post_init__(self):
+        if self.hosts < 0: raise ValueError(f'anomalies.hosts = {self.hosts} must not be negative')
         if not 0 < self.fdr < 1: raise ValueError(f'anomalies.fdr = {self.fdr} must be between 0 and 1')
         if self.k < 1 or self.n_bins < 1: raise ValueError(f'anomalies.k = {self.k} and anomalies.n_bins = {self.n_bins} must be at least 1')
         if self.split != 'all' and not set(self.split.split('+')) <= {'train', 'valid', 'test'}:
