@@ -8,7 +8,7 @@ __all__ = ['MEASURES', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'TABLE1_COUNTS', '
            'compare', 'run_detection', 'plot_heatmap', 'plot_found', 'race', 'speed_reading', 'speed_rebinning',
            'run_speed', 'LatentDensity', 'flow_density', 'density_measures', 'try_flow', 'run_flow']
 
-# %% ../nbs/09_benchmark.ipynb #25645497
+# %% ../nbs/09_benchmark.ipynb #5da64e50
 import functools, json, os, platform, tempfile, time, warnings
 from collections.abc import Callable, Iterable
 from datetime import date
@@ -22,7 +22,7 @@ from scipy.sparse.linalg import eigsh
 from scipy.special import logsumexp
 
 from .core import Spectra, atomic, id_fraction, progress, versions, write_table
-from .flow import SlicedFlow, spectral_class
+from .flow import SlicedFlow, spectral_class, stability
 from .inject import ANOMALIES, inject
 from .mock import mock_chunks, mock_survey
 from .pipeline import Model, Run
@@ -430,7 +430,7 @@ def flow_density(
         sets[name] = density.sample(labels, rng), labels
     return sets | dict(truth=density.log_prob(sets['test'][0]), prior=counts/n_test)
 
-# %% ../nbs/09_benchmark.ipynb #3c636cf0
+# %% ../nbs/09_benchmark.ipynb #cdab1efa
 def density_measures(
     log_p: np.ndarray,  # (n, 16) of a model, per class
     truth: np.ndarray,  # (n, 16)
@@ -452,6 +452,13 @@ def _gaussians(x, labels):
     roots = [np.linalg.cholesky(((labels == c).sum()*np.cov(x[labels == c].T) + 20*pooled)/((labels == c).sum() + 20)) for c in range(16)]
     return lambda new: np.stack([_mixture_log_prob(new, [1.], [m], [r]) for m, r in zip(mean, roots)], 1)
 
+def _mean_density(log_p): return logsumexp(log_p, axis=0) - np.log(len(log_p))
+
+def _agreement(log_p, prior):
+    "How well the averages of the one and of the other half of the members agree."
+    if len(log_p) < 2: return {}
+    return stability(*(-logsumexp(_mean_density(half), b=prior, axis=1) for half in (log_p[::2], log_p[1::2])))
+
 FLOWS = dict(gaussian=None, published=dict(method='published', max_layers=400), sliced=dict(method='sliced'), warp=dict(method='warp'))
 
 def try_flow(
@@ -459,15 +466,16 @@ def try_flow(
     n: int=16_000, *,      # As for `flow_density`, like what follows
     seed: int=7, rotate: bool=False, n_test: int=20_000,
     **options,             # Of `SlicedFlow`, in place of those in `FLOWS`
-) -> dict: # name, n, seed, rotate, layers, members, fit_s, per_second and the measures of `density_measures`
+) -> dict: # name, n, seed, rotate, layers, members, fit_s, per_second, the measures of `density_measures`; with members, those of `stability`
     "Fit one model to the known density, score new objects under all classes, compare."
     sets = flow_density(n, seed=seed, rotate=rotate, n_test=n_test)
     start = time.perf_counter()
     flow = None if name == 'gaussian' else SlicedFlow(**FLOWS[name] | options).fit(*sets['train'], validation=sets['valid'])
-    score = flow.log_prob if flow else _gaussians(*sets['train'])
+    score = partial(flow.log_prob, by_member=True) if flow else _gaussians(*sets['train'])
     fitted = time.perf_counter(); log_p = score(sets['test'][0]); scored = time.perf_counter()
+    members, log_p = (log_p, _mean_density(log_p)) if flow else (log_p[None], log_p)
     size = dict(layers=flow.n_layers, members=flow.n_members) if flow else dict(layers=0, members=1)
-    measures = density_measures(log_p, sets['truth'], sets['test'][1], sets['prior'])
+    measures = density_measures(log_p, sets['truth'], sets['test'][1], sets['prior']) | _agreement(members, sets['prior'])
     return dict(name=name, n=n, seed=seed, rotate=rotate, **size, fit_s=fitted - start, per_second=n_test/(scored - fitted)) | measures
 
 # %% ../nbs/09_benchmark.ipynb #f30c861a

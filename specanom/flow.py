@@ -271,7 +271,7 @@ def _unwarp(z, p):
     v = (torch.sinh((torch.asinh(z) - skew)*(-tail).exp()) - shift)*(-scale).exp()
     return torch.linalg.solve(p['linear'], v.T).T
 
-# %% ../nbs/04_flow.ipynb #dd87381a
+# %% ../nbs/04_flow.ipynb #4e9e7e94
 _PRIOR_COV, _PRIOR_MEAN = 10., .3   # what the prior weighs, in objects
 _FREEDOM = 5.                       # degrees of freedom that a Gaussian without objects has
 
@@ -281,8 +281,9 @@ def _mixture_log_prob(z, p, c=slice(None)):
     r2 = (z @ lower.reshape(-1, d).T - (lower @ mean[..., None]).reshape(-1)).view(len(z), *mean.shape).square().sum(-1)
     log_peak = log_weight + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     if 'freedom' not in p: return torch.logsumexp(log_peak - .5*r2, -1) - .5*d*math.log(2*math.pi)
-    nu = p['freedom'][c]
-    return torch.logsumexp(log_peak + torch.lgamma((nu + d)/2) - torch.lgamma(nu/2) - .5*d*torch.log(nu*math.pi) - .5*(nu + d)*torch.log1p(r2/nu), -1)
+    nu = p['freedom'][c].double()                                # the difference of large numbers
+    log_norm = torch.lgamma((nu + d)/2) - torch.lgamma(nu/2) - .5*d*torch.log(nu*math.pi)
+    return torch.logsumexp(log_peak + log_norm.to(z.dtype) - (.5*(nu + d)).to(z.dtype)*torch.log1p(r2/nu.to(z.dtype)), -1)
 
 def _inverse_root(cov): return torch.linalg.inv(torch.linalg.cholesky(cov))
 
@@ -314,7 +315,7 @@ def _predictive(q, counts):
     narrower = (size + _FREEDOM)/(size + _PRIOR_COV)/(1 + 1/(size + _PRIOR_MEAN))
     return q | dict(lower=q['lower']*narrower.sqrt()[..., None, None], freedom=size + _FREEDOM)
 
-# %% ../nbs/04_flow.ipynb #982c2b9e
+# %% ../nbs/04_flow.ipynb #7050a7f3
 class _Trial:
     "Free parameters of the warp and the mixtures, and what they say."
     def __init__(self, x, counts, mixtures, depth, hidden, rng):
@@ -337,7 +338,7 @@ class _Trial:
         return torch.optim.AdamW([dict(params=decay, weight_decay=.03), dict(params=rest, weight_decay=0.)], lr=rate, betas=(.9, .99), fused=True)
 
 def _own_log_prob(x, label, q):
-    "Log density (n,) of whitened points x (n, d) under their own class."
+    "Log density (n,) of whitened points x (n, d) under their own class, with Gaussians: what training climbs."
     z, logdet = _warp(x, q)
     lower, mean, log_weight = (q[k].index_select(0, label) for k in ('lower', 'mean', 'log_weight'))
     r2 = (lower @ (z[:, None] - mean)[..., None])[..., 0].square().sum(-1)
@@ -345,7 +346,11 @@ def _own_log_prob(x, label, q):
 
 @torch.no_grad()
 def _mean_log_prob(x, label, q):
-    return float(sum(_own_log_prob(*part, q).double().sum() for part in zip(x.split(8192), label.split(8192))))/len(x)
+    "Mean log density of whitened points x (n, d) under their own class, by the finished model."
+    def total(x, label):
+        z, logdet = _warp(x, q)
+        return (logdet + _mixture_log_prob(z, q).gather(1, label[:, None])[:, 0]).double().sum()
+    return float(sum(map(total, x.split(8192), label.split(8192))))/len(x)
 
 def fit_warp(
     train: tuple, # x (d, n) whitened, ordered by class, and counts (C,)
@@ -371,7 +376,8 @@ def fit_warp(
     for step in range(steps + 1) if quiet else progress(range(steps + 1), 'flow steps'):
         if step % max(steps//20, 1) == 0 or step == steps:
             q = trial.tensors()
-            history.append((_mean_log_prob(x[some], label[some], q), _mean_log_prob(xv, label_v, q)))
+            final = _predictive(q, train[1])
+            history.append((_mean_log_prob(x[some], label[some], final), _mean_log_prob(xv, label_v, final)))
             if math.isfinite(history[-1][1]) and (best is None or history[-1][1] > best[0]): best = history[-1][1], {k: v.detach().clone() for k, v in q.items()}
         if step == steps: break
         if len(rows) < batch: rows = torch.from_numpy(rng.permutation(n))
@@ -682,7 +688,7 @@ class SlicedFlow:
         fitted = 'not fitted' if self.mean is None else f'{len(self.mean)} dimensions, {size}, fitted on {int(self.counts.sum())} objects'
         return f'SlicedFlow({self.n_classes} classes, {fitted})'
 
-# %% ../nbs/04_flow.ipynb #6452fa5d
+# %% ../nbs/04_flow.ipynb #e59a8e2d
 def plot_history(
     flow: SlicedFlow, # Fitted
     ax=None,          # Matplotlib axes; None makes them
@@ -693,6 +699,8 @@ def plot_history(
         ax = plt.subplots(figsize=(4, 3))[1]
     for values, name in zip(flow._fitted().history.T, ('train', 'validation')): ax.plot(values, '.-', label=name)
     ax.axvline(flow.history[:, 1].argmax(), color='.6', lw=1, ls='--', label='kept')
+    low, high = flow.history[0].min(), flow.history.max()
+    ax.set_ylim(low - .15*(high - low), high + .05*(high - low))    # high learning rates may fall far below the start, for a while
     ax.set(xlabel='checks on the way' if flow.method == 'warp' else 'layers', ylabel='mean log p (nat)'); ax.legend(frameon=False)
     return ax
 
