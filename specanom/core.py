@@ -385,7 +385,7 @@ def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it'):
     "A progress bar on a terminal; silent elsewhere."
     return tqdm(iterable, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #7af2c499
+# %% ../nbs/00_core.ipynb #edde4bbf
 @dataclass(frozen=True)
 class QueryConfig:
     "What is asked of the survey when the source is 'sdss'."
@@ -428,7 +428,8 @@ class AutoencoderConfig:
 @dataclass(frozen=True)
 class FlowConfig:
     "Arguments of `SlicedFlow` (B23 section 3.2)."
-    method: str = 'sliced' # 'sliced', 'warp' or 'published'
+    method: str = 'warp' # 'warp', 'sliced' or 'published'
+    members: int = 4
     mixtures: int = 4
     epochs: int = 100
     max_layers: int = 100
@@ -484,7 +485,7 @@ class Config:
     def _repr_html_(self): return f'<pre>{html.escape(tomli_w.dumps(dataclasses.asdict(self)))}</pre>'
 
 PROFILES = {  # what differs from the defaults above
-    'tiny': {'n': 3_000, 'autoencoder.hidden': (256, 128), 'autoencoder.batch_size': 32, 'autoencoder.ae1_epochs': 20, 'autoencoder.ae2_epochs': 15},
+    'tiny': {'n': 3_000, 'autoencoder.hidden': (256, 128), 'autoencoder.batch_size': 32, 'autoencoder.ae1_epochs': 20, 'autoencoder.ae2_epochs': 15, 'flow.members': 2},
     'demo': {},
     'paper': {'n': 412_000, 'flow.max_layers': 250}}
 

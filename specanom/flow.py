@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['CLASSES', 'CLASS_NAMES', 'spectral_class', 'sliced_axes', 'fit_splines', 'spline', 'spline_inverse',
            'published_splines', 'fit_warp', 'check_points', 'SlicedFlow', 'plot_history', 'relabel', 'class_prior',
-           'anomaly_score', 'fit_relabelled', 'save_flows', 'load_flows']
+           'anomaly_score', 'fit_relabelled', 'save_flows', 'load_flows', 'plot_corner', 'class_pit', 'plot_pit',
+           'relabelled_pairs', 'stability', 'rank_range']
 
-# %% ../nbs/04_flow.ipynb #4ea03b13
+# %% ../nbs/04_flow.ipynb #3b435501
 import contextlib, json, math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, KW_ONLY
@@ -18,7 +19,8 @@ import torch
 from astropy.table import Table
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
-from scipy.special import logsumexp
+from scipy.spatial import KDTree
+from scipy.special import chdtri, logsumexp
 from torch.special import ndtr, ndtri
 
 from .core import atomic, progress
@@ -44,13 +46,16 @@ def spectral_class(
     pairs, back = np.unique(np.stack([kind, sub], 1), axis=0, return_inverse=True)
     return np.array([_label(*pair) for pair in pairs], dtype=np.int64)[back.reshape(-1)]
 
-# %% ../nbs/04_flow.ipynb #9f41eaf5
-def _whitening(x):
-    "Mean (d,) and whitening matrix (d, d) of x (d, n)."
+# %% ../nbs/04_flow.ipynb #b073bae0
+def _whitening(x, rotate=True):
+    "Mean (d,) and whitening matrix (d, d) of x (d, n): to the principal axes, or as near to the standardised coordinates as can be."
     if x.shape[1] <= len(x): raise ValueError(f'{x.shape[1]} objects in {len(x)} dimensions: fit needs more objects than dimensions')
-    variance, basis = torch.linalg.eigh(torch.cov(x).reshape(len(x), -1))
+    cov = torch.cov(x).reshape(len(x), -1)
+    unit = torch.ones_like(x[:, 0]) if rotate else cov.diagonal().sqrt().clamp(min=1e-300)
+    variance, basis = torch.linalg.eigh(cov/unit/unit[:, None])
     if not variance[0] > 1e-12*variance[-1]: raise ValueError('x has a constant column or columns that depend on each other; drop them before fitting')
-    return x.mean(1), basis.T/variance.sqrt()[:, None]
+    root = basis.T/variance.sqrt()[:, None]
+    return x.mean(1), (root if rotate else basis @ root)/unit
 
 # %% ../nbs/04_flow.ipynb #7dc47422
 def _sort_within(
@@ -224,53 +229,61 @@ def published_splines(
         return _knots(x, y, shrink)
     return torch.stack([fit(own if own.shape[1] > 1 else u) for own in u.split(counts.tolist(), 1)], 1)
 
-# %% ../nbs/04_flow.ipynb #e6dcba2c
+# %% ../nbs/04_flow.ipynb #2cd9d90b
 def _ar_nets(d, depth, hidden, rng):
     "Random orders, masks and starting weights of `depth` autoregressive networks, each next to its reverse."
-    order = np.stack([o for _ in range(depth//2) for p in [rng.permutation(d)] for o in (p, p[::-1])])
+    order = np.stack([o for _ in range((depth + 1)//2) for p in [rng.permutation(d)] for o in (p, p[::-1])][:depth])
     rank, degree = torch.from_numpy(order.argsort(1)), torch.arange(hidden) % max(d - 1, 1)
     masks = ((degree[:, None] >= rank[:, None]), (degree[:, None] >= degree).expand(depth, -1, -1), (rank[..., None] > degree).repeat(1, 2, 1))
     uniform = lambda *shape: torch.from_numpy(rng.uniform(-1, 1, shape)).float()/shape[-1]**.5
     return dict(order=torch.from_numpy(order.copy()), w1=uniform(depth, hidden, d), b1=torch.zeros(depth, hidden), w2=uniform(depth, hidden, hidden),
                 b2=torch.zeros(depth, hidden), w3=torch.zeros(depth, 2*d, hidden), b3=torch.zeros(depth, 2*d)), masks
 
-def _shift_scale(x, p, l):
-    "What network l adds to each coordinate of x (n, d), and the logarithm of its factor; coordinate i is told those before it only."
-    silu = torch.nn.functional.silu
-    shift, log_scale = (silu(silu(x @ p['w1'][l].T + p['b1'][l]) @ p['w2'][l].T + p['b2'][l]) @ p['w3'][l].T + p['b3'][l]).chunk(2, 1)
+def _networks(p): return list(zip(*(p[k].unbind() for k in ('w1', 'b1', 'w2', 'b2', 'w3', 'b3'))))
+
+def _shift_scale(x, network):
+    "What a network adds to each coordinate of x (n, d), and the logarithm of its factor; coordinate i is told those before it only."
+    w1, b1, w2, b2, w3, b3 = network
+    linear, silu = torch.nn.functional.linear, torch.nn.functional.silu
+    shift, log_scale = linear(silu(linear(silu(linear(x, w1, b1)), w2, b2)), w3, b3).chunk(2, 1)
     return shift, 2*torch.tanh(log_scale/2)
 
 def _warp(x, p):
     "Whitened points x (n, d) to warped points (n, d) and log-determinant (n,)."
     scale, shift, tail, skew = p['tails']
-    v = x*scale.exp() + shift
+    v = x @ p['linear'].T*scale.exp() + shift
     t = torch.asinh(v)*tail.exp() + skew
-    z, logdet = torch.sinh(t), (torch.log(torch.cosh(t)) + tail + scale - .5*torch.log1p(v*v)).sum(1)
-    for l in range(len(p['order'])):
-        shift, log_scale = _shift_scale(z, p, l)
+    z, logdet = torch.sinh(t), torch.linalg.slogdet(p['linear'])[1] + (torch.log(torch.cosh(t)) + tail + scale - .5*torch.log1p(v*v)).sum(1)
+    for network in _networks(p):
+        shift, log_scale = _shift_scale(z, network)
         z, logdet = (z + shift)*log_scale.exp(), logdet + log_scale.sum(1)
     return z, logdet
 
 def _unwarp(z, p):
     "Undo `_warp`, coordinate by coordinate."
-    for l in reversed(range(len(p['order']))):
+    for order, network in reversed(list(zip(p['order'].tolist(), _networks(p)))):
         x = torch.zeros_like(z)
-        for i in p['order'][l].tolist():
-            shift, log_scale = _shift_scale(x, p, l)
+        for i in order:
+            shift, log_scale = _shift_scale(x, network)
             x[:, i] = z[:, i]*(-log_scale[:, i]).exp() - shift[:, i]
         z = x
     scale, shift, tail, skew = p['tails']
-    return (torch.sinh((torch.asinh(z) - skew)*(-tail).exp()) - shift)*(-scale).exp()
+    v = (torch.sinh((torch.asinh(z) - skew)*(-tail).exp()) - shift)*(-scale).exp()
+    return torch.linalg.solve(p['linear'], v.T).T
 
-# %% ../nbs/04_flow.ipynb #81f4146e
+# %% ../nbs/04_flow.ipynb #4e9e7e94
 _PRIOR_COV, _PRIOR_MEAN = 10., .3   # what the prior weighs, in objects
+_FREEDOM = 5.                       # degrees of freedom that a Gaussian without objects has
 
 def _mixture_log_prob(z, p, c=slice(None)):
-    "Log density (n, C) of warped points z (n, d) under the mixtures of the classes c."
-    lower, mean, log_weight = (p[k][c] for k in ('lower', 'mean', 'log_weight'))
-    e = (z @ lower.reshape(-1, z.shape[1]).T - (lower @ mean[..., None]).reshape(-1)).view(len(z), *mean.shape)
-    log_scale = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return torch.logsumexp(log_weight + log_scale - .5*e.square().sum(-1), -1) - .5*z.shape[1]*math.log(2*math.pi)
+    "Log density (n, C) of warped points z (n, d) under the mixtures of the classes c: Gaussians, or Student's t once `_predictive` has been applied."
+    (lower, mean, log_weight), d = (p[k][c] for k in ('lower', 'mean', 'log_weight')), z.shape[1]
+    r2 = (z @ lower.reshape(-1, d).T - (lower @ mean[..., None]).reshape(-1)).view(len(z), *mean.shape).square().sum(-1)
+    log_peak = log_weight + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    if 'freedom' not in p: return torch.logsumexp(log_peak - .5*r2, -1) - .5*d*math.log(2*math.pi)
+    nu = p['freedom'][c].double()                                # the difference of large numbers
+    log_norm = torch.lgamma((nu + d)/2) - torch.lgamma(nu/2) - .5*d*torch.log(nu*math.pi)
+    return torch.logsumexp(log_peak + log_norm.to(z.dtype) - (.5*(nu + d)).to(z.dtype)*torch.log1p(r2/nu.to(z.dtype)), -1)
 
 def _inverse_root(cov): return torch.linalg.inv(torch.linalg.cholesky(cov))
 
@@ -297,18 +310,19 @@ def _penalty(q):
     return .5*_PRIOR_MEAN*q['mean'].square().sum() + _PRIOR_COV*(.5*q['lower'].square().sum() - log_scale.sum()) - q['log_weight'].sum()
 
 def _predictive(q, counts):
-    "Widen each Gaussian by what its mean is uncertain."
-    size = counts[:, None]*q['log_weight'].exp() + _PRIOR_MEAN
-    return q | dict(lower=q['lower']/(1 + 1/size).sqrt()[..., None, None])
+    "Turn each Gaussian into Student's t, by what its mean and covariance are uncertain."
+    size = counts[:, None]*q['log_weight'].exp()
+    narrower = (size + _FREEDOM)/(size + _PRIOR_COV)/(1 + 1/(size + _PRIOR_MEAN))
+    return q | dict(lower=q['lower']*narrower.sqrt()[..., None, None], freedom=size + _FREEDOM)
 
-# %% ../nbs/04_flow.ipynb #f59bd794
+# %% ../nbs/04_flow.ipynb #7050a7f3
 class _Trial:
     "Free parameters of the warp and the mixtures, and what they say."
     def __init__(self, x, counts, mixtures, depth, hidden, rng):
         nets, self.masks = _ar_nets(len(x), depth, hidden, rng)
         self.order = nets.pop('order')
         parts = zip(*[_class_mixture(part, mixtures, rng) for part in x.split(counts.tolist(), 1)])
-        nets |= dict(zip(('mean', 'lower', 'log_weight'), map(torch.stack, parts))) | dict(tails=torch.zeros(4, len(x)))
+        nets |= dict(zip(('mean', 'lower', 'log_weight'), map(torch.stack, parts))) | dict(tails=torch.zeros(4, len(x)), linear=torch.eye(len(x)))
         nets['log_diagonal'] = nets['lower'].diagonal(dim1=-2, dim2=-1).log()
         self.free = {k: v.float().clone().requires_grad_() for k, v in nets.items()}
 
@@ -321,16 +335,22 @@ class _Trial:
     def optimiser(self, rate):
         decay = [self.free[k] for k in ('w1', 'w2', 'w3')]
         rest = [v for k, v in self.free.items() if k not in ('w1', 'w2', 'w3')]
-        return torch.optim.AdamW([dict(params=decay, weight_decay=1e-3), dict(params=rest, weight_decay=0.)], lr=rate, betas=(.9, .99))
+        return torch.optim.AdamW([dict(params=decay, weight_decay=.03), dict(params=rest, weight_decay=0.)], lr=rate, betas=(.9, .99), fused=True)
 
 def _own_log_prob(x, label, q):
-    "Log density (n,) of whitened points x (n, d) under their own class."
+    "Log density (n,) of whitened points x (n, d) under their own class, with Gaussians: what training climbs."
     z, logdet = _warp(x, q)
-    return logdet + _mixture_log_prob(z, q).gather(1, label[:, None])[:, 0]
+    lower, mean, log_weight = (q[k].index_select(0, label) for k in ('lower', 'mean', 'log_weight'))
+    r2 = (lower @ (z[:, None] - mean)[..., None])[..., 0].square().sum(-1)
+    return logdet + torch.logsumexp(log_weight + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1) - .5*r2, -1) - .5*z.shape[1]*math.log(2*math.pi)
 
 @torch.no_grad()
 def _mean_log_prob(x, label, q):
-    return float(sum(_own_log_prob(*part, q).double().sum() for part in zip(x.split(8192), label.split(8192))))/len(x)
+    "Mean log density of whitened points x (n, d) under their own class, by the finished model."
+    def total(x, label):
+        z, logdet = _warp(x, q)
+        return (logdet + _mixture_log_prob(z, q).gather(1, label[:, None])[:, 0]).double().sum()
+    return float(sum(map(total, x.split(8192), label.split(8192))))/len(x)
 
 def fit_warp(
     train: tuple, # x (d, n) whitened, ordered by class, and counts (C,)
@@ -340,8 +360,9 @@ def fit_warp(
     epochs: int=100,  # Passes over the data
     depth: int=8,     # Autoregressive networks
     hidden: int=32,   # Width of their hidden layers
-    rate: float=.02,  # Highest learning rate
+    rate: float=.04,  # Highest learning rate
     rng: int|np.random.Generator=0,
+    quiet: bool=False, # No progress bar
 ) -> tuple: # tensors by name; mean log density of train (at most 20,000 objects) and validation at each check
     "Fit one warp for all classes together with a Gaussian mixture for each. Raises `ValueError` when no density is finite."
     rng = np.random.default_rng(rng)
@@ -352,10 +373,11 @@ def fit_warp(
     optimiser = trial.optimiser(rate)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=.1)
     best, history, rows = None, [], torch.empty(0, dtype=torch.long)
-    for step in progress(range(steps + 1), 'flow steps'):
+    for step in range(steps + 1) if quiet else progress(range(steps + 1), 'flow steps'):
         if step % max(steps//20, 1) == 0 or step == steps:
             q = trial.tensors()
-            history.append((_mean_log_prob(x[some], label[some], q), _mean_log_prob(xv, label_v, q)))
+            final = _predictive(q, train[1])
+            history.append((_mean_log_prob(x[some], label[some], final), _mean_log_prob(xv, label_v, final)))
             if math.isfinite(history[-1][1]) and (best is None or history[-1][1] > best[0]): best = history[-1][1], {k: v.detach().clone() for k, v in q.items()}
         if step == steps: break
         if len(rows) < batch: rows = torch.from_numpy(rng.permutation(n))
@@ -409,7 +431,7 @@ def check_points(
     if len(wrong): raise ValueError(f'label {labels[wrong[0]]} in row {wrong[0]} is outside 0..{n_classes - 1}; set n_classes or mend the label')
     return x, labels.astype(np.int64)
 
-# %% ../nbs/04_flow.ipynb #0bfade42
+# %% ../nbs/04_flow.ipynb #88b1135d
 def _by_class(x, labels, n_classes):
     "Points as a (d, n) tensor ordered by class, and the number in each class."
     order = np.argsort(labels, kind='stable')
@@ -420,6 +442,11 @@ def _subsample(z, counts, size, rng):
     pick = torch.from_numpy(np.sort(rng.choice(z.shape[1], min(z.shape[1], size), replace=False)))
     label = torch.repeat_interleave(torch.arange(len(counts)), counts)
     return z[:, pick], torch.bincount(label[pick], minlength=len(counts))
+
+def _threads(fn, items):
+    "The results of fn for all items, each on one thread, as many at a time as torch may use."
+    with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool: return list(pool.map(fn, items))
+
 @contextlib.contextmanager
 def _one_thread():
     "Let torch compute on one thread, then on as many as before."
@@ -427,7 +454,7 @@ def _one_thread():
     try: yield
     finally: torch.set_num_threads(n)
 
-# %% ../nbs/04_flow.ipynb #10024a03
+# %% ../nbs/04_flow.ipynb #67eb645e
 _STATE = ('mean', 'whitening', 'counts')
 _METHODS = ('warp', 'sliced', 'published')
 
@@ -436,11 +463,12 @@ class SlicedFlow:
     "A class-conditional normalising flow: B23 section 3.2, and two that are better."
     n_classes: int = 16
     _: KW_ONLY
-    method: str = 'sliced'    # 'sliced': our sliced flow; 'warp': one warp, mixtures for the classes; 'published': that of B23
+    method: str = 'warp'      # 'warp': one warp, mixtures for the classes; 'sliced': our sliced flow; 'published': that of B23
+    members: int = 4          # warp: fits whose densities are averaged
     mixtures: int = 4         # warp: Gaussians per class
     epochs: int = 100         # warp: passes over the data
-    max_layers: int = 100     # This and the rest are of the sliced flows. Stop here at the latest
-    patience: int = 5         # Layers without a better validation log density before stopping
+    max_layers: int = 100     # Stop here at the latest; the warp has 8 layers, or this many if it is fewer
+    patience: int = 5         # This and the rest are of the sliced flows. Layers without a better validation log density before stopping
     n_slices: int = 8         # Directions per layer, at most the dimension
     n_knots: int = 48         # Knots per spline
     edge: float = .002        # Probability beyond the outermost knots, on each side
@@ -449,7 +477,7 @@ class SlicedFlow:
     axis_steps: int = 20      # Descent steps in the search for directions; 0: random directions
     axis_sample: int = 4000   # Objects on which directions are searched
     rng: int|np.random.Generator = 0
-    warp: dict = field(default=None, init=False)              # Tensors of `fit_warp`
+    warp: dict = field(default=None, init=False)              # Tensors of `fit_warp`, each with a first axis of members
     mean: torch.Tensor = field(default=None, init=False)      # (d,)
     whitening: torch.Tensor = field(default=None, init=False) # (d, d)
     axes: torch.Tensor = field(default=None, init=False)      # (L, d, K)
@@ -458,32 +486,33 @@ class SlicedFlow:
     history: np.ndarray = field(default=None, init=False)     # (layers tried + 1, 2): mean log density of train and validation
 
     def __post_init__(self):
-        for name, low in dict(n_classes=1, mixtures=1, epochs=1, max_layers=1, patience=1, n_slices=1, n_knots=4, axis_steps=0, axis_sample=2).items():
+        for name, low in dict(n_classes=1, members=1, mixtures=1, epochs=1, max_layers=1, patience=1, n_slices=1, n_knots=4, axis_steps=0, axis_sample=2).items():
             if getattr(self, name) < low: raise ValueError(f'{name} = {getattr(self, name)} must be at least {low}')
         if self.method not in _METHODS: raise ValueError(f"method = '{self.method}' must be one of {', '.join(_METHODS)}")
         if not 0 <= self.shrink < 1: raise ValueError(f'shrink = {self.shrink} must be in [0, 1)')
         if not 0 < self.edge < .5 or self.pool <= 0: raise ValueError(f'edge = {self.edge} must be in (0, 0.5) and pool = {self.pool} positive')
 
-    @_one_thread()
     def fit(self,
         x: np.ndarray,      # (n, d) latents
         labels: np.ndarray, # (n,) 0..n_classes-1; classes may be rare or empty
         *,
         validation: tuple,  # (x, labels) that say when to stop
     ):
-        "Fit layer by layer until the validation log density stops rising; keep the best prefix. Raises `ValueError` for unusable data."
+        "Fit, and keep what the validation set finds most probable. Raises `ValueError` for unusable data."
         x, labels = check_points(x, labels, n_classes=self.n_classes)
         xv, labels_v = check_points(*validation, n_classes=self.n_classes, d=x.shape[1])
         if not len(xv): raise ValueError('validation is empty: it must hold at least one object')
         (x, self.counts), (xv, counts_v) = (_by_class(*pair, self.n_classes) for pair in ((x, labels), (xv, labels_v)))
-        self.mean, self.whitening = _whitening(x)
+        self.mean, self.whitening = _whitening(x, rotate=self.method != 'warp')
         (self._fit_warp if self.method == 'warp' else self._fit_layers)(x, xv, counts_v)
         return self
 
     def _fit_warp(self, x, xv, counts_v):
-        (z, logdet), (zv, _) = self._whiten(x), self._whiten(xv)
-        self.warp, history = fit_warp((z, self.counts), (zv, counts_v), mixtures=self.mixtures, epochs=self.epochs, rng=self.rng)
-        self.history = history + float(logdet[0])
+        (z, logdet), (zv, _), rngs = self._whiten(x), self._whiten(xv), np.random.default_rng(self.rng).spawn(self.members)
+        fit = lambda m: fit_warp((z, self.counts), (zv, counts_v), mixtures=self.mixtures, epochs=self.epochs, depth=min(8, self.max_layers), rng=rngs[m], quiet=m > 0)
+        warps, histories = zip(*_threads(fit, range(self.members)))
+        self.warp = {k: torch.stack([warp[k] for warp in warps]) for k in warps[0]}
+        self.history = np.mean(histories, 0) + float(logdet[0])
 
     def _next_layer(self, z, rng):
         "Axes and knots of one more layer."
@@ -494,6 +523,7 @@ class SlicedFlow:
         axes = sliced_axes(*_subsample(z, self.counts, self.axis_sample, rng), k, steps=self.axis_steps, rng=rng)
         return axes, fit_splines(axes.T @ z, self.counts, n_knots=self.n_knots, edge=self.edge, shrink=self.shrink, pool=self.pool)
 
+    @_one_thread()
     def _fit_layers(self, x, xv, counts_v):
         (z, logdet), (zv, logdet_v), rng = self._whiten(x), self._whiten(xv), np.random.default_rng(self.rng)
         score = lambda: [float(_normal_log_prob(*pair).mean()) for pair in ((z, logdet), (zv, logdet_v))]
@@ -512,14 +542,27 @@ class SlicedFlow:
         "Whitened (d, n) and log-determinant (n,)."
         return self.whitening @ (x - self.mean[:, None]), torch.linalg.slogdet(self.whitening)[1].expand(x.shape[1])
 
-    def _flow(self, x, c):
-        "Points (n, d) to transformed points (n, d), log-determinant (n,) and log density of the transformed (n,), for one class."
-        if self.method == 'warp':
-            z, logdet = _warp(self._whiten(x.T)[0].T, self.warp)
-            logdet = logdet + self._whiten(x.T)[1]
-            return z, logdet, _mixture_log_prob(z, self.warp, slice(c, c + 1))[:, 0]
+    def _member(self, m): return {k: v[m] for k, v in self.warp.items()}
+
+    def _warped(self, x, m):
+        "Points (n, d) to warped points (n, d) and log-determinant (n,), by member m."
+        z, logdet = self._whiten(x.T)
+        z, more = _warp(z.T, self._member(m))
+        return z, logdet + more
+
+    def _transform(self, x, c):
+        "Points (n, d) to transformed points (n, d) and log-determinant (n,), for one class."
+        if self.method == 'warp': return self._warped(x, 0)
         z, logdet = self._push(x, c)
-        return z.T, logdet, _normal_log_prob(z, torch.zeros_like(logdet))
+        return z.T, logdet
+
+    def _log_probs(self, x, c=slice(None)):
+        "Log density (M, n, C) of points (n, d) under the classes c, by each member."
+        if self._fitted().method != 'warp': return _normal_log_prob(*self._push(x, c)).T[None]
+        def one(m):
+            z, logdet = self._warped(x, m)
+            return _mixture_log_prob(z, self._member(m), c) + logdet[:, None]
+        return torch.stack([one(m) for m in range(self.members)])
 
     def _push(self, x, c):
         "Sliced layers: points (n, d) to Gaussianised (..., d, n) and log-determinant (..., n): one class, or all with a slice."
@@ -530,11 +573,12 @@ class SlicedFlow:
             logdet = logdet + more
         return z, logdet.expand(*self.counts[c].shape, -1)
 
-    def _pull(self, z, c):
-        "Undo `_push` for one class: Gaussianised (n, d) to points (n, d)."
-        if self.method == 'warp': z = _unwarp(z, self.warp).T
-        else: z = z.T
-        for axes, knots in () if self.method == 'warp' else zip(self.axes.flip(0), self.knots.flip(0)): z = _unlayer(z, axes, knots[:, c])
+    def _pull(self, z, c, m=0):
+        "Undo `_transform`."
+        if self.method == 'warp': z = _unwarp(z, self._member(m)).T
+        else:
+            z = z.T
+            for axes, knots in zip(self.axes.flip(0), self.knots.flip(0)): z = _unlayer(z, axes, knots[:, c])
         return (torch.linalg.solve(self.whitening, z) + self.mean[:, None]).T
 
     def _fitted(self):
@@ -558,27 +602,28 @@ class SlicedFlow:
         x: torch.Tensor, # (n, d) float64
     ) -> torch.Tensor: # (n, n_classes), differentiable in x
         "Compute log p(x|c) for every class, in one piece."
-        if self._fitted().method != 'warp': return _normal_log_prob(*self._push(x, slice(None))).T
-        z, logdet = self._whiten(x.T)
-        z, more = _warp(z.T, self.warp)
-        return _mixture_log_prob(z, self.warp) + (logdet + more)[:, None]
+        return torch.logsumexp(self._log_probs(x), 0) - math.log(self.n_members)
 
     def log_prob(self,
         x: np.ndarray,           # (n, d)
         labels: np.ndarray=None, # (n,) one class per object; None: every class
+        *,
+        by_member: bool=False,   # One more axis in front: the members before they are averaged
     ) -> np.ndarray: # (n, n_classes), or (n,) with labels
         "Compute log p(x|c). Raises `ValueError` for points or labels that cannot be."
-        if labels is not None: return self._own_class(lambda x, c: [sum(self._flow(x, c)[1:])], x, labels)[0]
+        mean = (lambda log_p: log_p) if by_member else lambda log_p: torch.logsumexp(log_p, 0) - math.log(len(log_p))
+        if labels is not None:
+            one = lambda x, c: [self._log_probs(x, slice(c, c + 1))[..., 0].T]
+            return mean(torch.from_numpy(self._own_class(one, x, labels)[0].T.copy())).numpy()
         pieces = torch.from_numpy(self._check(x)[0]).split(512)      # small enough for a processor's cache
-        with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return torch.cat(list(pool.map(torch.no_grad()(self.log_prob_tensor), pieces))).numpy()
+        return torch.cat(_threads(torch.no_grad()(lambda piece: mean(self._log_probs(piece))), pieces), -2).numpy()
 
     def transform(self,
         x: np.ndarray,      # (n, d)
         labels: np.ndarray, # (n,)
     ) -> tuple: # z (n, d) and log|dz/dx| (n,)
-        "Transform each object as a member of its class: to a standard normal by the sliced flows, to the mixture of its class by the warp."
-        return tuple(self._own_class(lambda x, c: self._flow(x, c)[:2], x, labels))
+        "Transform each object as one of its class: to a standard normal by the sliced flows, to the mixture of its class by the first member of the warp."
+        return tuple(self._own_class(self._transform, x, labels))
 
     def inverse(self,
         z: np.ndarray,      # (n, d)
@@ -595,12 +640,20 @@ class SlicedFlow:
         "Draw one object from the density of each given class."
         rng = np.random.default_rng(rng)
         z = rng.normal(size=(len(labels), len(self._fitted().mean)))
-        if self.method == 'warp':
-            labels = check_points(z, labels, n_classes=self.n_classes)[1]
-            share = self.warp['log_weight'].exp().cumsum(-1).numpy()[labels, :-1]
-            mean, lower = (self.warp[k][torch.from_numpy(labels), torch.from_numpy((rng.random((len(z), 1)) > share).sum(1))] for k in ('mean', 'lower'))
-            z = (mean + torch.linalg.solve_triangular(lower, torch.from_numpy(z)[..., None], upper=False)[..., 0]).numpy()
-        return self.inverse(z, labels)
+        if self.method != 'warp': return self.inverse(z, labels)
+        labels, member, x = check_points(z, labels, n_classes=self.n_classes)[1], rng.integers(self.members, size=len(z)), np.empty_like(z)
+        share, chi = rng.random((len(z), 1)), rng.random(len(z))
+        for m in range(self.members): x[member == m] = self._draw(m, *(a[member == m] for a in (z, labels, share, chi)))
+        return x
+
+    @torch.no_grad()
+    def _draw(self, m, z, labels, share, chi):
+        "Turn numbers drawn from a normal (n, d) and from two uniform distributions into objects, by member m."
+        p = {k: v[labels] for k, v in self._member(m).items() if k in ('log_weight', 'mean', 'lower', 'freedom')}
+        pick = np.arange(len(z)), (share > p['log_weight'].exp().cumsum(-1)[:, :-1].numpy()).sum(1)
+        mean, lower, nu = (p[k][pick] for k in ('mean', 'lower', 'freedom'))
+        z = torch.from_numpy(z)*torch.from_numpy(nu.numpy()/chdtri(nu.numpy(), chi)).sqrt()[:, None]    # Student's t: a normal with a random width
+        return self._pull(mean + torch.linalg.solve_triangular(lower, z[..., None], upper=False)[..., 0], 0, m).numpy()
 
     def save(self, path: Path):
         "Write options and tensors as safetensors, complete or not at all; nothing in the file can execute."
@@ -625,13 +678,17 @@ class SlicedFlow:
         return flow
 
     @property
-    def n_layers(self) -> int: return len(self.warp['order']) if self.warp else 0 if self.axes is None else len(self.axes)
+    def n_layers(self) -> int: return self.warp['order'].shape[1] if self.warp else 0 if self.axes is None else len(self.axes)
+
+    @property
+    def n_members(self) -> int: return self.members if self.method == 'warp' else 1
 
     def __repr__(self):
-        fitted = 'not fitted' if self.mean is None else f'{len(self.mean)} dimensions, {self.n_layers} layers, fitted on {int(self.counts.sum())} objects'
+        size = f'{self.n_layers} layers' + f' in each of {self.members} members'*(self.n_members > 1)
+        fitted = 'not fitted' if self.mean is None else f'{len(self.mean)} dimensions, {size}, fitted on {int(self.counts.sum())} objects'
         return f'SlicedFlow({self.n_classes} classes, {fitted})'
 
-# %% ../nbs/04_flow.ipynb #6452fa5d
+# %% ../nbs/04_flow.ipynb #e59a8e2d
 def plot_history(
     flow: SlicedFlow, # Fitted
     ax=None,          # Matplotlib axes; None makes them
@@ -642,10 +699,12 @@ def plot_history(
         ax = plt.subplots(figsize=(4, 3))[1]
     for values, name in zip(flow._fitted().history.T, ('train', 'validation')): ax.plot(values, '.-', label=name)
     ax.axvline(flow.history[:, 1].argmax(), color='.6', lw=1, ls='--', label='kept')
+    low, high = flow.history[0].min(), flow.history.max()
+    ax.set_ylim(low - .15*(high - low), high + .05*(high - low))    # high learning rates may fall far below the start, for a while
     ax.set(xlabel='checks on the way' if flow.method == 'warp' else 'layers', ylabel='mean log p (nat)'); ax.legend(frameon=False)
     return ax
 
-# %% ../nbs/04_flow.ipynb #d9f47da4
+# %% ../nbs/04_flow.ipynb #c864db7b
 def relabel(
     flow: SlicedFlow,
     x: np.ndarray, # (n, d)
@@ -669,12 +728,14 @@ def anomaly_score(
     flow: SlicedFlow,
     x: np.ndarray,     # (n, d)
     prior: np.ndarray, # (n_classes,), sums to 1; a class of prior 0 plays no part
+    *,
+    by_member: bool=False, # One more axis in front: the members before they are averaged
 ) -> np.ndarray: # (n,), -log p(x) in nat: high is anomalous
     "Score each object by -log of its density, summed over the classes (B23 eq. 7). Raises `ValueError` for a prior that is none."
     prior = np.asarray(prior, float)
     if prior.shape != (flow.n_classes,) or not (prior >= 0).all() or abs(prior.sum() - 1) > 1e-6:
         raise ValueError(f'prior must be {flow.n_classes} frequencies that sum to 1, not {prior.tolist()}; `class_prior` makes it')
-    return -logsumexp(flow.log_prob(x), b=prior, axis=1)
+    return -logsumexp(flow.log_prob(x, by_member=by_member), b=prior, axis=-1)
 
 # %% ../nbs/04_flow.ipynb #8dd7503e
 def fit_relabelled(
@@ -701,3 +762,115 @@ def load_flows(folder: Path) -> tuple[SlicedFlow, SlicedFlow, np.ndarray]:
     try: prior = np.array(json.loads(path.read_text()), float)
     except ValueError as error: raise ValueError(f'{path} is damaged ({error})') from error
     return SlicedFlow.load(Path(folder)/'first_flow.safetensors'), SlicedFlow.load(Path(folder)/'flow.safetensors'), prior
+
+# %% ../nbs/04_flow.ipynb #61c403a3
+def plot_corner(
+    x: np.ndarray,      # (n, d)
+    labels: np.ndarray, # (n,) rows of `CLASSES`
+    columns=None,       # Which of the d; None: all
+    *, size: float=1.3, # Of a panel, inches
+): # Axes, (columns, columns)
+    "Plot every pair of latents, coloured by class, and their histograms."
+    import matplotlib.pyplot as plt
+    x = x if columns is None else x[:, list(columns)]
+    names, d = list(range(1, x.shape[1] + 1) if columns is None else np.asarray(columns) + 1), x.shape[1]
+    fig, axes = plt.subplots(d, d, figsize=(size*d, size*d), layout='constrained', squeeze=False)
+    classes = sorted(np.unique(labels), key=lambda c: -(labels == c).sum())                      # the rare ones on top
+    view = np.quantile(x, [.002, .998], axis=0) + np.ptp(x, axis=0)*[[-.02], [.02]]
+    for i in range(d):
+        for j in range(d): _corner_panel(axes[i, j], x, labels, classes, i, j, view)
+        axes[-1, i].set_xlabel(f'latent {names[i]}')
+        if i: axes[i, 0].set_ylabel(f'latent {names[i]}')
+    handles = [plt.Line2D([], [], ls='', marker='o', ms=4, color=f'C{c}' if c < 10 else plt.cm.tab20b(c), label=CLASS_NAMES[c]) for c in classes]
+    fig.legend(handles=handles, loc='upper right', frameon=False, fontsize=8)
+    return axes
+
+def _corner_panel(ax, x, labels, classes, i, j, view):
+    "Points below the diagonal, histograms on it, nothing above."
+    import matplotlib.pyplot as plt
+    ax.tick_params(labelsize=6, labelleft=j == 0 and i > 0, labelbottom=i == x.shape[1] - 1)
+    if j > i: return ax.set_axis_off()
+    ax.set_xlim(view[:, j])
+    if i == j: ax.set_yticks([]); ax.hist(x[:, i], bins=np.linspace(*view[:, i], 30), color='.7')
+    else:
+        ax.set_ylim(view[:, i])
+        for c in classes: ax.plot(*x[labels == c][:, [j, i]].T, '.', ms=2.5, mew=0, color=f'C{c}' if c < 10 else plt.cm.tab20b(c))
+
+# %% ../nbs/04_flow.ipynb #0218841e
+def class_pit(
+    flow: SlicedFlow,
+    x: np.ndarray,      # (n, d) objects that the flow has not seen
+    labels: np.ndarray, # (n,) their classes
+    *,
+    draws: int=400,     # Objects drawn from each class
+    rng: int|np.random.Generator=0,
+) -> np.ndarray: # (n,), uniform in 0..1 if the density is right
+    "Compute for each object the fraction of draws from its class that are less probable."
+    rng, own, pit = np.random.default_rng(rng), flow.log_prob(x, labels), np.empty(len(x))
+    for c in np.unique(labels):
+        mine, same = labels == c, np.full(draws, c)
+        pit[mine] = (np.searchsorted(np.sort(flow.log_prob(flow.sample(same, rng=rng), same)), own[mine]) + .5)/(draws + 1)
+    return pit
+
+def plot_pit(
+    pit: np.ndarray,      # (n,) of `class_pit`
+    labels: np.ndarray,   # (n,) rows of `CLASSES`
+    *,
+    min_members: int=10,  # Classes with fewer objects are not drawn
+    ax=None,
+): # Axes
+    "Plot the cumulative distribution of the transform, one line per class; the diagonal is a density that is right."
+    if ax is None:
+        import matplotlib.pyplot as plt
+        ax = plt.subplots(figsize=(5.5, 3.6), layout='constrained')[1]
+    classes = [c for c in np.unique(labels) if (labels == c).sum() >= min_members]
+    for c in classes:
+        mine = np.sort(pit[labels == c])
+        ax.step([0, *mine, 1], [0, *np.arange(1, len(mine) + 1)/len(mine), 1], where='post', lw=1, label=f'{CLASS_NAMES[c]} ({len(mine)})')
+    ax.plot([0, 1], [0, 1], color='k', lw=.8, ls='--')
+    ax.set(xlabel='fraction of the class that is less probable', ylabel='fraction of objects', xlim=(0, 1), ylim=(0, 1))
+    ax.legend(frameon=False, fontsize=7, loc='center left', bbox_to_anchor=(1, .5))
+    return ax
+
+# %% ../nbs/04_flow.ipynb #d3827a27
+def relabelled_pairs(
+    x: np.ndarray,   # (n, d) latents
+    given: np.ndarray, new: np.ndarray, # (n,) labels before and after
+) -> Table: # label, moved, stayed, distance: rows of x, by distance within a label
+    "Find for each object with a new label the nearest that kept that label (L1 distance, as in B23 Fig. 5)."
+    rows = []
+    for c in np.unique(new[given != new]):
+        moved, stayed = np.flatnonzero((new == c) & (given != c)), np.flatnonzero((new == c) & (given == c))
+        if not len(stayed): continue
+        distance, near = KDTree(x[stayed]).query(x[moved], p=1)
+        rows += [(int(c), int(moved[i]), int(stayed[near[i]]), float(distance[i])) for i in np.argsort(distance)]
+    return Table(rows=rows, names=('label', 'moved', 'stayed', 'distance'), dtype=(int, int, int, float))
+
+# %% ../nbs/04_flow.ipynb #097af763
+def stability(
+    a: np.ndarray, b: np.ndarray, # (n,) scores of two runs, larger is odder
+    *,
+    k: int=40,                    # How many count as the top
+    times: int=200, level: float=.9, # Bootstrap samples and probability inside the interval
+    rng: int|np.random.Generator=0,
+) -> dict: # pearson, overlap (fraction of the top k that is shared), low, high
+    "Compare the scores that two runs give to the same objects."
+    rng = np.random.default_rng(rng)
+    shared = lambda a, b: np.isin(np.argsort(-a)[:k], np.argsort(-b)[:k]).mean()
+    again = [shared(a[i], b[i]) for i in rng.integers(len(a), size=(times, len(a)))]
+    low, high = np.quantile(again, [(1 - level)/2, (1 + level)/2])
+    return dict(pearson=float(np.corrcoef(a, b)[0, 1]), overlap=float(shared(a, b)), low=float(low), high=float(high))
+
+def rank_range(
+    scores: np.ndarray,      # (M, n) of M runs, larger is odder: `anomaly_score(..., by_member=True)`
+    groups: np.ndarray=None, # (n,) integers; ranks count within a group, a bin in redshift say. None: one group
+    *,
+    k: int=8,
+) -> Table: # rank_low, rank_high, in_top: a row per object
+    "Say between which ranks each object lies, and in how many runs it is among the top k of its group. Raises `ValueError` when a score is not a number."
+    if not np.isfinite(scores).all(): raise ValueError('a score is not a number; set such objects aside first')
+    groups = np.zeros(scores.shape[1], int) if groups is None else np.asarray(groups)
+    start, ranks = np.searchsorted(np.sort(groups), groups), np.empty(scores.shape, int)
+    for rank, score in zip(ranks, scores): rank[np.lexsort((-score, groups))] = np.arange(1, len(score) + 1)
+    ranks -= start
+    return Table(dict(rank_low=ranks.min(0), rank_high=ranks.max(0), in_top=(ranks <= k).sum(0)))
