@@ -34,5 +34,5 @@ def test_run(tmp_path):
     "The chain runs with device = auto."
     from specanom.core import load_config
     from specanom.pipeline import run
-    small = {'n': 2560, 'autoencoder.hidden': (64,), 'autoencoder.ae1_epochs': 3, 'autoencoder.ae2_epochs': 2, 'flow.max_layers': 3, 'anomalies.hosts': 3}
+    small = {'n': 2560, 'autoencoder.hidden': (64,), 'autoencoder.ae1_epochs': 3, 'autoencoder.ae2_epochs': 2, 'flow.epochs': 10, 'flow.members': 1, 'anomalies.hosts': 3}
     assert np.isfinite(run(load_config('tiny', **small), tmp_path/'run').scores['logp']).all()

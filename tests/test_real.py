@@ -34,7 +34,7 @@ def test_every_file_is_scored_or_rejected(tmp_path):
     from specanom.core import load_config, read_table
     from specanom.pipeline import run
     from specanom.files import find_spectra
-    small = {'threads': 1, 'n': 2560, 'autoencoder.hidden': (64,), 'autoencoder.ae1_epochs': 3, 'autoencoder.ae2_epochs': 2, 'flow.max_layers': 3, 'anomalies.hosts': 3}
+    small = {'threads': 1, 'n': 2560, 'autoencoder.hidden': (64,), 'autoencoder.ae1_epochs': 3, 'autoencoder.ae2_epochs': 2, 'flow.epochs': 10, 'flow.members': 1, 'anomalies.hosts': 3}
     run(load_config('tiny', **small), tmp_path/'mock')
     scored = run(load_config(source=FOLDER, threads=1), tmp_path/'real', model=tmp_path/'mock')
     scores, rejected = scored.scores, read_table(tmp_path/'real/rejected.ecsv')
