@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FORMATS', 'plot_logp', 'redshift_bins', 'bin_number', 'plot_redshift_bins', 'plot_ew_sigma', 'links', 'top_anomalies',
            'write_formats', 'recall', 'plot_top', 'plot_skyserver', 'cutouts', 'compare_scores', 'strata', 'p_values',
-           'benjamini_hochberg', 'ascend', 'nearest_along', 'reading', 'plot_ascent']
+           'benjamini_hochberg', 'ascend', 'nearest_along', 'attribute_change', 'reading', 'plot_ascent']
 
-# %% ../nbs/05_anomalies.ipynb #d3865bf4
+# %% ../nbs/05_anomalies.ipynb #5013a2c2
 from pathlib import Path
 from typing import Iterable
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from astropy.table import Column, MaskedColumn, QTable, Table
 
-from .core import Spectra, atomic, mark_lines, spec_name
+from .core import LINES, Spectra, atomic, mark_lines, spec_name
 from .flow import SlicedFlow, check_points, spectral_class
 from .preprocess import plot_rest
 from .query import known_anomalies
@@ -204,7 +204,7 @@ def plot_top(
     else: axes[0, 0].text(.5, .5, 'no object in this bin', ha='center', va='center', transform=axes[0, 0].transAxes)
     return fig
 
-# %% ../nbs/05_anomalies.ipynb #35162134
+# %% ../nbs/05_anomalies.ipynb #90c173ac
 _SKY = {'emission': ('OII_3727', 'Hdelta', 'Hgamma', 'Hbeta', 'OIII_5008', 'OI_6302', 'Halpha', 'NII_6585', 'SII_6718'), 'absorption': ('CaK', 'CaH', 'Gband', 'Mgb', 'NaD')}
 
 def plot_skyserver(
@@ -214,7 +214,6 @@ def plot_skyserver(
     ax=None,
 ):
     "One observed spectrum as SkyServer draws it (B23 Figs. 9-11): grey data, black smoothed, emission lines below, absorption lines above; returns the axes."
-    from specanom.core import LINES
     if ax is None:
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(9, 2.8), layout='constrained')[1]
@@ -340,46 +339,30 @@ def benjamini_hochberg(
     out = np.empty(len(p)); out[order] = np.minimum(q, 1)
     return out
 
-# %% ../nbs/05_anomalies.ipynb #2fff2d79
+# %% ../nbs/05_anomalies.ipynb #0486b2e8
 def ascend(
     flow: SlicedFlow,
     prior: np.ndarray,    # (n_classes,) as for `anomaly_score`
-    start: np.ndarray,    # (n, d) latents
-    population: np.ndarray, # (m, d) latents of the training set, for the scale of a step
-    *, steps: int=15,     # B23 stored 15 or 30
-    length: float=.5,     # First trial of a step, standard deviations
-    blur: float=.2, neighbours: int=32, # The gradient is a mean over so many points around, this many standard deviations away
-    rng: int=0,           # Seed of the neighbours
+    start: np.ndarray,    # (n, d) latents of a few objects
+    population: np.ndarray, # (m, d) latents of the training set, for the scale of the latents
+    *, steps: int=30,     # B23 stored 15 or 30
 ) -> tuple[np.ndarray, np.ndarray]: # path (n, steps + 1, d) and log p along it (n, steps + 1), which never falls
-    "Follow the gradient of the marginal log p in whitened latents. Raises `ValueError` when a latent is not a number."
-    x = torch.as_tensor(check_points(np.atleast_2d(start))[0])
-    root = torch.as_tensor(np.linalg.cholesky(np.cov(np.asarray(population, float).T)))
+    "Climb the marginal log p in whitened latents, object by object. Raises `ValueError` when a latent is not a number."
+    from scipy.optimize import minimize
+    start = check_points(np.atleast_2d(start))[0]
+    root = np.linalg.cholesky(np.cov(np.asarray(population, float).T))
     log_prior = torch.as_tensor(np.log(np.maximum(prior, 1e-300)))
-    logp = lambda x: torch.logsumexp(flow.log_prob_tensor(x) + log_prior, 1)
-    around = torch.as_tensor(np.random.default_rng(rng).normal(size=(neighbours//2, 1, x.shape[1])))
-    around = blur*torch.cat([around, -around]) @ root.T
-    path, values, size = [x], [logp(x).detach()], torch.full((len(x), 1), float(length), dtype=x.dtype)
-    for _ in range(steps):
-        cloud = (path[-1] + around).reshape(-1, x.shape[1]).requires_grad_()
-        gradient = torch.autograd.grad(logp(cloud).sum(), cloud)[0].reshape(around.shape[0], *x.shape).mean(0) @ root   # in whitened coordinates
-        step = gradient/gradient.norm(dim=1, keepdim=True).clamp(min=1e-12) @ root.T
-        with torch.no_grad(): there, value = _rise(logp, path[-1], values[-1], step, size)
-        path.append(there); values.append(value)
-    return torch.stack(path, 1).numpy(), torch.stack(values, 1).numpy()
-
-def _rise(logp, x, value, step, size):
-    "The longest of eight halvings of a step that raises log p; none where none does. Sizes grow again after a success."
-    best, best_value, moved = x.clone(), value.clone(), torch.zeros(len(x), dtype=torch.bool)
-    trial = size.clone()
-    for _ in range(8):
-        there = x + trial*step
-        risen = ~moved & ((new := logp(there)) > value)
-        best[risen], best_value[risen] = there[risen], new[risen]
-        moved |= risen
-        trial[~moved] /= 2
-        if moved.all(): break
-    size.copy_((2*trial).clamp(1e-2, 1))
-    return best, best_value
+    def downhill(u, x0): # minus log p and its gradient at x0 + root u
+        x = torch.as_tensor(x0 + root @ u)[None].requires_grad_()
+        value = torch.logsumexp(flow.log_prob_tensor(x) + log_prior, 1).sum()
+        return -value.item(), -(root.T @ torch.autograd.grad(value, x)[0][0].numpy())
+    def climb(x0):
+        way = [np.zeros(len(x0))]
+        minimize(downhill, way[0], args=(x0,), jac=True, method='BFGS', options=dict(maxiter=steps), callback=lambda u: way.append(u.copy()))
+        way += [way[-1]]*(steps + 1 - len(way))                       # arrived early
+        return x0 + np.array(way[:steps + 1]) @ root.T, [-downhill(u, x0)[0] for u in way[:steps + 1]]
+    path, values = zip(*[climb(x0) for x0 in start])
+    return np.array(path), np.array(values)
 
 def nearest_along(
     path: np.ndarray,       # (n, steps + 1, d) from `ascend`
@@ -390,14 +373,28 @@ def nearest_along(
     root = np.linalg.inv(np.linalg.cholesky(np.cov(np.asarray(population, float).T)))
     return cKDTree(population @ root.T).query(path @ root.T)[1]
 
+def attribute_change(
+    wave: np.ndarray,    # (d,) rest wavelength, AA
+    decoded: np.ndarray, # (steps + 1, d) spectra along one path
+    *, rows: int=5,      # Of the table
+) -> Table: # low and high (AA), lines in between, change (start over end - 1), share of the squared change; the largest share first
+    "Where the two ends of a path differ: intervals of forty bins, with the lines in them."
+    edges = np.append(np.arange(0, len(wave), 40), len(wave))
+    change = (decoded[0] - decoded[-1])/np.abs(decoded[-1]).mean()
+    share = np.add.reduceat(change**2, edges[:-1])
+    relative = np.add.reduceat(decoded[0], edges[:-1])/np.add.reduceat(decoded[-1], edges[:-1]) - 1
+    inside = [[n for n, w in zip(LINES['label'], LINES['wave']) if wave[a] <= w <= wave[b - 1]] for a, b in zip(edges, edges[1:])]
+    table = Table(dict(low=wave[edges[:-1]].round(), high=wave[edges[1:] - 1].round(), lines=[', '.join(dict.fromkeys(n)) for n in inside], change=relative, share=share/max(share.sum(), 1e-30)))
+    return table[np.argsort(-share, kind='stable')][:rows]
+
 def reading(
     logp: np.ndarray,  # (n, steps + 1) from `ascend`
     error: np.ndarray, # (n,) reconstruction error of the start
     *, bad: float=2.,  # Reconstruction error from which the latents are not believed
-    steep: float=5.,   # Rise of log p, in nat, within the first five steps
+    steep: float=10.,  # Rise of log p, in nat, within the first ten steps
 ) -> np.ndarray: # (n,) which of B23's three readings applies
     "B23's reading of a path in words. The two limits are ours: the paper judges by eye."
-    rise = logp[:, min(5, logp.shape[1] - 1)] - logp[:, 0]
+    rise = logp[:, min(10, logp.shape[1] - 1)] - logp[:, 0]
     return np.select([error > bad, rise > steep], ['badly drawn: a problem of the data or of the network', 'well drawn, steep ascent: the features in the difference make it rare'],
                      'well drawn, shallow ascent: the tail of a continuous population')
 
