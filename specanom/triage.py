@@ -300,7 +300,7 @@ def detector_evidence(
                            flagged='part of those pixels with any bit', neighbour='likeness of the residual to the next fibre, about a normal deviate').items(): table[name].info.description = text
     return table
 
-# %% ../nbs/06c_triage.ipynb #9ffc278d
+# %% ../nbs/06c_triage.ipynb #124ea434
 TAGS = ('E+A', 'LINER', 'AGN/QSO', 'Emission', 'Neighbor', 'SN', 'Low SB', 'Red', 'Airglow', 'Misextraction')
 
 def line_tags(
@@ -324,12 +324,13 @@ def explanation_tags(
     "Why objects are odd, in the vocabulary of B23's tables."
     seen = {tag: kinds[:, np.asarray(ANOMALIES['tag']) == tag].sum(1) > sure for tag in TAGS}
     seen['E+A'] &= ~(np.asarray(lines['HdeltaA'], float) + 2*np.asarray(lines['HdeltaA_err'], float) < 3)   # surely weaker than a k+a (Dressler et al. 1999)
+    seen['Emission'] &= ~(np.fmax(np.asarray(lines['OIII_ew'], float), np.asarray(lines['Halpha_ew'], float)) < 20)                          # not extreme (AA)
     foreign = np.any([seen[t] for t in ('Neighbor', 'SN', 'Low SB', 'Airglow', 'Misextraction')], axis=0)   # light that is not the galaxy's own spoils its lines
     given = seen | {tag: seen[tag] | (measured & ~foreign) for tag, measured in line_tags(lines).items()}
     if quasar is not None: given['AGN/QSO'] = given['AGN/QSO'] | quasar
     return np.array([', '.join(t for t in TAGS if given[t][i]) or 'unexplained' for i in range(len(lines))], dtype='U60')
 
-# %% ../nbs/06c_triage.ipynb #68c631e9
+# %% ../nbs/06c_triage.ipynb #cfe8bba9
 LEAST_GAIN, LEAST_MARGIN, LEAST_RISE = 100., .7, 25.  # a template match must explain so much, and beat the catalogue's redshift by so much in ln; or log-likelihood must rise so much
 
 def why_odd(
@@ -345,8 +346,9 @@ def why_odd(
     lines, far = measure_lines(raw), match_templates(raw)
     near = rescore_redshifts(raw, fit, selection={k: v for k, v in (selection or {}).items() if k in ('max_pixel_snr',)})
     margin = np.log(np.maximum(np.asarray(far['gain'])[:, 0], 1e-9)/np.maximum(np.asarray(far['gain_catalog']), 1e-9))
-    beyond = (np.asarray(far['gain'])[:, 0] > LEAST_GAIN) & (margin > LEAST_MARGIN) & (artefact < .5)
-    inside = ~beyond & (np.asarray(near['gain']) > LEAST_RISE) & (margin > 0) & (artefact < .5)
+    own = (artefact < .5) & (kinds[:, np.asarray(ANOMALIES['tag']) == 'SN'].sum(1) < .5)   # a supernova's broad features resemble a quasar's
+    beyond = (np.asarray(far['gain'])[:, 0] > LEAST_GAIN) & (margin > LEAST_MARGIN) & own
+    inside = ~beyond & (np.asarray(near['gain']) > LEAST_RISE) & (margin > 0) & own
     kind = np.asarray(far['kind'])[:, 0] if len(far) else np.zeros(0, 'U6')
     table = QTable(dict(explanation=explanation_tags(lines, kinds, beyond & (kind == 'QSO')), triage=np.select([artefact > .8, artefact < .2], ['artefact', 'astrophysics'], 'unclear'), p_artefact=artefact,
                         z_alternative=np.select([beyond, inside], [np.asarray(far['z_best'])[:, 0], np.asarray(near['z_best'])[:, 0]], np.nan) if len(far) else np.zeros(0),
