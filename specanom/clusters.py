@@ -18,7 +18,7 @@ from .core import Spectra, atomic, digest, mark_lines, progress
 from .explain import Segments, explain_many
 from .lines import line_ratio
 
-# %% ../nbs/07b_clusters.ipynb #e2fbd3ad
+# %% ../nbs/07b_clusters.ipynb #833282eb
 def explain_top(
     make_score: Callable,  # Spectra (a piece of `data`) -> what `explain_many` takes as score
     data: Spectra,         # Rest frame
@@ -43,7 +43,7 @@ def explain_top(
         if not path.exists():
             piece = data[mine]
             drawn = np.asarray(expected(piece.flux))
-            several = explain_many(make_score(piece), np.where(piece.good, piece.flux, drawn).astype(np.float32), segments, perturbation=drawn, good=piece.good, expected=drawn, **options)
+            several = explain_many(make_score(piece), piece.flux, segments, perturbation=np.where(piece.good, drawn, piece.flux), good=piece.good, expected=drawn, **options)   # gaps stay gaps
             with atomic(path) as aside:
                 with open(aside, 'wb') as file: np.save(file, np.array([[*e.weights, e.r2] for e in several]), allow_pickle=False)
         done = np.load(path, allow_pickle=False)
@@ -157,14 +157,16 @@ def plot_compare_k(table: Table, *, axes=None):
     axes[2].fill_between(table['k'], table['low'], table['high'], color='.85', zorder=0)
     return axes
 
-# %% ../nbs/07b_clusters.ipynb #ff441374
+# %% ../nbs/07b_clusters.ipynb #510b349a
 def _agreement(values: np.ndarray) -> float: return float(np.square(values.mean(0)).sum()/max(np.square(values).sum(1).mean(), 1e-12))
 
-def _reading(where: list, frame: str, plate_p: float, n2: float, decrement: float) -> str:
+def _reading(where: list, wings: bool, frame: str, plate_p: float, n2: float, decrement: float) -> str:
     if frame == 'observed' or plate_p < 1e-4: return 'artefact'
     lead = where[0][0] if where else ''
+    if wings: return 'broad lines'
     if where and where[0][1] > 0 and any(x in lead for x in ('Hα', '[O III]', '[O II]', 'Hβ', '[N II]', 'Hγ')):
-        if n2 < -1: return 'metal-poor extreme emitters'
+        if n2 > -.1: return 'LINER or AGN'
+        if n2 < -.8: return 'metal-poor extreme emitters'
         return 'dusty metal-rich starbursts' if n2 > -.45 and decrement > 5 else 'enriched H II regions'
     return 'absorption' if where and where[0][1] < 0 and not lead.startswith('continuum') else 'continuum' if lead.startswith('continuum') else 'lines'
 
@@ -184,6 +186,8 @@ def describe_clusters(
         mine = label == g
         mean = vectors[mine].mean(0)
         where = [(segments.names[s] if segments.names else f'segment {s}', np.sign(mean[s])) for s in np.argsort(-np.abs(mean))[:3] if abs(mean[s]) > .1*np.abs(mean).max()]
+        balmer = next((i for i, n in enumerate(segments.names) if n.startswith('Hα')), 0) if segments.names else 0
+        wings = 0 < balmer < len(mean) - 1 and min(mean[balmer - 1], mean[balmer + 1]) > max(.3*mean.max(), mean[balmer])
         frame = 'observed' if _agreement(shifted[mine]) > _agreement(at_rest[mine]) else 'rest'
         plates, count = np.unique(np.asarray(catalog['plate'])[mine], return_counts=True)
         p = min(hypergeom.sf(count - 1, len(label), [np.sum(np.asarray(catalog['plate']) == q) for q in plates], mine.sum()).min()*len(plates), 1.)
@@ -191,10 +195,10 @@ def describe_clusters(
         n2, o3, decrement = ratio('NII', 'Halpha', mine), ratio('OIII', 'Hbeta', mine), 10**ratio('Halpha', 'Hbeta', mine)
         rows.append(dict(group=int(g), size=int(mine.sum()), where='; '.join(f'{n} {"too high" if s > 0 else "too low"}' for n, s in where), frame=frame, plate_p=p,
                          classes=', '.join(f'{kinds[i]} {share[i]/mine.sum():.0%}' for i in np.argsort(-share)[:2]), z=float(np.median(np.asarray(catalog['z'])[mine])), log_n2_ha=n2, log_o3_hb=o3,
-                         reading='noise' if g < 0 else _reading(where, frame, p, n2, decrement)))
+                         reading='noise' if g < 0 else _reading(where, wings, frame, p, n2, decrement)))
     return Table(rows)
 
-# %% ../nbs/07b_clusters.ipynb #037cbd91
+# %% ../nbs/07b_clusters.ipynb #41e014e8
 def medoid_order(
     vectors: np.ndarray, # (n, S)
 ) -> np.ndarray: # (n,) rows, the medoid first, then by distance to it
@@ -218,7 +222,7 @@ def plot_cluster(
         middle = np.nanpercentile(unit[:, np.isfinite(unit).any(0)], [16, 50, 84], axis=0)
     wave = data.wave[np.isfinite(unit).any(0)]
     axes[0].fill_between(wave, middle[0], middle[2], color='.85', lw=0); axes[0].plot(wave, middle[1], color='k', lw=.8)
-    axes[0].set(ylabel='median spectrum', title=title)
+    axes[0].set(ylabel='median spectrum'); axes[0].set_title(title, fontsize=9, pad=14)
     for value, name, color in ((vectors.mean(0), 'mean', 'C0'), (np.median(vectors, axis=0), 'median', 'C3')): axes[1].plot(data.wave, value[segments.label], color=color, lw=.9, label=name)
     axes[1].axhline(0, color='.8', lw=.7); axes[1].set(ylabel='weight × sign'); axes[1].legend(frameon=False, fontsize=7)
     for k, i in enumerate(medoid_order(vectors)[:nearest]): axes[2].plot(data.wave, unit[i] + 1.5*k, lw=.6, color='k')

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MIN_TRAIN', 'TABLES', 'MOST', 'Model', 'ten_scores', 'Run', 'raw_spectra', 'ranked', 'stack_rows', 'discoveries',
-           'explain_rows', 'run', 'score_files']
+           'explain_rows', 'run', 'score_files', 'explain_spectra']
 
-# %% ../nbs/08_pipeline.ipynb #bf3f0622
+# %% ../nbs/08_pipeline.ipynb #032bce0e
 import dataclasses, json, shutil, time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +22,7 @@ from astropy.table import Table, hstack
 from .anomalies import benjamini_hochberg, bin_number, plot_logp, plot_redshift_bins, plot_top, recall, redshift_bins, top_anomalies, write_formats
 from .autoencoder import Autoencoder, fit_pair, load_pair, plot_loss, save_pair
 from .core import Config, Spectra, id_fraction, atomic, digest, load_config, log, progress, provenance, read_table, write_chunks, write_table
+from .explain import Score, Segments, explain_many, segment
 from .flow import SlicedFlow, anomaly_score, fit_relabelled, load_flows, relabel, save_flows, spectral_class
 from .mock import BLOCK, mock_chunks
 from .preprocess import preprocess, selection_funnel, split_name
@@ -456,3 +457,30 @@ def score_files(
     table = hstack([data.catalog, model.judge(data)], metadata_conflicts='silent')
     order = np.argsort(np.asarray(table['p_all']), kind='stable')
     return data[order], table[order], data.rejected
+
+# %% ../nbs/08_pipeline.ipynb #7f063b7e
+def explain_spectra(
+    model: Model,
+    data: Spectra,           # On REST_GRID
+    score: str='re',         # 'as', 're', or one of `SCORES`
+    *, kind: str='physical', n: int=64, # Of `segment`
+    **options,               # Of `explain_many`
+) -> tuple[list, Segments]:
+    "Explain a score of a model. Raises `ValueError` for an unknown score."
+    drawn, names = model.reconstruct(data.flux), ('as', 're', *SCORES)
+    if score not in names: raise ValueError(f"score must be one of {', '.join(names)}, not '{score}'")
+    cut = segment(data.wave, kind, n) if kind in ('physical', 'uniform') else [segment(data.wave, kind, n, flux=f) for f in np.where(data.good, data.flux, drawn)]
+    ae1, ae2 = model.pair
+    def residual(i): # one of O25's scores of one spectrum, by the median of the spectrum itself
+        one, level = data[[i]], np.median(data.flux[i][data.good[i]])
+        def function(flux):
+            many = Spectra(flux/level, np.repeat(one.ivar*level**2, len(flux), 0), one.wave, one.catalog[np.zeros(len(flux), int)], unit='')
+            return np.asarray(residual_scores(many, model.reconstruct(flux)/level)[score])
+        return function
+    if score == 're': fn = Score.chi2([ae1, ae2], data.ivar)
+    elif score == 'mse': fn = Score.mse([ae1, ae2], data.good)
+    elif score == 'as': fn = lambda flux: anomaly_score(model.flows[1], model.encode(flux), model.flows[2])
+    else: fn = [residual(i) for i in range(len(data))]
+    settings = dict(method='hadamard', rng=0) | options
+    several = explain_many(fn, np.asarray(data.flux), cut, perturbation=np.where(data.good, drawn, data.flux), good=data.good, expected=drawn, **settings)  # gaps stay as the networks saw them
+    return several, cut[0] if isinstance(cut, list) else cut
