@@ -7,12 +7,14 @@ __all__ = ['FORMATS', 'plot_logp', 'redshift_bins', 'bin_number', 'plot_redshift
            'write_formats', 'recall', 'plot_top', 'plot_skyserver', 'cutouts', 'compare_scores', 'strata', 'p_values',
            'benjamini_hochberg', 'ascend', 'nearest_along', 'attribute_change', 'reading', 'plot_ascent']
 
-# %% ../nbs/05_anomalies.ipynb #5013a2c2
+# %% ../nbs/05_anomalies.ipynb #dbf6ab93
+import warnings
 from pathlib import Path
 from typing import Iterable
 
 import numpy as np
 import torch
+from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 
 from .core import LINES, Spectra, atomic, mark_lines, spec_name
@@ -134,7 +136,7 @@ def top_anomalies(
         if name in _DESCRIPTIONS: table[name].info.description = _DESCRIPTIONS[name]
     return table
 
-# %% ../nbs/05_anomalies.ipynb #dd374620
+# %% ../nbs/05_anomalies.ipynb #d65128fa
 FORMATS = {'ecsv': 'ascii.ecsv', 'fits': 'fits', 'vot': 'votable', 'mrt': 'ascii.mrt'}
 
 def write_formats(
@@ -148,7 +150,9 @@ def write_formats(
     formats = [f for f in formats if len(table) or f != 'mrt']  # which cannot be empty
     paths = [Path(path).with_suffix(f'.{f}') for f in formats]
     for ending, target in zip(formats, paths):
-        with atomic(target) as aside: _portable(table, ending).write(aside, format=FORMATS[ending])
+        with atomic(target) as aside, warnings.catch_warnings():
+            warnings.simplefilter('ignore', u.UnitsWarning)               # VOTable's standard would like nm
+            _portable(table, ending).write(aside, format=FORMATS[ending])
     return paths
 
 def _portable(table: Table, ending: str) -> Table:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import __version__
 
-# %% ../nbs/12_cli.ipynb #3cb02c1f
+# %% ../nbs/12_cli.ipynb #22721027
 def _setting(text: str) -> tuple:
     "NAME=VALUE, the value in TOML."
     import tomllib
@@ -84,8 +84,8 @@ def make_parser() -> argparse.ArgumentParser:
                             description='Inject anomalies of every kind into a mock survey, score them with the model of a run and with other methods; race the steps of the chain.')
     p.add_argument('--model', type=Path, default=Path('runs/demo'), metavar='RUN', help='a finished run on the mock survey; made if missing (default: runs/demo)')
     p.add_argument('--n', type=int, default=100, help='injections per kind, amplitude and seed (default: 100)')
-    p.add_argument('--only', choices=['detection', 'speed'], help='one half of it')
-    p.add_argument('--out', type=Path, default=Path('benchmark'), metavar='FOLDER', help='gets detection.ecsv and speed.json (default: benchmark)')
+    p.add_argument('--only', choices=['detection', 'speed', 'training', 'flow'], help='one part of it')
+    p.add_argument('--out', type=Path, default=Path('benchmark'), metavar='FOLDER', help='gets detection.ecsv, speed.json, training.ecsv and flow.json (default: benchmark)')
     p = commands.add_parser('tune', help='search for the network, as in Table 2 of B23', description='Search networks and schedules on the spectra of a run; a second call goes on with the study.')
     p.add_argument('run', type=Path, metavar='RUN', help='a run folder with spectra')
     p.add_argument('--trials', type=int, default=50, help='of the whole study (default: 50)')
@@ -96,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser('cite', help='what to cite')
     return parser
 
-# %% ../nbs/12_cli.ipynb #34a05536
+# %% ../nbs/12_cli.ipynb #3d41400a
 def _config(args):
     from specanom.core import load_config
     changes = dict(args.set)
@@ -212,21 +212,25 @@ def download_command(args) -> str:
 
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the table that matters and where the rest is."
-    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_speed
-    said = []
-    if args.only != 'speed':
-        if not (args.model/'config.toml').exists():
-            from specanom.core import load_config
-            from specanom.pipeline import run
-            run(load_config('demo'), args.model)
+    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_flow, run_speed, run_training, time_to_loss
+    said, wanted = [], lambda part: args.only in (None, part)
+    if (wanted('detection') or wanted('training')) and not (args.model/'config.toml').exists():
+        from specanom.core import load_config
+        from specanom.pipeline import run
+        run(load_config('demo'), args.model)
+    if wanted('detection'):
         table = run_detection(args.model, args.out/'detection.ecsv', n=args.n)
         side = lambda seeds: table[[s in seeds for s in table['seed']]]
         comparison = compare(side(DEVELOPMENT), side(LOCKED))
         for name in ('value', 'baseline', 'margin'): comparison[name].info.format = '.3f'
         said += [*comparison.pformat(max_lines=-1, max_width=-1, show_dtype=False), f"average precision at 1 % prevalence (mock), all of it in {args.out/'detection.ecsv'}"]
-    if args.only != 'detection':
+    if wanted('speed'):
         run_speed(args.out/'speed.json')
         said.append(f"speed in {args.out/'speed.json'}")
+    if wanted('training'): said += [*time_to_loss(run_training(args.model, args.out/'training.ecsv')).pformat(show_dtype=False), f"training in {args.out/'training.ecsv'}"]
+    if wanted('flow'):
+        run_flow(args.out/'flow.json')
+        said.append(f"flows in {args.out/'flow.json'}")
     return '\n'.join(said)
 
 def tune_command(args) -> str:

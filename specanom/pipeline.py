@@ -290,7 +290,7 @@ def _folder_digest(folder: Path) -> str:
 def _copy_model(run: Run, model: Path):
     with atomic(run.folder/'models') as aside: shutil.copytree(model/'models', aside)
 
-# %% ../nbs/08_pipeline.ipynb #2dd4b245
+# %% ../nbs/08_pipeline.ipynb #f981289d
 def _scores(run: Run) -> dict:
     "Score every accepted spectrum; learn what is normal, unless the model knows; add p-values."
     data, model, table = run.spectra, run.model, run.spectra.catalog
@@ -342,8 +342,9 @@ def explain_rows(
     model, data = run.model, run.spectra
     if not len(ids) or model.triage is None: return tables
     where = np.asarray(data.catalog['specobjid'])
-    rest = data[np.sort(np.flatnonzero(np.isin(where, ids)))]
-    reasons = why_odd(raw_spectra(run, rest.catalog['specobjid']), rest, model.triage, model.fit, selection=dataclasses.asdict(run.config.preprocess))
+    rows = np.sort(np.flatnonzero(np.isin(where, ids)))
+    rest, p = data[rows], np.asarray(run.scores['p_re'])[rows]
+    reasons = why_odd(raw_spectra(run, rest.catalog['specobjid']), rest, model.triage, model.fit, selection=dataclasses.asdict(run.config.preprocess), odd=p < .05)
     place = {i: n for n, i in enumerate(np.asarray(rest.catalog['specobjid']).tolist())}
     for table in tables.values():
         rows = np.array([place.get(int(i), -1) for i in table['specobjid']], int)

@@ -330,7 +330,7 @@ def explanation_tags(
     if quasar is not None: given['AGN/QSO'] = given['AGN/QSO'] | quasar
     return np.array([', '.join(t for t in TAGS if given[t][i]) or 'unexplained' for i in range(len(lines))], dtype='U60')
 
-# %% ../nbs/06c_triage.ipynb #cfe8bba9
+# %% ../nbs/06c_triage.ipynb #7f134d90
 LEAST_GAIN, LEAST_MARGIN, LEAST_RISE = 100., .7, 25.  # a template match must explain so much, and beat the catalogue's redshift by so much in ln; or log-likelihood must rise so much
 
 def why_odd(
@@ -339,10 +339,13 @@ def why_odd(
     triage: Triage,
     fit: Callable,         # Rest-frame Spectra -> (reconstruction (n, d), log p (n,))
     *, selection: dict=None, # Arguments of `preprocess`
+    odd: np.ndarray=None,    # (n,) bool, whose residual is stranger than chance; the residual of the others explains nothing. None: all
 ) -> QTable: # explanation, triage, p_artefact, z_alternative, z_reason, and Halpha_ew, HdeltaA, log_n2_ha, log_o3_hb
     "Explain objects. Raises `ValueError` when the two sets differ."
     if np.asarray(raw.catalog['specobjid']).tolist() != np.asarray(data.catalog['specobjid']).tolist(): raise ValueError('raw and preprocessed spectra are not of the same objects in the same order')
     kinds, artefact = triage(data, fit(data)[0])
+    odd = np.ones(len(data), bool) if odd is None else np.asarray(odd, bool)
+    kinds = kinds*odd[:, None]
     lines, far = measure_lines(raw), match_templates(raw)
     near = rescore_redshifts(raw, fit, selection={k: v for k, v in (selection or {}).items() if k in ('max_pixel_snr',)})
     margin = np.log(np.maximum(np.asarray(far['gain'])[:, 0], 1e-9)/np.maximum(np.asarray(far['gain_catalog']), 1e-9))
@@ -350,12 +353,12 @@ def why_odd(
     beyond = (np.asarray(far['gain'])[:, 0] > LEAST_GAIN) & (margin > LEAST_MARGIN) & own
     inside = ~beyond & (np.asarray(near['gain']) > LEAST_RISE) & (margin > 0) & own
     kind = np.asarray(far['kind'])[:, 0] if len(far) else np.zeros(0, 'U6')
-    table = QTable(dict(explanation=explanation_tags(lines, kinds, beyond & (kind == 'QSO')), triage=np.select([artefact > .8, artefact < .2], ['artefact', 'astrophysics'], 'unclear'), p_artefact=artefact,
+    table = QTable(dict(explanation=explanation_tags(lines, kinds, beyond & (kind == 'QSO')), triage=np.select([~odd, artefact > .8, artefact < .2], ['ordinary', 'artefact', 'astrophysics'], 'unclear'), p_artefact=np.where(odd, artefact, np.nan),
                         z_alternative=np.select([beyond, inside], [np.asarray(far['z_best'])[:, 0], np.asarray(near['z_best'])[:, 0]], np.nan) if len(far) else np.zeros(0),
                         z_reason=np.select([beyond, inside], [np.char.add(kind.astype('U12'), ' template'), 'model'], '')))
     table['Halpha_ew'], table['HdeltaA'] = lines['Halpha_ew'], lines['HdeltaA']
     table['log_n2_ha'], table['log_o3_hb'] = line_ratio(lines, 'NII', 'Halpha'), line_ratio(lines, 'OIII', 'Hbeta')
-    for name, text in dict(explanation='why, in the words of B23', triage='artefact or astrophysics', p_artefact='probability of an artefact', z_alternative='a redshift that fits better; NaN: none does', z_reason='what says so',
+    for name, text in dict(explanation='why, in the words of B23', triage='artefact or astrophysics; ordinary: the residual is no stranger than chance', p_artefact='probability of an artefact', z_alternative='a redshift that fits better; NaN: none does', z_reason='what says so',
                            Halpha_ew='rest-frame equivalent width of Halpha, positive in emission', HdeltaA='Lick HdeltaA, positive in absorption', log_n2_ha='log of [N II] 6585 over Halpha', log_o3_hb='log of [O III] 5008 over Hbeta').items():
         table[name].info.description = text
     return table
