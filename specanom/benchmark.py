@@ -332,7 +332,7 @@ def race(
     rate = np.array([n/best[name] for name, (_, n) in contenders.items()])
     return Table(dict(name=list(contenders), per_second=rate, ratio=rate/rate[0]))
 
-# %% ../nbs/09_benchmark.ipynb #dc87de2d
+# %% ../nbs/09_benchmark.ipynb #cebf90f4
 def speed_reading(
     n: int=200, *,     # Single files
     repeat: int=3, rng: int=0,
@@ -405,7 +405,7 @@ def _one_neighbour(x, f, label, row):
 
 def speed_explaining(
     n: int=128, *,     # Segments
-    repeat: int=2, rng: int=0,
+    repeat: int=5, rng: int=0,
 ) -> Table: # As `race`
     "Race the ways to an explanation: the mean square of a network of O25's size, 3776 pixels, 5,000 neighbours."
     from specanom.autoencoder import Autoencoder
@@ -427,7 +427,7 @@ def speed_scoring(
     from specanom.flow import anomaly_score
     draw, ae1, ae2 = np.random.default_rng(rng), Autoencoder(rng=1), Autoencoder(rng=2)
     flux = draw.normal(1, .1, (n, 1000)).astype('f4')
-    sets = flow_density(2_000, n_test=100)
+    sets = flow_density(2_000)
     (x, label), held, prior = sets['train'], sets['valid'], sets['prior']
     flows = {'published flow': SlicedFlow(method='published', max_layers=400, rng=rng).fit(x, label, validation=held), 'specanom': SlicedFlow(epochs=epochs, rng=rng).fit(x, label, validation=held)}
     def score(flow):
