@@ -7,8 +7,7 @@ __all__ = ['FORMATS', 'plot_logp', 'redshift_bins', 'bin_number', 'plot_redshift
            'write_formats', 'recall', 'plot_top', 'plot_skyserver', 'cutouts', 'compare_scores', 'strata', 'p_values',
            'benjamini_hochberg', 'ascend', 'nearest_along', 'attribute_change', 'reading', 'plot_ascent']
 
-# %% ../nbs/05_anomalies.ipynb #dbf6ab93
-import warnings
+# %% ../nbs/05_anomalies.ipynb #1925e776
 from pathlib import Path
 from typing import Iterable
 
@@ -136,7 +135,7 @@ def top_anomalies(
         if name in _DESCRIPTIONS: table[name].info.description = _DESCRIPTIONS[name]
     return table
 
-# %% ../nbs/05_anomalies.ipynb #d65128fa
+# %% ../nbs/05_anomalies.ipynb #20dc2ef1
 FORMATS = {'ecsv': 'ascii.ecsv', 'fits': 'fits', 'vot': 'votable', 'mrt': 'ascii.mrt'}
 
 def write_formats(
@@ -150,9 +149,7 @@ def write_formats(
     formats = [f for f in formats if len(table) or f != 'mrt']  # which cannot be empty
     paths = [Path(path).with_suffix(f'.{f}') for f in formats]
     for ending, target in zip(formats, paths):
-        with atomic(target) as aside, warnings.catch_warnings():
-            warnings.simplefilter('ignore', u.UnitsWarning)               # VOTable's standard would like nm
-            _portable(table, ending).write(aside, format=FORMATS[ending])
+        with atomic(target) as aside: _portable(table, ending).write(aside, format=FORMATS[ending])
     return paths
 
 def _portable(table: Table, ending: str) -> Table:
@@ -161,6 +158,9 @@ def _portable(table: Table, ending: str) -> Table:
     table = Table(table, copy=True)
     for name in table.colnames:
         if table[name].dtype == np.uint64: table.replace_column(name, Column(table[name].astype(str), description=table[name].description))
+    if ending == 'vot':  # its standard has no Angstrom
+        for name in table.colnames:
+            if table[name].unit == u.AA: table[name].unit = u.Unit(.1*u.nm)
     if ending == 'mrt':  # knows neither bool nor a column of nothing but NaN or empty texts
         for name in [n for n in table.colnames if table[n].dtype.kind == 'f' and not np.isfinite(table[n]).any()]: del table[name]
         for name in [n for n in table.colnames if table[n].dtype.kind == 'f' and not np.isfinite(table[n]).all()]:
