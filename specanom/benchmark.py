@@ -6,8 +6,9 @@
 __all__ = ['MEASURES', 'OURS', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'TABLE1_COUNTS', 'FLOWS', 'FLOW_RACES', 'detection',
            'detection_interval', 'half_amplitude', 'MaskedPCA', 'Baselines', 'pae_scores', 'evaluate', 'summarize',
            'compare', 'combination', 'run_detection', 'plot_heatmap', 'plot_found', 'race', 'speed_reading',
-           'speed_rebinning', 'speed_explaining', 'speed_scoring', 'run_speed', 'speed_training', 'run_training',
-           'time_to_loss', 'plot_training', 'LatentDensity', 'flow_density', 'density_measures', 'try_flow', 'run_flow']
+           'speed_rebinning', 'speed_explaining', 'speed_neighbours', 'speed_scoring', 'run_speed', 'speed_training',
+           'run_training', 'time_to_loss', 'plot_training', 'LatentDensity', 'flow_density', 'density_measures',
+           'try_flow', 'run_flow']
 
 # %% ../nbs/09_benchmark.ipynb #63195ea5
 import functools, json, os, platform, tempfile, time, warnings
@@ -332,7 +333,7 @@ def race(
     rate = np.array([n/best[name] for name, (_, n) in contenders.items()])
     return Table(dict(name=list(contenders), per_second=rate, ratio=rate/rate[0]))
 
-# %% ../nbs/09_benchmark.ipynb #cebf90f4
+# %% ../nbs/09_benchmark.ipynb #53011bda
 def speed_reading(
     n: int=200, *,     # Single files
     repeat: int=3, rng: int=0,
@@ -403,20 +404,35 @@ def _one_neighbour(x, f, label, row):
     for s in np.flatnonzero(row == 0): picture[label == s] = f[label == s]
     return picture
 
+def _explaining(n: int, rng: int) -> tuple:
+    "A network of O25's size with a spectrum, its perturbation, and uniform segments."
+    from specanom.autoencoder import Autoencoder
+    from specanom.explain import Score, perturb, segment
+    score, draw = Score(Autoencoder(3776, hidden=(256, 128, 64), n_latent=12, slope=0., rng=rng)), np.random.default_rng(rng)
+    x = (1 + .1*np.cumsum(draw.standard_normal(3776))/60 + .05*draw.standard_normal(3776)).astype('f4')
+    cut = segment(np.linspace(3724, 7500, 3776), 'uniform', n)
+    return score, x, cut, perturb(x, cut, 'scale')
+
 def speed_explaining(
     n: int=128, *,     # Segments
     repeat: int=5, rng: int=0,
 ) -> Table: # As `race`
     "Race the ways to an explanation: the mean square of a network of O25's size, 3776 pixels, 5,000 neighbours."
-    from specanom.autoencoder import Autoencoder
-    from specanom.explain import Score, explain, perturb, segment
-    score, draw = Score(Autoencoder(3776, hidden=(256, 128, 64), n_latent=12, slope=0., rng=rng)), np.random.default_rng(rng)
-    x = (1 + .1*np.cumsum(draw.standard_normal(3776))/60 + .05*draw.standard_normal(3776)).astype('f4')
-    cut = segment(np.linspace(3724, 7500, 3776), 'uniform', n)
-    f = perturb(x, cut, 'scale')
+    from specanom.explain import explain
+    score, x, cut, f = _explaining(n, rng)
     ours = lambda method: lambda: explain(score, x, cut, perturbation=f, method=method)
     return race({'O25, neighbours one by one': (lambda: _explain_o25(score, x, f, cut.label, loop=True), 1), 'O25, vectorised': (lambda: _explain_o25(score, x, f, cut.label, loop=False), 1),
                  'specanom, lime': (ours('lime'), 1), 'specanom, fast': (ours('fast'), 1), 'specanom, hadamard': (ours('hadamard'), 1), 'specanom, gradient': (ours('gradient'), 1)}, repeat=repeat)
+
+def speed_neighbours(
+    counts: Iterable[int]=(400, 1000, 5000, 10_000), *, # Neighbours
+    n: int=128, repeat: int=3, rng: int=0,
+) -> Table: # As `race`
+    "How the time of an explanation grows with the number of neighbours (O25 times 10 to 10,000)."
+    from specanom.explain import explain
+    score, x, cut, f = _explaining(n, rng)
+    ways = {'O25, one by one': lambda m: lambda: _explain_o25(score, x, f, cut.label, loop=True, n=m), 'specanom, fast': lambda m: lambda: explain(score, x, cut, perturbation=f, method='fast', n_samples=m)}
+    return race({f'{name}, {m}': (way(m), 1) for name, way in ways.items() for m in counts}, repeat=repeat)
 
 def speed_scoring(
     n: int=8192, *,    # Spectra
@@ -441,7 +457,7 @@ def run_speed(
     **settings,
 ):
     "Run every race and write the results with what they depend on."
-    results = {name: [dict(zip(t.colnames, map(_plain, row))) for row in t] for name, t in (('reading', speed_reading(**settings)), ('rebinning', speed_rebinning(**settings)), ('explaining', speed_explaining()), ('scoring', speed_scoring()))}
+    results = {name: [dict(zip(t.colnames, map(_plain, row))) for row in t] for name, t in (('reading', speed_reading(**settings)), ('rebinning', speed_rebinning(**settings)), ('explaining', speed_explaining()), ('scoring', speed_scoring()), ('neighbours', speed_neighbours()))}
     with atomic(path) as aside: aside.write_text(json.dumps(dict(results=results, machine=_machine()), indent=1))
 
 def _machine() -> dict:
