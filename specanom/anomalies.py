@@ -276,7 +276,7 @@ def compare_scores(
     axes[0].set_ylabel(names[1])
     return Table(rows)
 
-# %% ../nbs/05_anomalies.ipynb #e7ae94aa
+# %% ../nbs/05_anomalies.ipynb #eac9be9d
 def strata(
     catalog: Table,     # With z, class, subclass, snr (or sn_median)
     edges: np.ndarray,  # Redshift bins
@@ -305,9 +305,13 @@ def _cells(calibration: np.ndarray, test: np.ndarray, minimum: int) -> tuple[np.
         for p in place: p[p == number - 1] = np.argmin(size[:-1])
     return place[0], place[1]
 
+def _highest(calibration: np.ndarray) -> np.ndarray:
+    "The highest twentieth, at least 30, of sorted scores."
+    return calibration[-max(len(calibration)//20, min(30, len(calibration))):]
+
 def _pareto_tail(calibration: np.ndarray, score: np.ndarray) -> np.ndarray:
-    "Survival probability of scores beyond the calibration scores, from a Pareto law fitted to their highest twentieth (at least 30)."
-    top = np.sort(calibration)[-max(len(calibration)//20, min(30, len(calibration))):]
+    "Survival probability of scores beyond the sorted calibration scores, from a Pareto law fitted to the highest of them."
+    top = _highest(calibration)
     excess, n = top[1:] - top[0], len(top) - 1
     if n < 2 or not excess.mean() > 0: return np.full(len(score), 1/(len(calibration) + 1))
     mean, weighted = excess.mean(), (excess*(1 - (np.arange(1, n + 1) - .35)/n)).mean()
@@ -315,24 +319,33 @@ def _pareto_tail(calibration: np.ndarray, score: np.ndarray) -> np.ndarray:
     t = (score - top[0])/(mean*(1 - shape))
     return n/len(calibration)*(np.exp(-t) if shape < 1e-6 else (1 + shape*t)**(-1/shape))
 
+def _conformal(calibration: np.ndarray, score: np.ndarray, tail: bool) -> np.ndarray:
+    "p-values against sorted calibration scores, continued beyond them if asked."
+    p, beyond = (1 + len(calibration) - np.searchsorted(calibration, score, 'left'))/(len(calibration) + 1), score > calibration[-1]
+    if tail and beyond.any(): p[beyond] = np.minimum(p[beyond], _pareto_tail(calibration, score[beyond]))
+    return p
+
 def p_values(
     score: np.ndarray, cells: np.ndarray,                         # (n,) larger is stranger, (n, levels) from `strata`
     calibration_score: np.ndarray, calibration_cells: np.ndarray, # The same of normal objects that nothing was trained or chosen on
     *, minimum: int=200, # Calibration objects in a cell
-    tail: bool=True,     # Extrapolate beyond the highest calibration score
+    tail: str='cell',    # Beyond the highest calibration score of a cell: 'cell', its own Pareto law; 'all', that of all cells, for scores that fall off alike in each; '', nothing
 ) -> Table: # p, extrapolated, cell, n_calibration
-    "Conformal p-values within cells. Raises `ValueError` when a score is not a number or there is nothing to compare with."
+    "Conformal p-values within cells. Raises `ValueError` when a score is not a number, there is nothing to compare with, or `tail` is unknown."
+    if tail not in ('cell', 'all', ''): raise ValueError(f"tail must be 'cell', 'all' or '', not '{tail}'")
     score, reference = np.asarray(score, float), np.asarray(calibration_score, float)
     if not len(reference): raise ValueError('no calibration objects: p-values compare a score with those of normal objects')
     if np.isnan(score).any() or np.isnan(reference).any(): raise ValueError('a score is not a number')
     theirs, mine = _cells(np.asarray(calibration_cells), np.asarray(cells), minimum)
-    p, beyond, size = np.ones(len(score)), np.zeros(len(score), bool), np.bincount(theirs)
+    p, beyond, size, everybody = np.ones(len(score)), np.zeros(len(score), bool), np.bincount(theirs), np.sort(reference)
     for cell in np.unique(mine):
         here, normal = mine == cell, np.sort(reference[theirs == cell])
-        p[here] = (1 + len(normal) - np.searchsorted(normal, score[here], 'left'))/(len(normal) + 1)
+        p[here] = _conformal(normal, score[here], tail == 'cell')
         beyond[here] = score[here] > normal[-1]
-        if tail and (out := here & beyond).any(): p[out] = np.minimum(p[out], _pareto_tail(normal, score[out]))
-    return Table(dict(p=p, extrapolated=beyond & tail, cell=mine, n_calibration=size[mine]))
+        if tail == 'all' and (out := here & beyond).any():  # what follows the highest of the cell is rarer than they by as much as in the whole survey
+            top = _highest(normal)
+            p[out] = np.minimum(p[out], len(top)/len(normal)*_conformal(everybody, score[out], True)/_conformal(everybody, top[:1], True))
+    return Table(dict(p=p, extrapolated=beyond & bool(tail), cell=mine, n_calibration=size[mine]))
 
 def benjamini_hochberg(
     p: np.ndarray, # (n,) p-values

@@ -33,7 +33,7 @@ def combine_p(
     t = np.average(1/np.tan(np.pi*np.clip(p, 1e-300, 1 - 1e-4)), axis=1, weights=weights)   # p = 1 would outweigh any evidence
     return np.where(t > 1e6, 1/(np.pi*np.maximum(t, 1)), .5 - np.arctan(t)/np.pi)
 
-# %% ../nbs/06b_significance.ipynb #583bc514
+# %% ../nbs/06b_significance.ipynb #da2e0591
 def _nuisances(catalog: Table) -> np.ndarray: # (n, 3)
     "Log redshift, log S/N and root of the masked fraction, each roughly of unit width."
     return np.stack([np.log(np.maximum(np.asarray(catalog['z'], float), 1e-3))/.5, np.log(np.maximum(np.asarray(catalog['snr'], float), 1e-3))/.4, np.sqrt(np.asarray(catalog['masked_fraction'], float))/.15], axis=1)
@@ -51,37 +51,47 @@ class Conditioner:
         scores: Table,  # n rows, a column per score, larger is stranger
         catalog: Table, # n rows with z, snr, masked_fraction, class, subclass
     ) -> 'Conditioner':
-        "Fit mean and scatter. A category of fewer than 200 objects is fitted with all."
+        "Fit mean and scatter, with a correction for each category."
         self.names, category = list(scores.colnames), np.digitize(spectral_class(catalog), [2, 8])
         raw = _nuisances(catalog)
         self.centre = np.median(raw, axis=0)
         terms, y = _terms(raw - self.centre), _logged(scores, self.names)
-        groups = [category == c if (category == c).sum() >= 200 else np.ones(len(y), bool) for c in range(3)]
-        self.mean, self.log_scatter = (np.stack(parts) for parts in zip(*[_fit_moments(terms[g], y[g]) for g in groups]))
+        for c in np.unique(category):    # the outermost half per cent is pulled in
+            mine = category == c
+            y[mine] = np.clip(y[mine], *np.percentile(y[mine], [.5, 99.5], axis=0))
+        self.mean = _fit_categories(terms, y, category)
+        off = np.abs(y - _predict(terms, self.mean, category))
+        self.log_scatter = _fit_categories(terms, np.log(off + .01*off.mean(0)), category)
         return self
 
     def __call__(self, scores: Table, catalog: Table) -> np.ndarray: # (n, k)
         "Condition scores. Raises `ValueError` when the columns are not those of the fit."
         if list(scores.colnames) != self.names: raise ValueError(f"the scores are {', '.join(scores.colnames)}; fitted were {', '.join(self.names)}")
         terms, category = _terms(_nuisances(catalog) - self.centre), np.digitize(spectral_class(catalog), [2, 8])
-        predict = lambda coefficients: np.einsum('nt,ntk->nk', terms, coefficients[category])
-        return (_logged(scores, self.names) - predict(self.mean))/np.exp(predict(self.log_scatter))
+        return (_logged(scores, self.names) - _predict(terms, self.mean, category))/np.exp(_predict(terms, self.log_scatter, category))
 
 def _logged(scores: Table, names: list) -> np.ndarray:
     "(n, k): mean squares by their logarithm; `as` is a logarithm already."
     return np.stack([np.asarray(scores[n], float) if n == 'as' else np.log(np.maximum(np.asarray(scores[n], float), 1e-12)) for n in names], axis=1)
 
-def _fit_moments(terms: np.ndarray, y: np.ndarray) -> tuple:
-    "Coefficients (t, k) of the mean, and of the logarithm of the scatter; the outermost half per cent is pulled in."
-    y = np.clip(y, *np.percentile(y, [.5, 99.5], axis=0))
-    mean = np.linalg.lstsq(terms, y, rcond=None)[0]
-    off = np.abs(y - terms @ mean)
-    return mean, np.linalg.lstsq(terms, np.log(off + .01*off.mean(0)), rcond=None)[0]
+def _predict(terms, coefficients, category): return np.einsum('nt,ntk->nk', terms, coefficients[category])
 
-# %% ../nbs/06b_significance.ipynb #4bfea6f4
+def _ridge(terms: np.ndarray, y: np.ndarray, objects: float) -> np.ndarray:
+    "Coefficients (t, k), shrunk as by this many objects without a trend; the constant by one."
+    penalty = np.full(terms.shape[1], objects)
+    penalty[0] = 1
+    return np.linalg.solve(terms.T @ terms + np.diag(penalty), terms.T @ y)
+
+def _fit_categories(terms: np.ndarray, y: np.ndarray, category: np.ndarray) -> np.ndarray: # (3, t, k)
+    "Coefficients of everybody, and what each category needs beside."
+    everybody = _ridge(terms, y, 1)
+    rest = y - terms @ everybody
+    return np.stack([everybody + _ridge(terms[category == c], rest[category == c], 100) for c in range(3)])
+
+# %% ../nbs/06b_significance.ipynb #492f3f61
 def score_weights(names: list) -> np.ndarray:
-    "Four fifths for the reconstruction error, the rest in equal parts."
-    return np.array([.8 if n == 're' else .2/max(len(names) - 1, 1) for n in names])
+    "Half for the reconstruction error, the rest in equal parts."
+    return np.array([.5 if n == 're' else .5/max(len(names) - 1, 1) for n in names])
 
 _JUDGED = ('as', 're', 'all')  # two scores of B23, and everything together
 
@@ -123,7 +133,7 @@ class Calibration:
         for side in np.unique(theirs):
             mine, use = theirs == side, np.ones(len(self.ids), bool) if side == 2 else half(self.ids) == side
             for k, name in enumerate(_JUDGED):
-                found = p_values(statistic[mine, k], cells[mine], self.statistic[use, k], self.cells[use])
+                found = p_values(statistic[mine, k], cells[mine], self.statistic[use, k], self.cells[use], tail='all')
                 out[f'p_{name}'][mine] = found['p']
             out['extrapolated'][mine], out['n_calibration'][mine] = found['extrapolated'], found['n_calibration']
         for name, text in dict(p_as='p-value of the density score', p_re='p-value of the reconstruction error', p_all='p-value of all scores together',
