@@ -96,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser('cite', help='what to cite')
     return parser
 
-# %% ../nbs/12_cli.ipynb #3d41400a
+# %% ../nbs/12_cli.ipynb #40ee9156
 def _config(args):
     from specanom.core import load_config
     changes = dict(args.set)
@@ -109,6 +109,11 @@ def _config(args):
     elif args.source == 'sdss' and args.profile == 'paper': changes['n'] = 0  # the whole selection
     return load_config(args.profile, args.config, **changes)
 
+def _recall_lines(found) -> list[str]:
+    "How many of the published anomalies a run found: the table of `recall` as text."
+    counts = lambda row: ', '.join(f"{row[name]} at k = {name[6:]}" for name in row.colnames if name.startswith('found_'))
+    return [f"recall   {row['table']} of B23: {row['present']} of {row['published']} are among the ranked; found, per bin, {counts(row)}" for row in found] or ['recall   no real data in this run: none of the published anomalies is among the ranked']
+
 def run_command(args) -> str:
     "Run the chain; returns what to read next."
     os.environ.setdefault('MPLBACKEND', 'agg')
@@ -117,7 +122,7 @@ def run_command(args) -> str:
     stages = r.manifest['stages']
     mock = '' if r.config.source != 'mock' else ' (mock survey: a demonstration, no discovery)'
     if r.config.source != 'mock' and r.model.trained_on == 'mock': mock = ' (the model was trained on a mock survey: this ranking of real spectra is a demonstration only)'
-    return '\n'.join([f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}",
+    return '\n'.join([f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}", *_recall_lines(r.table('recall')),
                       f"tables   {r.folder/'tables'}   anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)",
                       f"figures  {r.folder/'figures'}", f"scores   {r.folder/'scores.ecsv'}", f"rejected {r.folder/'rejected.ecsv'}",
                       f"record   {r.folder/'manifest.json'}  {r.folder/'config.toml'}"])

@@ -109,7 +109,7 @@ def ten_scores(
     "The columns that `Calibration` wants."
     return Table({'as': -np.asarray(scores['logp']), 're': np.asarray(scores['re'])} | {name: np.asarray(scores[name]) for name in SCORES})
 
-# %% ../nbs/08_pipeline.ipynb #8c6c5e5a
+# %% ../nbs/08_pipeline.ipynb #e58add96
 class Run:
     "A run folder: configuration, manifest, results."
     def __init__(self, folder: Path, config: Config):
@@ -140,7 +140,7 @@ class Run:
         return read_table(self.folder/'scores.ecsv')
 
     def table(self, name: str='anomalies') -> Table:
-        "A table of the run: anomalies, reconstruction, anomalies_all, reconstruction_all, discoveries, tags, plates, funnel."
+        "A table of the run: anomalies, reconstruction, anomalies_all, reconstruction_all, discoveries, tags, plates, recall, funnel."
         return read_table(self.folder/'tables'/f'{name}.ecsv')
 
     def key(self, stage: str) -> str: return self.manifest['stages'][stage]['key']
@@ -290,7 +290,7 @@ def _folder_digest(folder: Path) -> str:
 def _copy_model(run: Run, model: Path):
     with atomic(run.folder/'models') as aside: shutil.copytree(model/'models', aside)
 
-# %% ../nbs/08_pipeline.ipynb #f981289d
+# %% ../nbs/08_pipeline.ipynb #f5fa8120
 def _scores(run: Run) -> dict:
     "Score every accepted spectrum; learn what is normal, unless the model knows; add p-values."
     data, model, table = run.spectra, run.model, run.spectra.catalog
@@ -370,7 +370,7 @@ def _tables(run: Run) -> dict:
     write_table(plate_enrichment(np.asarray(scores['p_re']) <= np.quantile(scores['p_re'], .02), scores), run.folder/'tables/plates.ecsv')
     quiescent = scores[scores['label'] < 2]
     known = recall(dict(A1=-quiescent['logp'], B1=quiescent['re']), quiescent, edges=edges)
-    if len(known): write_table(known, run.folder/'tables/recall.ecsv')
+    write_table(known, run.folder/'tables/recall.ecsv')
     return dict(ranked=len(scores), quiescent=len(quiescent), discoveries=len(tables['discoveries']))
 
 def _figures(run: Run) -> dict:
@@ -391,7 +391,7 @@ def _figures(run: Run) -> dict:
             save(f'{name}_bin{b}', plot_top(shown, model.reconstruct(shown.flux), table, zbin=b))
     return dict(pages=len(pages))
 
-# %% ../nbs/08_pipeline.ipynb #7e0990d4
+# %% ../nbs/08_pipeline.ipynb #e4a18312
 def _run_name(config: Config) -> str:
     "The profile of a mock run; else the name of the folder that is read, or that the store is in."
     if config.source == 'mock': return config.profile
@@ -440,7 +440,7 @@ def run(
     else: r.stage('flow', [_folder_digest(Path(model)/'models')], ['models/model.json'], lambda: _copy_model(r, Path(model)))
     r.stage('scores', [r.key('spectra'), r.key('flow')], ['scores.ecsv'], lambda: _scores(r))
     if model is None and config.anomalies.hosts: r.stage('triage', [r.key('scores'), config.anomalies.hosts, config.seed], ['models/triage.safetensors'], lambda: _triage(r))
-    r.stage('tables', [r.key('scores'), r.key('triage') if 'triage' in r.manifest['stages'] else '', config.anomalies], [f'tables/{t}.ecsv' for t in TABLES], lambda: _tables(r))
+    r.stage('tables', [r.key('scores'), r.key('triage') if 'triage' in r.manifest['stages'] else '', config.anomalies], [f'tables/{t}.ecsv' for t in (*TABLES, 'recall')], lambda: _tables(r))
     r.stage('figures', [r.key('tables')], ['figures'], lambda: _figures(r))
     r.manifest['finished'] = datetime.now(timezone.utc).isoformat(timespec='seconds')
     r.write_manifest()
