@@ -356,7 +356,7 @@ def benjamini_hochberg(
     out = np.empty(len(p)); out[order] = np.minimum(q, 1)
     return out
 
-# %% ../nbs/05_anomalies.ipynb #0486b2e8
+# %% ../nbs/05_anomalies.ipynb #5a3d8c08
 def ascend(
     flow: SlicedFlow,
     prior: np.ndarray,    # (n_classes,) as for `anomaly_score`
@@ -395,11 +395,11 @@ def attribute_change(
     decoded: np.ndarray, # (steps + 1, d) spectra along one path
     *, rows: int=5,      # Of the table
 ) -> Table: # low and high (AA), lines in between, change (start over end - 1), share of the squared change; the largest share first
-    "Where the two ends of a path differ: intervals of forty bins, with the lines in them."
+    "Where the shapes of the two ends of a path differ, each over its own median: intervals of forty bins, with the lines in them."
     edges = np.append(np.arange(0, len(wave), 40), len(wave))
-    change = (decoded[0] - decoded[-1])/np.abs(decoded[-1]).mean()
-    share = np.add.reduceat(change**2, edges[:-1])
-    relative = np.add.reduceat(decoded[0], edges[:-1])/np.add.reduceat(decoded[-1], edges[:-1]) - 1
+    start, end = decoded[[0, -1]]/np.median(decoded[[0, -1]], axis=1, keepdims=True)
+    share = np.add.reduceat((start - end)**2, edges[:-1])
+    relative = np.add.reduceat(start, edges[:-1])/np.add.reduceat(end, edges[:-1]) - 1
     inside = [[n for n, w in zip(LINES['label'], LINES['wave']) if wave[a] <= w <= wave[b - 1]] for a, b in zip(edges, edges[1:])]
     table = Table(dict(low=wave[edges[:-1]].round(), high=wave[edges[1:] - 1].round(), lines=[', '.join(dict.fromkeys(n)) for n in inside], change=relative, share=share/max(share.sum(), 1e-30)))
     return table[np.argsort(-share, kind='stable')][:rows]
@@ -408,7 +408,7 @@ def reading(
     logp: np.ndarray,  # (n, steps + 1) from `ascend`
     error: np.ndarray, # (n,) reconstruction error of the start
     *, bad: float=2.,  # Reconstruction error from which the latents are not believed
-    steep: float=10.,  # Rise of log p, in nat, within the first ten steps
+    steep: float=10.,  # Rise of log p, in nat, within the first ten steps: of common mock galaxies one in ten rises as much
 ) -> np.ndarray: # (n,) which of B23's three readings applies
     "B23's reading of a path in words. The two limits are ours: the paper judges by eye."
     rise = logp[:, min(10, logp.shape[1] - 1)] - logp[:, 0]
@@ -423,18 +423,20 @@ def plot_ascent(
     nearest: np.ndarray=None,    # (d,) the training spectrum nearest to the end
     axes=None,
 ):
-    "Spectra at both ends of a path, their difference, and log p along it; returns the three axes."
+    "Spectra at both ends of a path, each over its own median, their difference, and log p along it; returns the three axes."
     if axes is None:
         import matplotlib.pyplot as plt
         axes = plt.subplot_mosaic('AAC;BBC', figsize=(10, 3.6), layout='constrained', width_ratios=[1, 1, .7])[1]
         axes = [axes[k] for k in 'ABC']
     spectrum, difference, climb = axes
-    if data is not None: spectrum.plot(wave, data*1e-5, color='.75', lw=.7, label='data')
-    spectrum.plot(wave, decoded[0]*1e-5, color='C3', lw=.9, label=f'start, log p = {logp[0]:.1f}')
-    spectrum.plot(wave, decoded[-1]*1e-5, color='C0', lw=.9, label=f'end, log p = {logp[-1]:.1f}')
-    if nearest is not None: spectrum.plot(wave, nearest*1e-5, color='k', lw=.6, label='nearest training spectrum')
-    spectrum.legend(frameon=False, fontsize=6); spectrum.set(ylabel='$\\lambda f_\\lambda$ at $z=0.1$\n($10^{-12}$ erg s$^{-1}$ cm$^{-2}$)'); spectrum.tick_params(labelbottom=False)
-    difference.plot(wave, (decoded[0] - decoded[-1])*1e-5, color='C3', lw=.9); difference.axhline(0, color='.8', lw=.7)
+    shape = lambda x: x/np.median(x)
+    fainter = np.median(decoded[0])/np.median(decoded[-1])
+    if data is not None: spectrum.plot(wave, data/np.median(decoded[0]), color='.75', lw=.7, label='data')
+    spectrum.plot(wave, shape(decoded[0]), color='C3', lw=.9, label=f'start, log p = {logp[0]:.1f}')
+    spectrum.plot(wave, shape(decoded[-1]), color='C0', lw=.9, label=f'end, log p = {logp[-1]:.1f}, {max(fainter, 1/fainter):.1f} times {"fainter" if fainter > 1 else "brighter"}')
+    if nearest is not None: spectrum.plot(wave, shape(nearest), color='k', lw=.6, label='nearest training spectrum')
+    spectrum.legend(frameon=False, fontsize=6); spectrum.set(ylabel='$\\lambda f_\\lambda$ / median'); spectrum.tick_params(labelbottom=False)
+    difference.plot(wave, shape(decoded[0]) - shape(decoded[-1]), color='C3', lw=.9); difference.axhline(0, color='.8', lw=.7)
     difference.set(xlabel='rest wavelength (Å, vacuum)', ylabel='start $-$ end')
     climb.plot(logp, '.-', color='k'); climb.set(xlabel='step', ylabel='log p')
     for ax in (spectrum, difference): ax.set_xlim(wave[0], wave[-1])

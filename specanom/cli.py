@@ -96,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser('cite', help='what to cite')
     return parser
 
-# %% ../nbs/12_cli.ipynb #40ee9156
+# %% ../nbs/12_cli.ipynb #1cde48b4
 def _config(args):
     from specanom.core import load_config
     changes = dict(args.set)
@@ -124,7 +124,7 @@ def run_command(args) -> str:
     if r.config.source != 'mock' and r.model.trained_on == 'mock': mock = ' (the model was trained on a mock survey: this ranking of real spectra is a demonstration only)'
     return '\n'.join([f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}", *_recall_lines(r.table('recall')),
                       f"tables   {r.folder/'tables'}   anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)",
-                      f"figures  {r.folder/'figures'}", f"scores   {r.folder/'scores.ecsv'}", f"rejected {r.folder/'rejected.ecsv'}",
+                      f"figures  {r.folder/'figures'}", f"why rare {r.folder/'sensitivity'}   a figure for each object of anomalies.ecsv, in words in tables/sensitivity.ecsv", f"scores   {r.folder/'scores.ecsv'}", f"rejected {r.folder/'rejected.ecsv'}",
                       f"record   {r.folder/'manifest.json'}  {r.folder/'config.toml'}"])
 
 _SHOWN = dict(z='.4f', z_alternative='.4f', logp='.2f', re='.2f', p_as='.1e', p_re='.1e', p_all='.1e', q='.2g')

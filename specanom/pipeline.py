@@ -6,7 +6,7 @@
 __all__ = ['MIN_TRAIN', 'TABLES', 'MOST', 'Model', 'ten_scores', 'Run', 'raw_spectra', 'ranked', 'stack_rows', 'discoveries',
            'explain_rows', 'run', 'score_files', 'explain_spectra']
 
-# %% ../nbs/08_pipeline.ipynb #032bce0e
+# %% ../nbs/08_pipeline.ipynb #2a53ba86
 import dataclasses, json, shutil, time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from astropy.table import Table, hstack
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
-from .anomalies import benjamini_hochberg, bin_number, plot_logp, plot_redshift_bins, plot_top, recall, redshift_bins, top_anomalies, write_formats
+from .anomalies import ascend, attribute_change, benjamini_hochberg, bin_number, nearest_along, plot_ascent, plot_logp, plot_redshift_bins, plot_top, reading, recall, redshift_bins, top_anomalies, write_formats
 from .autoencoder import Autoencoder, fit_pair, load_pair, plot_loss, save_pair
 from .core import Config, Spectra, id_fraction, atomic, digest, load_config, log, progress, provenance, read_table, write_chunks, write_table
 from .explain import Score, Segments, explain_many, segment
@@ -32,7 +34,7 @@ from .reconstruction import SCORES, pixelwise_chi2, plot_pixelwise_chi2, reconst
 from .significance import Calibration
 from .triage import Triage, plate_enrichment, tags_per_bin, why_odd
 
-# %% ../nbs/08_pipeline.ipynb #9dcc073d
+# %% ../nbs/08_pipeline.ipynb #eb263f83
 @dataclass
 class Model:
     "Everything needed to score spectra: autoencoders, flows, class prior, redshift bins."
@@ -43,6 +45,7 @@ class Model:
     members: list = field(default_factory=list) # Of an ensemble, without the first: (AE2, flows) each
     calibration: Calibration = None             # What the scores of normal objects are
     triage: Triage = None                       # What the residuals of odd ones look like
+    population: tuple = None                    # Some training objects, (n, 10) latents and (n,) specobjid: where the ordinary ones are
 
     def encode(self, flux: np.ndarray) -> np.ndarray:
         "(n, d) flux to (n, 10) latents: denoise, then encode."
@@ -89,6 +92,7 @@ class Model:
         for number, (ae2, flows) in enumerate(self.members, 2):
             inside = Path(folder)/f'member_{number}'
             inside.mkdir(exist_ok=True); ae2.save(inside/'ae2.safetensors'); save_flows(flows, inside)
+        save_file(dict(latent=self.population[0], specobjid=self.population[1]), Path(folder)/'population.safetensors')
         (Path(folder)/'model.json').write_text(json.dumps(dict(edges=self.edges.tolist(), trained_on=self.trained_on)))
 
     @classmethod
@@ -101,7 +105,10 @@ class Model:
         members = [(Autoencoder.load(f/'ae2.safetensors'), load_flows(f)) for f in sorted(Path(folder).glob('member_*'), key=lambda f: int(f.name[7:]))]
         known = Path(folder)/'calibration.safetensors'
         kinds = Path(folder)/'triage.safetensors'
-        return cls(load_pair(folder), load_flows(folder), edges, source, members, Calibration.load(known) if known.exists() else None, Triage.load(kinds) if kinds.exists() else None)
+        try: some = load_file(Path(folder)/'population.safetensors')
+        except FileNotFoundError as error: raise FileNotFoundError(f'{folder} was made by an older version and holds no population.safetensors: run it again') from error
+        except SafetensorError as error: raise ValueError(f'{folder}/population.safetensors is damaged ({error})') from error
+        return cls(load_pair(folder), load_flows(folder), edges, source, members, Calibration.load(known) if known.exists() else None, Triage.load(kinds) if kinds.exists() else None, (some['latent'], some['specobjid']))
 
 def ten_scores(
     scores: Table, # From `Model.score`
@@ -109,7 +116,7 @@ def ten_scores(
     "The columns that `Calibration` wants."
     return Table({'as': -np.asarray(scores['logp']), 're': np.asarray(scores['re'])} | {name: np.asarray(scores[name]) for name in SCORES})
 
-# %% ../nbs/08_pipeline.ipynb #e58add96
+# %% ../nbs/08_pipeline.ipynb #0a41d1f8
 class Run:
     "A run folder: configuration, manifest, results."
     def __init__(self, folder: Path, config: Config):
@@ -140,7 +147,7 @@ class Run:
         return read_table(self.folder/'scores.ecsv')
 
     def table(self, name: str='anomalies') -> Table:
-        "A table of the run: anomalies, reconstruction, anomalies_all, reconstruction_all, discoveries, tags, plates, recall, funnel."
+        "A table of the run: anomalies, reconstruction, anomalies_all, reconstruction_all, discoveries, sensitivity, tags, plates, recall, funnel."
         return read_table(self.folder/'tables'/f'{name}.ecsv')
 
     def key(self, stage: str) -> str: return self.manifest['stages'][stage]['key']
@@ -239,7 +246,7 @@ def raw_spectra(
     order = np.argsort(ids, kind='stable')
     return found[order[np.searchsorted(ids[order], wanted)]]
 
-# %% ../nbs/08_pipeline.ipynb #39979fe7
+# %% ../nbs/08_pipeline.ipynb #238802eb
 def _autoencoders(run: Run) -> dict:
     "Train the pair."
     data = run.spectra
@@ -259,8 +266,10 @@ def _flow(run: Run) -> dict:
     members = _members(run, pair) if config.ensemble > 1 else []
     z = np.asarray(data.catalog['z'])[(label < 2) & ranked(data.catalog['specobjid'], config)]
     edges = redshift_bins(z, config.anomalies.n_bins, limits=(config.preprocess.z_min, config.preprocess.z_max))
+    ids = np.asarray(data.catalog['specobjid'], np.uint64)
+    some = np.flatnonzero(side == 'train')[np.argsort(id_fraction(ids[side == 'train'], salt=13))[:5000]]
     with atomic(run.folder/'models') as aside:
-        aside.mkdir(); Model(pair, flows, edges, 'mock' if config.source == 'mock' else 'files', members).save(aside)
+        aside.mkdir(); Model(pair, flows, edges, 'mock' if config.source == 'mock' else 'files', members, population=(latent[some], ids[some])).save(aside)
     return dict(layers=flows[1].n_layers, relabelled=round(float((relabel(flows[0], latent) != label).mean()), 3))
 
 def _members(run: Run, pair: tuple) -> list:
@@ -290,7 +299,7 @@ def _folder_digest(folder: Path) -> str:
 def _copy_model(run: Run, model: Path):
     with atomic(run.folder/'models') as aside: shutil.copytree(model/'models', aside)
 
-# %% ../nbs/08_pipeline.ipynb #f5fa8120
+# %% ../nbs/08_pipeline.ipynb #4f456714
 def _scores(run: Run) -> dict:
     "Score every accepted spectrum; learn what is normal, unless the model knows; add p-values."
     data, model, table = run.spectra, run.model, run.spectra.catalog
@@ -373,6 +382,33 @@ def _tables(run: Run) -> dict:
     write_table(known, run.folder/'tables/recall.ecsv')
     return dict(ranked=len(scores), quiescent=len(quiescent), discoveries=len(tables['discoveries']))
 
+def _sensitivity(run: Run) -> dict:
+    "What makes the objects of table A1 rare: from each, climb to where the ordinary ones are (B23 section 4). A table, and a figure each."
+    import matplotlib.pyplot as plt
+    table, model, data, rows = run.table('anomalies')[:MOST], run.model, run.spectra, []
+    with atomic(run.folder/'sensitivity') as folder:
+        folder.mkdir()
+        if len(table):
+            order = np.argsort(np.asarray(data.catalog['specobjid']))
+            shown = data[order[np.searchsorted(np.asarray(data.catalog['specobjid'])[order], table['specobjid'])]]
+            path, logp = ascend(model.flows[1], model.flows[2], model.encode(shown.flux), model.population[0])
+            near = nearest_along(path[:, -1:], model.population[0])[:, 0]
+            words = reading(logp, np.asarray(table['re']))
+        for n, row in progress(enumerate(table), 'sensitivity', len(table), 'object'):
+            start, end, ordinary = model.pair[1].decode(np.stack([path[n, 0], path[n, -1], model.population[0][near[n]]]).astype('f4'))
+            fig = plot_ascent(data.wave, np.stack([start, end]), logp[n], data=np.where(shown.good[n], shown.flux[n], np.nan), nearest=ordinary)[0].figure
+            fig.suptitle(f"bin {row['zbin']}, rank {row['rank']}: {words[n]}", fontsize=9)
+            fig.savefig(folder/f"bin{row['zbin']}_rank{row['rank']}.png", dpi=80); plt.close(fig)
+            where = attribute_change(data.wave, np.stack([start, end]), rows=3)
+            rows.append(dict(zbin=row['zbin'], rank=row['rank'], specobjid=np.uint64(row['specobjid']), logp=logp[n, 0], logp_end=logp[n, -1], nearest=model.population[1][near[n]], reading=words[n], brightness=float(np.median(start)/np.median(end)),
+                             change='; '.join(f"{w['low']:.0f}-{w['high']:.0f} AA {w['lines']} ({w['change']:+.0%})" for w in where)))
+    names = dict(zbin='redshift bin', rank='in table A1', specobjid='', logp='where the object is', logp_end='at the end of the ascent', nearest='specobjid of the training spectrum nearest to the end',
+                 reading="which of B23's three readings applies", brightness='of the object, over that of the end', change='where the shapes of both ends differ most: the object over the end, minus 1')
+    found = Table({name: [row[name] for row in rows] for name in names})
+    for name, text in names.items(): found[name].info.description = text or None
+    write_table(found, run.folder/'tables/sensitivity.ecsv')
+    return dict(climbed=len(rows))
+
 def _figures(run: Run) -> dict:
     "The spectra behind each table, one page a bin, and the summary figures."
     import matplotlib.pyplot as plt
@@ -391,7 +427,7 @@ def _figures(run: Run) -> dict:
             save(f'{name}_bin{b}', plot_top(shown, model.reconstruct(shown.flux), table, zbin=b))
     return dict(pages=len(pages))
 
-# %% ../nbs/08_pipeline.ipynb #e4a18312
+# %% ../nbs/08_pipeline.ipynb #98ce2ad4
 def _run_name(config: Config) -> str:
     "The profile of a mock run; else the name of the folder that is read, or that the store is in."
     if config.source == 'mock': return config.profile
@@ -436,11 +472,12 @@ def run(
     _check_size(r, model)
     if model is None:
         r.stage('autoencoders', [r.key('spectra'), config.autoencoder, config.seed], ['models/ae1.safetensors', 'models/ae2.safetensors'], lambda: _autoencoders(r))
-        r.stage('flow', [r.key('autoencoders'), config.flow, config.seed, config.ensemble, config.anomalies.split, config.anomalies.n_bins], ['models/first_flow.safetensors', 'models/flow.safetensors', 'models/model.json'], lambda: _flow(r))
+        r.stage('flow', [r.key('autoencoders'), config.flow, config.seed, config.ensemble, config.anomalies.split, config.anomalies.n_bins], ['models/first_flow.safetensors', 'models/flow.safetensors', 'models/model.json', 'models/population.safetensors'], lambda: _flow(r))
     else: r.stage('flow', [_folder_digest(Path(model)/'models')], ['models/model.json'], lambda: _copy_model(r, Path(model)))
     r.stage('scores', [r.key('spectra'), r.key('flow')], ['scores.ecsv'], lambda: _scores(r))
     if model is None and config.anomalies.hosts: r.stage('triage', [r.key('scores'), config.anomalies.hosts, config.seed], ['models/triage.safetensors'], lambda: _triage(r))
     r.stage('tables', [r.key('scores'), r.key('triage') if 'triage' in r.manifest['stages'] else '', config.anomalies], [f'tables/{t}.ecsv' for t in (*TABLES, 'recall')], lambda: _tables(r))
+    r.stage('sensitivity', [r.key('tables')], ['tables/sensitivity.ecsv', 'sensitivity'], lambda: _sensitivity(r))
     r.stage('figures', [r.key('tables')], ['figures'], lambda: _figures(r))
     r.manifest['finished'] = datetime.now(timezone.utc).isoformat(timespec='seconds')
     r.write_manifest()
