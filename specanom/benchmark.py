@@ -6,12 +6,12 @@
 __all__ = ['MEASURES', 'OURS', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'TABLE1_COUNTS', 'FLOWS', 'FLOW_RACES', 'detection',
            'detection_interval', 'half_amplitude', 'MaskedPCA', 'Baselines', 'pae_scores', 'evaluate', 'summarize',
            'compare', 'combination', 'run_detection', 'plot_heatmap', 'plot_found', 'race', 'speed_reading',
-           'speed_rebinning', 'speed_explaining', 'speed_neighbours', 'speed_scoring', 'run_speed', 'speed_training',
-           'run_training', 'time_to_loss', 'plot_training', 'LatentDensity', 'flow_density', 'density_measures',
-           'try_flow', 'run_flow']
+           'speed_rebinning', 'speed_explaining', 'speed_neighbours', 'speed_steps', 'speed_scoring', 'run_speed',
+           'speed_training', 'run_training', 'time_to_loss', 'plot_training', 'LatentDensity', 'flow_density',
+           'density_measures', 'try_flow', 'run_flow', 'run_stability']
 
-# %% ../nbs/09_benchmark.ipynb #63195ea5
-import functools, json, os, platform, tempfile, time, warnings
+# %% ../nbs/09_benchmark.ipynb #5229f46b
+import dataclasses, functools, json, os, platform, tempfile, time, warnings
 from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
@@ -23,8 +23,9 @@ from astropy.table import Table
 from scipy.sparse.linalg import eigsh
 from scipy.special import logsumexp
 
-from .core import Spectra, atomic, id_fraction, progress, versions, write_table
-from .flow import SlicedFlow, spectral_class, stability
+from .autoencoder import fit_pair
+from .core import Config, Spectra, atomic, id_fraction, load_config, progress, versions, write_table
+from .flow import SlicedFlow, anomaly_score, class_prior, spectral_class, stability
 from .inject import ANOMALIES, inject
 from .mock import mock_chunks, mock_survey
 from .pipeline import Model, Run, ten_scores
@@ -333,7 +334,7 @@ def race(
     rate = np.array([n/best[name] for name, (_, n) in contenders.items()])
     return Table(dict(name=list(contenders), per_second=rate, ratio=rate/rate[0]))
 
-# %% ../nbs/09_benchmark.ipynb #53011bda
+# %% ../nbs/09_benchmark.ipynb #40223e5f
 def speed_reading(
     n: int=200, *,     # Single files
     repeat: int=3, rng: int=0,
@@ -434,6 +435,24 @@ def speed_neighbours(
     ways = {'O25, one by one': lambda m: lambda: _explain_o25(score, x, f, cut.label, loop=True, n=m), 'specanom, fast': lambda m: lambda: explain(score, x, cut, perturbation=f, method='fast', n_samples=m)}
     return race({f'{name}, {m}': (way(m), 1) for name, way in ways.items() for m in counts}, repeat=repeat)
 
+def speed_steps(
+    *, batch: int=64, steps: int=100, # Spectra per step, steps per call
+    repeat: int=3, rng: int=0,
+) -> Table: # As `race`; spectra trained on per second
+    "Training steps of AE1 in single precision, in mixed precision (bfloat16) and compiled."
+    import torch
+    from specanom.autoencoder import OPTIMIZERS, Autoencoder
+    x = torch.from_numpy(np.random.default_rng(rng).normal(1, .3, (batch, 1000)).astype('f4'))
+    def trainer(half=False, compiled=False):
+        network = Autoencoder(1000, rng=rng)
+        optimiser, forward = OPTIMIZERS['adam'](network.parameters(), 1e-4, .95), torch.compile(network) if compiled else network
+        def train():
+            for _ in range(steps):
+                with torch.autocast('cpu', torch.bfloat16, enabled=half): loss = (forward(x) - x).square().mean()
+                optimiser.zero_grad(); loss.backward(); optimiser.step()
+        return train, batch*steps
+    return race({'single precision': trainer(), 'bfloat16': trainer(half=True), 'compiled': trainer(compiled=True)}, repeat=repeat)
+
 def speed_scoring(
     n: int=8192, *,    # Spectra
     repeat: int=2, rng: int=0, epochs: int=10, # Of our flow; its speed does not depend on them
@@ -457,7 +476,7 @@ def run_speed(
     **settings,
 ):
     "Run every race and write the results with what they depend on."
-    results = {name: [dict(zip(t.colnames, map(_plain, row))) for row in t] for name, t in (('reading', speed_reading(**settings)), ('rebinning', speed_rebinning(**settings)), ('explaining', speed_explaining()), ('scoring', speed_scoring()), ('neighbours', speed_neighbours()))}
+    results = {name: [dict(zip(t.colnames, map(_plain, row))) for row in t] for name, t in (('reading', speed_reading(**settings)), ('rebinning', speed_rebinning(**settings)), ('explaining', speed_explaining()), ('scoring', speed_scoring()), ('neighbours', speed_neighbours()), ('steps', speed_steps()))}
     with atomic(path) as aside: aside.write_text(json.dumps(dict(results=results, machine=_machine()), indent=1))
 
 def _machine() -> dict:
@@ -667,3 +686,39 @@ def run_flow(
         results = [{k: v if isinstance(v, bool) else int(v) if k in ('n', 'seed', 'layers', 'members') else _plain(v) for k, v in row.items()} for row in rows]
         with atomic(path) as aside: aside.write_text(json.dumps(dict(results=results, machine=_machine()), indent=1))
     return Table(results)
+
+# %% ../nbs/09_benchmark.ipynb #787d5e6b
+def _retrained(n: int, config: Config) -> list[dict]:
+    "`run_stability` for one mock survey."
+    data = Spectra.concatenate([preprocess(raw) for raw in mock_chunks(n, rng=config.seed)])
+    side, label = split_name(data.catalog['specobjid']), spectral_class(data.catalog)
+    train, valid = (data[side == s] for s in ('train', 'valid'))
+    fit = partial(fit_pair, train, valid, device=config.device, **dataclasses.asdict(config.autoencoder))
+    ae1, first = fit(rng=config.seed)
+    clean = np.concatenate([ae1.reconstruct(piece.flux) for piece in data.chunks(4096)])
+    latents = [np.concatenate([ae2.encode(x) for x in np.array_split(clean, -(-len(clean)//4096))]) for ae2 in (first, fit(ae1=ae1, rng=config.seed + 1000)[1])]
+    test = np.flatnonzero(side == 'test')[:20_000]
+    def flow(x, rng, **other):
+        pick = lambda s: (x[side == s], label[side == s])
+        return SlicedFlow(rng=rng, **(dataclasses.asdict(config.flow) | other)).fit(*pick('train'), validation=pick('valid'))
+    score = lambda flow, x: anomaly_score(flow, x[test], class_prior(label[side == 'train']))
+    one, two, three = flow(latents[0], 0), flow(latents[0], 1), flow(latents[1], 2)
+    base = score(one, latents[0])
+    rows = [dict(training=len(train), again=name, **stability(base, score(f, x))) for name, f, x in (('flow', two, latents[0]), ('AE2 and flow', three, latents[1]))]
+    if len(train) < 20_000:  # the published flow takes hours beyond
+        own = lambda f: f.log_prob(latents[0][test], label[test])
+        gain = own(one) - own(flow(latents[0], 0, method='published', max_layers=400))
+        for row in rows: row |= dict(above_published=gain.mean(), error=gain.std()/len(gain)**.5)
+    return rows
+
+def run_stability(
+    path: Path, *,                             # JSON file to write, anew after each size
+    sizes: Iterable[int]=(20_000, 200_000),    # Mock surveys, before cuts
+    config: Config=None,                       # Networks and seed; None: those of the demo
+) -> Table: # training, again ('flow', 'AE2 and flow'), pearson, overlap, low, high; at small sizes also above_published and error (nat, log p(x given class) of test objects)
+    "Train AE2 and the flow again with other seeds; compare the density scores of the same test objects."
+    rows = []
+    for n in progress(list(sizes), 'stability', unit='survey'):
+        rows += [{k: _plain(v) if isinstance(v, float) else v for k, v in row.items()} for row in _retrained(n, config or load_config('demo'))]
+        with atomic(path) as aside: aside.write_text(json.dumps(dict(results=rows, machine=_machine()), indent=1))
+    return Table(rows)

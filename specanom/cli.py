@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import __version__
 
-# %% ../nbs/12_cli.ipynb #22721027
+# %% ../nbs/12_cli.ipynb #f968e031
 def _setting(text: str) -> tuple:
     "NAME=VALUE, the value in TOML."
     import tomllib
@@ -84,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
                             description='Inject anomalies of every kind into a mock survey, score them with the model of a run and with other methods; race the steps of the chain.')
     p.add_argument('--model', type=Path, default=Path('runs/demo'), metavar='RUN', help='a finished run on the mock survey; made if missing (default: runs/demo)')
     p.add_argument('--n', type=int, default=100, help='injections per kind, amplitude and seed (default: 100)')
-    p.add_argument('--only', choices=['detection', 'speed', 'training', 'flow'], help='one part of it')
+    p.add_argument('--only', choices=['detection', 'speed', 'training', 'flow', 'stability'], help='one part of it')
     p.add_argument('--out', type=Path, default=Path('benchmark'), metavar='FOLDER', help='gets detection.ecsv, speed.json, training.ecsv and flow.json (default: benchmark)')
     p = commands.add_parser('tune', help='search for the network, as in Table 2 of B23', description='Search networks and schedules on the spectra of a run; a second call goes on with the study.')
     p.add_argument('run', type=Path, metavar='RUN', help='a run folder with spectra')
@@ -96,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser('cite', help='what to cite')
     return parser
 
-# %% ../nbs/12_cli.ipynb #1cde48b4
+# %% ../nbs/12_cli.ipynb #ea8ea39b
 def _config(args):
     from specanom.core import load_config
     changes = dict(args.set)
@@ -109,10 +109,11 @@ def _config(args):
     elif args.source == 'sdss' and args.profile == 'paper': changes['n'] = 0  # the whole selection
     return load_config(args.profile, args.config, **changes)
 
-def _recall_lines(found) -> list[str]:
+def _recall_lines(found, mock: bool) -> list[str]:
     "How many of the published anomalies a run found: the table of `recall` as text."
+    if mock: return ['recall   no real data in this run, so none of the published anomalies']
     counts = lambda row: ', '.join(f"{row[name]} at k = {name[6:]}" for name in row.colnames if name.startswith('found_'))
-    return [f"recall   {row['table']} of B23: {row['present']} of {row['published']} are among the ranked; found, per bin, {counts(row)}" for row in found] or ['recall   no real data in this run: none of the published anomalies is among the ranked']
+    return [f"recall   {row['table']} of B23: {row['present']} of {row['published']} are among the ranked; found, per bin, {counts(row)}" for row in found] or ['recall   none of the anomalies that B23 published is among the spectra of this run']
 
 def run_command(args) -> str:
     "Run the chain; returns what to read next."
@@ -122,7 +123,7 @@ def run_command(args) -> str:
     stages = r.manifest['stages']
     mock = '' if r.config.source != 'mock' else ' (mock survey: a demonstration, no discovery)'
     if r.config.source != 'mock' and r.model.trained_on == 'mock': mock = ' (the model was trained on a mock survey: this ranking of real spectra is a demonstration only)'
-    return '\n'.join([f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}", *_recall_lines(r.table('recall')),
+    return '\n'.join([f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}", *_recall_lines(r.table('recall'), r.config.source == 'mock'),
                       f"tables   {r.folder/'tables'}   anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)",
                       f"figures  {r.folder/'figures'}", f"why rare {r.folder/'sensitivity'}   a figure for each object of anomalies.ecsv, in words in tables/sensitivity.ecsv", f"scores   {r.folder/'scores.ecsv'}", f"rejected {r.folder/'rejected.ecsv'}",
                       f"record   {r.folder/'manifest.json'}  {r.folder/'config.toml'}"])
@@ -217,7 +218,7 @@ def download_command(args) -> str:
 
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the table that matters and where the rest is."
-    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_flow, run_speed, run_training, time_to_loss
+    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_flow, run_speed, run_stability, run_training, time_to_loss
     said, wanted = [], lambda part: args.only in (None, part)
     if (wanted('detection') or wanted('training')) and not (args.model/'config.toml').exists():
         from specanom.core import load_config
@@ -236,6 +237,7 @@ def benchmark_command(args) -> str:
     if wanted('flow'):
         run_flow(args.out/'flow.json')
         said.append(f"flows in {args.out/'flow.json'}")
+    if wanted('stability'): said += [*run_stability(args.out/'stability.json').pformat(show_dtype=False), f"stability in {args.out/'stability.json'}"]
     return '\n'.join(said)
 
 def tune_command(args) -> str:
