@@ -299,7 +299,7 @@ def _folder_digest(folder: Path) -> str:
 def _copy_model(run: Run, model: Path):
     with atomic(run.folder/'models') as aside: shutil.copytree(model/'models', aside)
 
-# %% ../nbs/08_pipeline.ipynb #4f456714
+# %% ../nbs/08_pipeline.ipynb #bb711752
 def _scores(run: Run) -> dict:
     "Score every accepted spectrum; learn what is normal, unless the model knows; add p-values."
     data, model, table = run.spectra, run.model, run.spectra.catalog
@@ -382,30 +382,34 @@ def _tables(run: Run) -> dict:
     write_table(known, run.folder/'tables/recall.ecsv')
     return dict(ranked=len(scores), quiescent=len(quiescent), discoveries=len(tables['discoveries']))
 
+_CLIMBED = dict(zbin='redshift bin', rank='in table A1', specobjid='SDSS spectrum id', logp='where the object is', logp_end='at the end of the ascent', nearest='specobjid of the training spectrum nearest to the end',
+                reading="which of B23's three readings applies", brightness='of the object, over that of the end', change='where the shapes of both ends differ most: the object over the end, minus 1')
+
+def _climb(run: Run, table: Table) -> tuple[Spectra, np.ndarray, np.ndarray, list[dict]]:
+    "The objects of table A1; decoded, both ends of their ascents and the training object nearest to the end (n, 3, d); log p on the way (n, steps + 1); all of it in words."
+    data, model, known = run.spectra, run.model, np.asarray(run.spectra.catalog['specobjid'])
+    order = np.argsort(known)
+    shown = data[order[np.searchsorted(known[order], table['specobjid'])]]
+    path, logp = ascend(model.flows[1], model.flows[2], model.encode(shown.flux), model.population[0])
+    near, words = nearest_along(path[:, -1:], model.population[0])[:, 0], reading(logp, np.asarray(table['re']))
+    ends = model.pair[1].decode(np.concatenate([path[:, 0], path[:, -1], model.population[0][near]]).astype('f4')).reshape(3, len(table), -1).swapaxes(0, 1)
+    changes = ['; '.join(f"{w['low']:.0f}-{w['high']:.0f} AA {w['lines']} ({w['change']:+.0%})" for w in attribute_change(shown.wave, e[:2], rows=3)) for e in ends]
+    columns = (table['zbin'], table['rank'], np.asarray(table['specobjid'], np.uint64), logp[:, 0], logp[:, -1], model.population[1][near], words, np.divide(*np.median(ends[:, :2], axis=2).T), changes)
+    return shown, ends, logp, [dict(zip(_CLIMBED, row)) for row in zip(*columns)]
+
 def _sensitivity(run: Run) -> dict:
     "What makes the objects of table A1 rare: from each, climb to where the ordinary ones are (B23 section 4). A table, and a figure each."
     import matplotlib.pyplot as plt
-    table, model, data, rows = run.table('anomalies')[:MOST], run.model, run.spectra, []
+    table, rows = run.table('anomalies')[:MOST], []
     with atomic(run.folder/'sensitivity') as folder:
         folder.mkdir()
-        if len(table):
-            order = np.argsort(np.asarray(data.catalog['specobjid']))
-            shown = data[order[np.searchsorted(np.asarray(data.catalog['specobjid'])[order], table['specobjid'])]]
-            path, logp = ascend(model.flows[1], model.flows[2], model.encode(shown.flux), model.population[0])
-            near = nearest_along(path[:, -1:], model.population[0])[:, 0]
-            words = reading(logp, np.asarray(table['re']))
-        for n, row in progress(enumerate(table), 'sensitivity', len(table), 'object'):
-            start, end, ordinary = model.pair[1].decode(np.stack([path[n, 0], path[n, -1], model.population[0][near[n]]]).astype('f4'))
-            fig = plot_ascent(data.wave, np.stack([start, end]), logp[n], data=np.where(shown.good[n], shown.flux[n], np.nan), nearest=ordinary)[0].figure
-            fig.suptitle(f"bin {row['zbin']}, rank {row['rank']}: {words[n]}", fontsize=9)
+        if len(table): shown, ends, logp, rows = _climb(run, table)
+        for n, row in progress(enumerate(rows), 'sensitivity', len(rows), 'object'):
+            fig = plot_ascent(shown.wave, ends[n, :2], logp[n], data=np.where(shown.good[n], shown.flux[n], np.nan), nearest=ends[n, 2])[0].figure
+            fig.suptitle(f"bin {row['zbin']}, rank {row['rank']}: {row['reading']}", fontsize=9)
             fig.savefig(folder/f"bin{row['zbin']}_rank{row['rank']}.png", dpi=80); plt.close(fig)
-            where = attribute_change(data.wave, np.stack([start, end]), rows=3)
-            rows.append(dict(zbin=row['zbin'], rank=row['rank'], specobjid=np.uint64(row['specobjid']), logp=logp[n, 0], logp_end=logp[n, -1], nearest=model.population[1][near[n]], reading=words[n], brightness=float(np.median(start)/np.median(end)),
-                             change='; '.join(f"{w['low']:.0f}-{w['high']:.0f} AA {w['lines']} ({w['change']:+.0%})" for w in where)))
-    names = dict(zbin='redshift bin', rank='in table A1', specobjid='', logp='where the object is', logp_end='at the end of the ascent', nearest='specobjid of the training spectrum nearest to the end',
-                 reading="which of B23's three readings applies", brightness='of the object, over that of the end', change='where the shapes of both ends differ most: the object over the end, minus 1')
-    found = Table({name: [row[name] for row in rows] for name in names})
-    for name, text in names.items(): found[name].info.description = text or None
+    found = Table({name: [row[name] for row in rows] for name in _CLIMBED})
+    for name, text in _CLIMBED.items(): found[name].info.description = text
     write_table(found, run.folder/'tables/sensitivity.ecsv')
     return dict(climbed=len(rows))
 
