@@ -17,7 +17,7 @@ run: $(READY) ## run the whole chain on the mock survey; options go in ARGS: mak
 test: $(READY) ## run every notebook and every other test
 	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)
 
-bench: $(READY) ## run the benchmark, an hour or so; 09_benchmark draws what it writes into nbs/bench
+bench: $(READY) ## run the benchmark, two hours or so; 09_benchmark draws what it writes into nbs/bench
 	@$(BIN)/specanom benchmark --out nbs/bench $(ARGS)
 
 lab: $(READY) ## open the notebooks in JupyterLab

@@ -276,7 +276,7 @@ def compare_scores(
     axes[0].set_ylabel(names[1])
     return Table(rows)
 
-# %% ../nbs/05_anomalies.ipynb #eac9be9d
+# %% ../nbs/05_anomalies.ipynb #88382363
 def strata(
     catalog: Table,     # With z, class, subclass, snr (or sn_median)
     edges: np.ndarray,  # Redshift bins
@@ -337,7 +337,7 @@ def p_values(
     if not len(reference): raise ValueError('no calibration objects: p-values compare a score with those of normal objects')
     if np.isnan(score).any() or np.isnan(reference).any(): raise ValueError('a score is not a number')
     theirs, mine = _cells(np.asarray(calibration_cells), np.asarray(cells), minimum)
-    p, beyond, size, everybody = np.ones(len(score)), np.zeros(len(score), bool), np.bincount(theirs), np.sort(reference)
+    p, beyond, size, everybody = np.ones(len(score)), np.zeros(len(score), bool), np.bincount(theirs), np.sort(reference) if tail == 'all' else reference
     for cell in np.unique(mine):
         here, normal = mine == cell, np.sort(reference[theirs == cell])
         p[here] = _conformal(normal, score[here], tail == 'cell')

@@ -687,7 +687,7 @@ def run_flow(
         with atomic(path) as aside: aside.write_text(json.dumps(dict(results=results, machine=_machine()), indent=1))
     return Table(results)
 
-# %% ../nbs/09_benchmark.ipynb #787d5e6b
+# %% ../nbs/09_benchmark.ipynb #c80c3b2b
 def _retrained(n: int, config: Config) -> list[dict]:
     "`run_stability` for one mock survey."
     data = Spectra.concatenate([preprocess(raw) for raw in mock_chunks(n, rng=config.seed)])
@@ -695,8 +695,8 @@ def _retrained(n: int, config: Config) -> list[dict]:
     train, valid = (data[side == s] for s in ('train', 'valid'))
     fit = partial(fit_pair, train, valid, device=config.device, **dataclasses.asdict(config.autoencoder))
     ae1, first = fit(rng=config.seed)
-    clean = np.concatenate([ae1.reconstruct(piece.flux) for piece in data.chunks(4096)])
-    latents = [np.concatenate([ae2.encode(x) for x in np.array_split(clean, -(-len(clean)//4096))]) for ae2 in (first, fit(ae1=ae1, rng=config.seed + 1000)[1])]
+    clean = ae1.reconstruct(data.flux)
+    latents = [ae2.encode(clean) for ae2 in (first, fit(ae1=ae1, rng=config.seed + 1000)[1])]
     test = np.flatnonzero(side == 'test')[:20_000]
     def flow(x, rng, **other):
         pick = lambda s: (x[side == s], label[side == s])
@@ -705,7 +705,7 @@ def _retrained(n: int, config: Config) -> list[dict]:
     one, two, three = flow(latents[0], 0), flow(latents[0], 1), flow(latents[1], 2)
     base = score(one, latents[0])
     rows = [dict(training=len(train), again=name, **stability(base, score(f, x))) for name, f, x in (('flow', two, latents[0]), ('AE2 and flow', three, latents[1]))]
-    if len(train) < 20_000:  # the published flow takes hours beyond
+    if len(train) < 20_000:  # the published flow is too slow for more
         own = lambda f: f.log_prob(latents[0][test], label[test])
         gain = own(one) - own(flow(latents[0], 0, method='published', max_layers=400))
         for row in rows: row |= dict(above_published=gain.mean(), error=gain.std()/len(gain)**.5)

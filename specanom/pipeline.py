@@ -225,7 +225,12 @@ def _check_size(run: Run, model):
     if model is None and accepted < MIN_TRAIN:
         raise ValueError(f'only {accepted} spectra passed the selection, fewer than the {MIN_TRAIN} needed to train; score them with a finished run instead: --model RUN')
 
-# %% ../nbs/08_pipeline.ipynb #e79744f0
+# %% ../nbs/08_pipeline.ipynb #1e19bf9d
+def _rows(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    "The row of each wanted id, all of which are there."
+    order = np.argsort(ids, kind='stable')
+    return order[np.searchsorted(ids[order], wanted)]
+
 def raw_spectra(
     run: Run,
     specobjid: np.ndarray, # (n,) of accepted spectra
@@ -243,8 +248,7 @@ def raw_spectra(
     found = Spectra.concatenate([piece[np.isin(piece.catalog['specobjid'], wanted)] for piece in stream])
     ids = np.asarray(found.catalog['specobjid'])
     if len(ids) == 0 or not np.isin(wanted, ids).all(): raise ValueError(f'{config.source} no longer holds all spectra of this run: it was changed after they were read')
-    order = np.argsort(ids, kind='stable')
-    return found[order[np.searchsorted(ids[order], wanted)]]
+    return found[_rows(ids, wanted)]
 
 # %% ../nbs/08_pipeline.ipynb #238802eb
 def _autoencoders(run: Run) -> dict:
@@ -299,7 +303,7 @@ def _folder_digest(folder: Path) -> str:
 def _copy_model(run: Run, model: Path):
     with atomic(run.folder/'models') as aside: shutil.copytree(model/'models', aside)
 
-# %% ../nbs/08_pipeline.ipynb #bb711752
+# %% ../nbs/08_pipeline.ipynb #5b4d6d9e
 def _scores(run: Run) -> dict:
     "Score every accepted spectrum; learn what is normal, unless the model knows; add p-values."
     data, model, table = run.spectra, run.model, run.spectra.catalog
@@ -387,9 +391,8 @@ _CLIMBED = dict(zbin='redshift bin', rank='in table A1', specobjid='SDSS spectru
 
 def _climb(run: Run, table: Table) -> tuple[Spectra, np.ndarray, np.ndarray, list[dict]]:
     "The objects of table A1; decoded, both ends of their ascents and the training object nearest to the end (n, 3, d); log p on the way (n, steps + 1); all of it in words."
-    data, model, known = run.spectra, run.model, np.asarray(run.spectra.catalog['specobjid'])
-    order = np.argsort(known)
-    shown = data[order[np.searchsorted(known[order], table['specobjid'])]]
+    data, model = run.spectra, run.model
+    shown = data[_rows(np.asarray(data.catalog['specobjid']), table['specobjid'])]
     path, logp = ascend(model.flows[1], model.flows[2], model.encode(shown.flux), model.population[0])
     near, words = nearest_along(path[:, -1:], model.population[0])[:, 0], reading(logp, np.asarray(table['re']))
     ends = model.pair[1].decode(np.concatenate([path[:, 0], path[:, -1], model.population[0][near]]).astype('f4')).reshape(3, len(table), -1).swapaxes(0, 1)
