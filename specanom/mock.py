@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LOG_STEP', 'SPEED_OF_LIGHT', 'ARMS', 'BITS', 'CLASSES', 'QUIESCENT', 'AGN', 'STARBURST', 'STARFORMING', 'Z_QUANTILES',
-           'M_STAR', 'KINDS', 'SIGMA_NODES', 'BALMER', 'OBJECT_NOISE', 'BLOCK', 'NOPLUG', 'NODATA', 'SKY', 'UNPLUGGED',
-           'NO_SPECTRUM', 'FIBRES', 'derive_basis', 'derive_sky_noise', 'sky_statistics', 'load_basis', 'load_sky',
-           'real_sky_statistics', 'draw_redshifts', 'draw_magnitudes', 'draw_population', 'age_weights', 'starlight',
-           'add_quasar_light', 'line_ratios', 'add_line', 'add_lines', 'shift_to_observed', 'foreground', 'mock_sky',
-           'observe', 'mock_chunks', 'mock_survey', 'plot_mock', 'write_spec', 'write_plate']
+           'M_STAR', 'KINDS', 'SIGMA_NODES', 'BALMER', 'OBJECT_NOISE', 'BLOCK', 'PLATE', 'NOPLUG', 'NODATA', 'SKY',
+           'UNPLUGGED', 'NO_SPECTRUM', 'FIBRES', 'derive_basis', 'derive_sky_noise', 'sky_statistics', 'load_basis',
+           'load_sky', 'real_sky_statistics', 'draw_redshifts', 'draw_magnitudes', 'draw_population', 'age_weights',
+           'starlight', 'add_quasar_light', 'line_ratios', 'add_line', 'add_lines', 'shift_to_observed', 'foreground',
+           'mock_sky', 'observe', 'mock_chunks', 'block_of', 'mock_survey', 'plot_mock', 'write_spec', 'write_plate']
 
 # %% ../nbs/01b_mock.ipynb #b5690ee1
 import functools
@@ -442,7 +442,7 @@ def observe(
     return tuple(out)
 
 # %% ../nbs/01b_mock.ipynb #261cefdb
-BLOCK = 1280   # two plates of 640 fibres
+BLOCK, PLATE = 1280, 266   # two plates of 640 fibres, the first of which has this number
 
 def _mock_catalog(rng, truth: Table, index: np.ndarray, sn: np.ndarray) -> Table:
     "Pipeline columns of `CATALOG` and, with `true_` before their names, the columns of the truth."
@@ -451,7 +451,7 @@ def _mock_catalog(rng, truth: Table, index: np.ndarray, sn: np.ndarray) -> Table
     radius, angle = 1.45*np.sqrt(rng.random(n)), 2*np.pi*rng.random(n)
     dec = centre[:, 1] + radius*np.sin(angle)
     zerr = 1.5e-5*np.exp(rng.normal(0, .4, n))*np.where(truth['broad_ew'] > 50, 4, 1)
-    plate, mjd, fiberid = 266 + plates, 51602 + 3*plates, index % 640 + 1
+    plate, mjd, fiberid = PLATE + plates, 51602 + 3*plates, index % 640 + 1
     row, z = CLASSES[truth['label']], truth['z'] + zerr*rng.standard_normal(n)
     columns = dict(specobjid=make_specobjid(plate, mjd, fiberid, 26), plate=plate, mjd=mjd, fiberid=fiberid, ra=centre[:, 0] + radius*np.cos(angle)/np.cos(np.radians(dec)),
                    dec=dec, z=np.asarray(z, 'f4'), zerr=zerr, sn_median=sn, zwarning=np.zeros(n), subclass=row['subclass'],
@@ -476,13 +476,21 @@ def _mock_block(seed: int, number: int) -> Spectra:
 def mock_chunks(
     n: int, *,                             # Number of objects
     rng: int|np.random.Generator=0,        # Seed of the survey
+    blocks: np.ndarray=None,               # Numbers of the blocks that are wanted, ascending; None: all
 ) -> Iterator[Spectra]: # Raw sets of at most `BLOCK` objects
     "Stream a mock survey block by block; memory does not grow with `n`. Raises `ValueError` when n is not positive."
     if n < 1: raise ValueError(f'a mock survey needs at least one object, not n={n}')
     seed = int(rng) if isinstance(rng, (int, np.integer)) else int(rng.integers(2**32))
     with ThreadPoolExecutor(2) as pool:  # NumPy leaves the interpreter free for most of the work
-        blocks = bounded_map(functools.partial(_mock_block, seed), range(-(-n//BLOCK)), pool, in_flight=2)
-        for number, block in enumerate(blocks): yield block[:n - number*BLOCK]
+        numbers = range(-(-n//BLOCK)) if blocks is None else [int(b) for b in blocks]
+        made = bounded_map(functools.partial(_mock_block, seed), numbers, pool, in_flight=2)
+        for number, block in zip(numbers, made): yield block[:n - number*BLOCK]
+
+def block_of(
+    catalog: Table, # Of a mock survey
+) -> np.ndarray: # (n,) int
+    "Number of the block that each object of a mock survey was made in."
+    return (np.asarray(catalog['plate']) - PLATE)//(BLOCK//640)
 
 def mock_survey(
     n: int, *,                             # Number of objects

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REST_UNIT', 'O25_GRID', 'SPLITS', 'distance_factor', 'rebin', 'total_snr', 'preprocess', 'selection_funnel',
-           'plot_rest', 'deredden', 'interpolate', 'preprocess_o25', 'split_name', 'split']
+           'plot_rest', 'deredden', 'interpolate', 'preprocess_o25', 'split_ids', 'split_name', 'split']
 
 # %% ../nbs/02_preprocess.ipynb #57d9610d
 from functools import partial
@@ -218,6 +218,13 @@ def preprocess_o25(
 # %% ../nbs/02_preprocess.ipynb #662492bb
 SPLITS = ('train', 'valid', 'test')
 
+def split_ids(
+    catalog: Table, # With specobjid, and group where some objects belong together
+) -> np.ndarray: # (n,) uint64
+    "What decides the side of an object: its `group` (repeated positions, one template), else its id."
+    name = 'group' if 'group' in catalog.colnames else 'specobjid'
+    return np.asarray(catalog[name]).astype(np.uint64)
+
 def split_name(
     specobjid: np.ndarray, # (n,) uint64
 ) -> np.ndarray: # (n,) 'train', 'valid' or 'test'
@@ -228,5 +235,5 @@ def split(
     data: Spectra,
 ) -> tuple[Spectra, Spectra, Spectra]: # train, valid, test
     "Split by identity: an object keeps its side whatever sample it is part of."
-    side = split_name(data.catalog['specobjid'])
+    side = split_name(split_ids(data.catalog))
     return tuple(data[side == s] for s in SPLITS)
