@@ -29,7 +29,7 @@ def test_flags_of_a_whole_arm_cost_no_spectrum():
     raw = read_spectra(files)
     kept, lost = preprocess(raw), preprocess(raw, mask='b23')
     assert sorted(spec_name(kept.catalog)) == sorted(HALF_FLAGGED)
-    assert kept.catalog['masked_fraction'].max() < .25
+    assert kept.catalog['masked_fraction'].max() < .3
     assert len(lost) == 0
     assert all(r.startswith('masked fraction not below 0.4: 0.') and '(bits MANYBADCOLUMNS' in r for r in lost.rejected['reason'])
 
