@@ -147,11 +147,12 @@ def _mixture_quantiles(node, weight, p):
     part = ((p - lo)/(hi - lo).clamp(min=1e-12)).clamp(0, 1)
     return torch.lerp(node.gather(-1, i - 1), node.gather(-1, i), part)
 
-def _knots(x, y, blend=0.):
-    "Stack knots with slopes: parabolic inside, drawn towards 1 by `blend`; 1 at the ends."
-    step = x.diff(); slope = y.diff()/step
+def _knots(x, y):
+    "Stack knots with slopes: parabolic inside, 1 at the ends. Values drawn towards the identity have slopes drawn towards 1."
+    step = x.diff()
+    slope = y.diff()/step
     inner = (slope[..., :-1]*step[..., 1:] + slope[..., 1:]*step[..., :-1])/(step[..., 1:] + step[..., :-1])
-    return torch.stack([x, y, torch.nn.functional.pad((1 - blend)*inner + blend, (1, 1), value=1.)])
+    return torch.stack([x, y, torch.nn.functional.pad(inner, (1, 1), value=1.)])
 
 def fit_splines(
     u: torch.Tensor,      # (K, n) data along K directions, objects ordered by class
@@ -225,7 +226,7 @@ def published_splines(
         x = x + 1e-5*sigma*torch.linspace(-1, 1, m, dtype=u.dtype)
         cdf = sum(ndtr((x[..., None] - part[:, None])/width[..., None]).sum(-1) for part in own.split(4096, 1))/own.shape[1]
         y = (1 - shrink)*kappa*ndtri(cdf.clamp(1e-12, 1 - 1e-12)) + shrink*x
-        return _knots(x, y, shrink)
+        return _knots(x, y)
     return torch.stack([fit(own if own.shape[1] > 1 else u) for own in u.split(counts.tolist(), 1)], 1)
 
 # %% ../nbs/04_flow.ipynb #2cd9d90b

@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.special import ndtri
 
 from .core import FLUX_UNIT, LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum, id_fraction
+from .lines import NII_RATIO, OIII_RATIO
 from .mock import BALMER, LOG_STEP, SPEED_OF_LIGHT, draw_population, line_ratios, load_basis, load_sky, starlight
 
 # %% ../nbs/01c_inject.ipynb #c267a53d
@@ -137,14 +138,14 @@ def _bl_lac(rng) -> np.ndarray: return (REST_WAVE/5500)**rng.uniform(-1.6, -.5, 
 def _liner(rng) -> np.ndarray:
     n2, o3, s2, o1 = (10**rng.uniform(low, high, VARIANTS) for low, high in ((.05, .3), (.12, .38), (-.1, .1), (-.75, -.5)))
     o3 = o3/2.86
-    return _lines(_named(dict(Halpha=1, Hbeta=1/2.86, NII_6585=n2, NII_6550=n2/2.96, OIII_5008=o3, OIII_4960=o3/2.98, SII_6718=.55*s2, SII_6733=.45*s2,
+    return _lines(_named(dict(Halpha=1, Hbeta=1/2.86, NII_6585=n2, NII_6550=n2/NII_RATIO, OIII_5008=o3, OIII_4960=o3/OIII_RATIO, SII_6718=.55*s2, SII_6733=.45*s2,
                               OI_6302=o1, OI_6366=o1/3, OII_3727=.6, OII_3729=.8)), rng.uniform(120, 280, VARIANTS))
 
 def _metal_poor(o3: np.ndarray, o2: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     "Lines of a metal-poor H II region; [O III] 5008 and [O II] relative to Hbeta."
     balmer = {name: 2.86*ratio for name, ratio in BALMER.items()}
-    return _lines(_named(balmer | dict(OIII_5008=o3, OIII_4960=o3/2.98, OIII_4364=.018*o3, NeIII_3869=.08*o3, OII_3727=.43*o2, OII_3729=.57*o2,
-                  HeI_5877=.12, NII_6585=.1*o2, NII_6550=.1*o2/2.96, SII_6718=.12*o2, SII_6733=.09*o2)), sigma)
+    return _lines(_named(balmer | dict(OIII_5008=o3, OIII_4960=o3/OIII_RATIO, OIII_4364=.018*o3, NeIII_3869=.08*o3, OII_3727=.43*o2, OII_3729=.57*o2,
+                  HeI_5877=.12, NII_6585=.1*o2, NII_6550=.1*o2/NII_RATIO, SII_6718=.12*o2, SII_6733=.09*o2)), sigma)
 
 def _extreme_lines(rng) -> np.ndarray: return _metal_poor(*(rng.uniform(low, high, VARIANTS) for low, high in ((5, 7.5), (.6, 1.5), (60, 120))))
 
