@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['MEASURES', 'OURS', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'TABLE1_COUNTS', 'FLOWS', 'FLOW_RACES', 'detection',
            'detection_interval', 'half_amplitude', 'MaskedPCA', 'Baselines', 'pae_scores', 'evaluate', 'summarize',
-           'compare', 'combination', 'run_detection', 'plot_heatmap', 'plot_found', 'race', 'speed_reading',
-           'speed_rebinning', 'speed_explaining', 'speed_neighbours', 'speed_steps', 'speed_scoring', 'run_speed',
-           'speed_training', 'run_training', 'time_to_loss', 'plot_training', 'LatentDensity', 'flow_density',
-           'density_measures', 'try_flow', 'run_flow', 'run_stability']
+           'by_amplitude', 'compare', 'combination', 'run_detection', 'plot_heatmap', 'plot_found', 'race',
+           'speed_reading', 'speed_rebinning', 'speed_explaining', 'speed_neighbours', 'speed_steps', 'speed_scoring',
+           'run_speed', 'speed_training', 'run_training', 'time_to_loss', 'plot_training', 'LatentDensity',
+           'flow_density', 'density_measures', 'try_flow', 'run_flow', 'run_stability']
 
 # %% ../nbs/09_benchmark.ipynb #5229f46b
 import dataclasses, functools, json, os, platform, tempfile, time, warnings
@@ -26,7 +26,7 @@ from scipy.special import logsumexp
 from .autoencoder import fit_pair
 from .core import Config, Spectra, atomic, id_fraction, load_config, progress, versions, write_table
 from .flow import SlicedFlow, anomaly_score, class_prior, spectral_class, stability
-from .inject import ANOMALIES, inject
+from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks, mock_survey
 from .pipeline import Model, Run, ten_scores
 from .preprocess import preprocess, split_name
@@ -181,9 +181,12 @@ def pae_scores(
 DEVELOPMENT, LOCKED = (0, 1, 2), (1001, 1002, 1003)  # seeds of the injections
 AMPLITUDES = (1., 2., 4., 8., 16., 32.)                    # change in units of the local noise per SDSS pixel, see `inject`
 
-def _hosts(raw: Spectra, n: int, kind: int, seed: int) -> Spectra:
-    "`n` spectra by hash, another draw for each kind and seed."
-    return raw[np.sort(np.argsort(id_fraction(raw.catalog['specobjid'], salt=1000*kind + seed + 1))[:n])]
+def _hosts(raw: Spectra, n: int, kind: str, seed: int, natural: bool) -> Spectra:
+    "`n` spectra by hash, another draw for each kind and seed; `natural`: of those in which the kind is."
+    rows = np.flatnonzero(natural_hosts(kind, raw.catalog)) if natural else np.arange(len(raw))
+    if not len(rows): raise ValueError(f"none of {len(raw)} spectra is a natural host of '{kind}' ({ANOMALIES.loc[kind]['hosts']}); give more, or natural=False")
+    salt = 1000*list(ANOMALIES['name']).index(kind) + seed + 1
+    return raw[np.sort(rows[np.argsort(id_fraction(raw.catalog['specobjid'][rows], salt=salt))[:n]])]
 
 def evaluate(
     score: Callable,    # Spectra on REST_GRID -> {method: (n,) scores}, larger is odder
@@ -194,21 +197,26 @@ def evaluate(
     seeds: Iterable[int]=DEVELOPMENT,
     n: int=100,                             # Injections per kind, amplitude and seed
     bootstrap: int=100,                     # Samples for the intervals
+    natural: bool=True,                     # Into natural hosts, ranked among their like; False: into any, among all
     selection: dict=None,                   # Arguments of `preprocess`
 ) -> Table: # A row per method, kind, amplitude and seed
-    "Inject, preprocess, score, compare. Raises `ValueError` when a method gives something that is not a number."
+    "Inject, preprocess, score, compare. Raises `ValueError` when a method gives something that is not a number, or a kind has no host."
     kinds, amplitudes, select = list(kinds or ANOMALIES['name']), list(amplitudes), partial(preprocess, **(selection or {}))
     ordinary, rows = score(normal), []
     for seed, kind in progress([(s, k) for s in seeds for k in kinds], 'injecting', unit='kind'):
-        raw = _hosts(hosts, n, list(ANOMALIES['name']).index(kind), seed)
+        raw = _hosts(hosts, n, kind, seed, natural)
+        like = natural_hosts(kind, normal.catalog) if natural else np.ones(len(normal), bool)
         every = raw[np.tile(np.arange(len(raw)), len(amplitudes))]           # all amplitudes at once
         every.catalog['asked'] = np.repeat(amplitudes, len(raw))
         odd = select(inject(every, kind, every.catalog['asked'], rng=seed)[0])
         scores, asked = score(odd), np.asarray(odd.catalog['asked'])
         for amplitude, (method, values) in product(amplitudes, scores.items()):
             mine = values[asked == amplitude]
-            if len(mine): rows.append(_row(ordinary[method], mine, seed, bootstrap) | dict(method=method, kind=kind, amplitude=amplitude, seed=seed, normal=len(normal), injected=len(raw), lost=len(raw) - len(mine)))
-    order = ['method', 'kind', 'amplitude', 'seed', 'normal', 'injected', 'lost', *(f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high'))]
+            if not len(mine): continue
+            where = dict(method=method, kind=kind, hosts=ANOMALIES.loc[kind]['hosts'] if natural else 'any', amplitude=amplitude, seed=seed)
+            sizes = dict(normal=int(like.sum()), injected=len(raw), lost=len(raw) - len(mine))
+            rows.append(where | sizes | _row(ordinary[method][like], mine, seed, bootstrap))
+    order = ['method', 'kind', 'hosts', 'amplitude', 'seed', 'normal', 'injected', 'lost', *(f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high'))]
     return Table(rows)[order]
 
 def _row(normal: np.ndarray, injected: np.ndarray, seed: int, bootstrap: int) -> dict:
@@ -228,6 +236,18 @@ def summarize(
         amplitudes = np.unique(mine['amplitude'])
         half = half_amplitude(amplitudes, np.array([mine['found'][mine['amplitude'] == a].mean() for a in amplitudes]))
         rows.append(dict(method=method, kind=kind, **{measure: np.mean(by_seed), 'spread': np.std(by_seed), 'half_amplitude': half}))
+    return Table(rows)
+
+def by_amplitude(
+    table: Table,        # From `evaluate`
+    measure: str='ap',   # Of `MEASURES`
+) -> Table: # A row per method and kind: method, kind, how, mean, and a column per amplitude, means over the seeds
+    "What an average over amplitudes hides. Where the object is replaced (column how), amplitude is the brightness of what is seen instead."
+    amplitudes, rows = np.unique(table['amplitude']), []
+    for method, kind in sorted({(r['method'], r['kind']) for r in table}):
+        mine = table[(table['method'] == method) & (table['kind'] == kind)]
+        values = [mine[measure][mine['amplitude'] == a].mean() if (mine['amplitude'] == a).any() else np.nan for a in amplitudes]
+        rows.append(dict(method=method, kind=kind, how=ANOMALIES.loc[kind]['how'], mean=np.nanmean(values)) | {f'{a:g}': v for a, v in zip(amplitudes, values)})
     return Table(rows)
 
 def compare(

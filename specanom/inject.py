@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ANOMALIES', 'REST_K', 'REST_WAVE', 'VARIANTS', 'SN_IA', 'SN_II', 'QUASAR_LINES', 'TROUGHS', 'CUT', 'LEAST',
-           'derive_m_stars', 'load_m_stars', 'inject', 'plot_injection']
+           'natural_hosts', 'derive_m_stars', 'load_m_stars', 'inject', 'plot_injection']
 
 # %% ../nbs/01c_inject.ipynb #14764f87
 import difflib, functools
@@ -63,6 +63,29 @@ ANOMALIES = Table(rows=[
     ],
     names=('name', 'tag', 'artefact', 'localised', 'frame', 'how', 'hosts', 'description', 'source'))
 ANOMALIES.add_index('name')
+
+# %% ../nbs/01c_inject.ipynb #243d673e
+def _check_kind(name: str):
+    "Raise `ValueError` for a kind that is none, naming the nearest."
+    if name in ANOMALIES['name']: return
+    near = difflib.get_close_matches(name, ANOMALIES['name'].tolist(), 1, .4)
+    hint = f"; did you mean '{near[0]}'?" if near else f'; known: {", ".join(ANOMALIES["name"])}'
+    raise ValueError(f"unknown kind '{name}'{hint}")
+
+def natural_hosts(
+    kind: str,      # A name in `ANOMALIES`
+    catalog: Table, # n rows with the pipeline's class and subclass
+) -> np.ndarray: # (n,) bool
+    "In which objects a kind is natural, by its entry in the column hosts. Raises `ValueError` for an unknown kind."
+    _check_kind(kind)
+    classes, subclasses = (np.char.upper(np.ma.filled(catalog[name], '').astype('U'))
+                           for name in ('class', 'subclass'))
+    has = lambda *words: np.logical_or.reduce([np.char.find(subclasses, w) >= 0 for w in words])
+    galaxy, quasar = classes == 'GALAXY', classes == 'QSO'
+    forming = galaxy & has('STARFORMING', 'STARBURST')
+    quiescent = galaxy & ~forming & ~has('AGN')
+    hosts = {'any': galaxy | quasar, 'quasar': quasar, 'quiescent': quiescent, 'star-forming': forming}
+    return hosts[ANOMALIES.loc[kind]['hosts']]
 
 # %% ../nbs/01c_inject.ipynb #81bce707
 def _ratio(wave: np.ndarray, flux: np.ndarray, top: tuple, bottom: tuple) -> float:
@@ -379,9 +402,7 @@ def _check(spectra: Spectra, kind, amplitude) -> tuple:
     for name, value in (('kind', kind), ('amplitude', amplitude)):
         if np.ndim(value) and np.shape(value) != (n,): raise ValueError(f'{name} must be one value or {n}, not an array of shape {np.shape(value)}')
     kinds, amplitude = np.broadcast_to(np.asarray(kind, 'U'), n), np.broadcast_to(np.asarray(amplitude, float), n)
-    for name in sorted(set(kinds.tolist()) - set(ANOMALIES['name']) - {''}):
-        near = difflib.get_close_matches(name, ANOMALIES['name'].tolist(), 1, .4)
-        raise ValueError(f"unknown kind '{name}'" + (f"; did you mean '{near[0]}'?" if near else f'; known: {", ".join(ANOMALIES["name"])}'))
+    for name in sorted(set(kinds.tolist()) - {''}): _check_kind(name)
     if not (np.isfinite(amplitude) & (amplitude >= 0)).all(): raise ValueError('amplitude must be finite and not negative')
     return kinds, amplitude
 

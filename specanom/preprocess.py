@@ -272,10 +272,16 @@ def split_ids(
     return np.asarray(catalog[name]).astype(np.uint64)
 
 def split_name(
-    specobjid: np.ndarray, # (n,) uint64
+    specobjid: np.ndarray,     # (n,) uint64
+    held_out: np.ndarray=None, # (n,) bool: 'test' whatever the id says, as of known anomalies
 ) -> np.ndarray: # (n,) 'train', 'valid' or 'test'
-    "The side on which each object falls, 60/20/20, by its id alone."
-    return np.array(SPLITS)[np.searchsorted([.6, .8], id_fraction(specobjid), side='right')]
+    "The side on which each object falls, 60/20/20, by its id alone. Raises `ValueError` when `held_out` is of another length."
+    side = np.searchsorted([.6, .8], id_fraction(specobjid), side='right')
+    if held_out is not None:
+        if np.shape(held_out) != side.shape:
+            raise ValueError(f'held_out has the shape {np.shape(held_out)}, not {side.shape}')
+        side = np.where(np.asarray(held_out, bool), SPLITS.index('test'), side)
+    return np.array(SPLITS)[side]
 
 def split(
     data: Spectra,
