@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FORMATS', 'quiescent', 'plot_logp', 'redshift_bins', 'bin_number', 'plot_redshift_bins', 'plot_ew_sigma', 'links',
            'member_ranks', 'top_anomalies', 'write_formats', 'recall', 'plot_top', 'plot_skyserver', 'cutouts',
-           'compare_scores', 'strata', 'p_values', 'benjamini_hochberg', 'ascend', 'nearest_along', 'attribute_change',
-           'reading', 'plot_ascent']
+           'compare_scores', 'strata', 'cells_of', 'p_values', 'benjamini_hochberg', 'ascend', 'nearest_along',
+           'attribute_change', 'reading', 'plot_ascent']
 
 # %% ../nbs/05_anomalies.ipynb #1925e776
 from pathlib import Path
@@ -346,7 +346,10 @@ def strata(
     pair = 10*bin_number(np.asarray(catalog['z']), edges) + category
     return np.stack([100*pair + np.digitize(snr, inner), pair, category, np.zeros(len(catalog), int)], axis=1)
 
-def _cells(calibration: np.ndarray, test: np.ndarray, minimum: int) -> tuple[np.ndarray, np.ndarray]:
+def cells_of(
+    calibration: np.ndarray, test: np.ndarray, # (m, levels) and (n, levels) from `strata`
+    minimum: int, # Calibration objects in a cell
+) -> tuple[np.ndarray, np.ndarray]: # (m,) and (n,) cell numbers
     "A cell number for each object of both sets: the finest cell of those not yet placed that has enough calibration objects."
     place = [np.full(len(x), -1) for x in (calibration, test)]
     number = 0
@@ -392,7 +395,7 @@ def p_values(
     score, reference = np.asarray(score, float), np.asarray(calibration_score, float)
     if not len(reference): raise ValueError('no calibration objects: p-values compare a score with those of normal objects')
     if np.isnan(score).any() or np.isnan(reference).any(): raise ValueError('a score is not a number')
-    theirs, mine = _cells(np.asarray(calibration_cells), np.asarray(cells), minimum)
+    theirs, mine = cells_of(np.asarray(calibration_cells), np.asarray(cells), minimum)
     p, beyond, size, everybody = np.ones(len(score)), np.zeros(len(score), bool), np.bincount(theirs), np.sort(reference) if tail == 'all' else reference
     for cell in np.unique(mine):
         here, normal = mine == cell, np.sort(reference[theirs == cell])

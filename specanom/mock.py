@@ -228,7 +228,7 @@ def _draw_gas(rng, label, pick, t) -> dict:
     n2 = np.select([kind == STARFORMING, kind == STARBURST], [np.clip(-.45 + .5*(t['metallicity'] + .1) + normal(.07), -1, -.3),
                    np.clip(-.75 + .5*(t['metallicity'] + .4) + normal(.12), -1.6, -.4)], normal(.13) + np.where(kind == AGN, -.02, .05))
     o3_stars = .61/(np.minimum(n2, -.3) + .08) + 1.1 + normal(.08)                      # Kewley et al. 2013, equation 3
-    o3_agn = .22 - 1.2*n2 + rng.exponential(.3, n)
+    o3_agn = np.minimum(.22 - 1.2*n2 + rng.exponential(.3, n), 1.2)                     # harder spectra are not seen (Kewley et al. 2006, Fig. 2)
     o3 = np.select([kind >= STARBURST, kind == AGN], [o3_stars, o3_agn], .25 + normal(.2))
     seen = rng.random(n) < np.where(qso, 1, np.where(kind == QUIESCENT, 0, .5))       # a broad-line region in view
     wide = broad & ~seen
