@@ -409,6 +409,12 @@ def _typed(catalog: Table, name: str) -> np.ndarray:
     try: return _number(_texts(column), kind, name)
     except _BadEntry as error: raise ValueError(f'the catalogue has {error}') from None
 
+def _given_ids(column) -> np.ndarray: # (n,) uint64
+    "Identifiers of a catalogue, 0 where there is none or it has lost its last digits as a float."
+    if column.dtype.kind == 'f': return np.zeros(len(column), 'u8')
+    texts = [t if re.fullmatch(r'\d{1,20}', t, re.A) else '0' for t in _texts(column).tolist()]
+    return np.array([int(t) if int(t) < 2**64 else 0 for t in texts], 'u8')
+
 def tidy_catalog(
     catalog: Table, # With plate, mjd, fiberid and run2d, in the words of `CATALOG` or of SkyServer, in any case
 ) -> Table: # Each spectrum once, in the order of specobjid
@@ -416,7 +422,7 @@ def tidy_catalog(
     catalog = _own_names(catalog)
     missing = [c for c in ('plate', 'mjd', 'fiberid', 'run2d') if c not in catalog.colnames]
     if missing: raise ValueError(f"the catalogue has no column {' and no column '.join(missing)}; SkyServer's SpecObj has plate, mjd, fiberID and run2d")
-    ids = catalog['specobjid'] if 'specobjid' in catalog.colnames else np.zeros(len(catalog))
+    given = _given_ids(catalog['specobjid']) if 'specobjid' in catalog.colnames else np.zeros(len(catalog), 'u8')
     for name in catalog.colnames:
         if name in CATALOG and name != 'specobjid': catalog[name] = _typed(catalog, name)
     if (catalog['run2d'] == '').any(): raise ValueError(f"the catalogue has no run2d in row {int((catalog['run2d'] == '').argmax()) + 1}")
@@ -424,8 +430,7 @@ def tidy_catalog(
     for run2d in np.unique(catalog['run2d']):
         rows = catalog['run2d'] == run2d
         packed[rows] = _packed_id(*(catalog[c][rows] for c in ('plate', 'mjd', 'fiberid')), str(run2d))
-    whole = np.zeros(len(catalog), 'u8') if ids.dtype.kind == 'f' else _typed(Table(dict(specobjid=ids)) if len(ids) else catalog, 'specobjid')
-    catalog['specobjid'] = np.where(whole > 0, whole, packed)  # a float has lost the last digits of an id
+    catalog['specobjid'] = np.where(given > 0, given, packed)
     first = np.unique(catalog['specobjid'], return_index=True)[1]
     if len(first) < len(catalog): log.info('%d rows of the catalogue are repetitions', len(catalog) - len(first))
     return catalog[first]
