@@ -558,9 +558,9 @@ def _results(zbest: Path, plate: int, mjd: int, fibres: int) -> tuple[dict[str, 
 def _reduction(zbest: Path) -> str:
     "RUN2D of an `spZbest` file, '' where it does not say."
     with _opened(zbest) as source:
-        (header, *_), hdu = islice(_hdus(source), 2)
-        if stated := header.get('RUN2D'): return str(stated)
-        table = next(_tables(source, [hdu]), None)
+        hdus = list(islice(_hdus(source), 2))
+        if stated := hdus[0][0].get('RUN2D'): return str(stated)
+        table = next(_tables(source, hdus), None)
         if table is None or 'run2d' not in table.columns: return ''
         return _text(table.head(1).scalar('run2d').tolist()[0])
 
@@ -632,7 +632,9 @@ def _plate_shape(hdus: list) -> tuple[int, np.ndarray]: # Number of fibres, latt
     if len(shapes) > 1: raise BadFile('flux, ivar and and_mask of the plate differ in shape')
     fibres, pixels = shapes.pop()
     if not 1 <= fibres < 2**12: raise BadFile(f'{fibres} fibres: a plate has 640 or 1000')
-    return fibres, _position(_lattice(header, pixels))
+    k = _position(_lattice(header, pixels))
+    if k[-1] - k[0] != pixels - 1: raise BadFile(f"COEFF1 = {header.get('COEFF1')} is not the step of the SDSS lattice, 1e-4")
+    return fibres, k
 
 def _fibres(name: str, k: np.ndarray, flux, ivar, mask, rows: dict[str, list], impossible: dict[int, str]) -> Spectra:
     "Images of a plate on the lattice; impossible fibres set aside."
