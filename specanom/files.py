@@ -138,30 +138,35 @@ class _Header:
     def number(self, name: str):
         "A card that must be a number where it is present. Raises `BadFile`."
         value = self.get(name)
-        if name.encode().ljust(8) in self.place and type(value) not in (int, float):
-            raise BadFile(f'the card {name} is not a number')
+        if name.encode().ljust(8) in self.place:
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise BadFile(f'the card {name} is not a number')
         return value
 
     @cached_property
     def data_size(self) -> int:
         "Bytes of data that follow. Raises `BadFile` when the header does not say it."
-        bits, n = abs(self.get('BITPIX') or 0), self.whole('NAXIS')
-        if bits not in (8, 16, 32, 64) or n > 999 or self.whole('GCOUNT', 1) != 1:
+        bits, n = self.get('BITPIX'), self.whole('NAXIS')
+        if bits not in (8, 16, 32, 64, -32, -64) or n > 999 or self.whole('GCOUNT', 1) != 1:
             raise BadFile('damaged: a header does not state the size of its data')
         shape = [self.whole(f'NAXIS{i + 1}') for i in range(n)]
-        return bits//8*(math.prod(shape) + self.whole('PCOUNT', 0)) if n else 0
+        return abs(bits)//8*(math.prod(shape) + self.whole('PCOUNT', 0)) if n else 0
 
     @cached_property
     def columns(self) -> dict[str, _Column]:
         "Columns of a table by lower-case name; None for a name that comes twice."
         columns, offset = {}, 0
+        cards = [self.raw[i:i + 8] for i in range(0, len(self.raw), 80)]
+        cards = [c for c in cards if c[:5] in (b'TTYPE', b'TFORM', b'TSCAL', b'TZERO', b'NAXIS')]
+        if len(set(cards)) < len(cards):
+            raise BadFile('damaged: a card that describes the table comes twice')
         for i in range(1, self.whole('TFIELDS') + 1):
             form = _FORM.fullmatch(str(self.get(f'TFORM{i}')))
             if form is None:
                 raise BadFile(f"damaged: column {i} has no FITS format but {self.get(f'TFORM{i}')}")
             count, letter, rest = int(form[1] or 1), form[2], form[3]
-            cards = (self.number(f'{card}{i}') for card in ('TSCAL', 'TZERO', 'TNULL'))
-            column = _Column(form[0], letter, count, offset, *cards, self.get(f'TUNIT{i}'))
+            scale = (self.number(f'{card}{i}') for card in ('TSCAL', 'TZERO', 'TNULL'))
+            column = _Column(form[0], letter, count, offset, *scale, self.get(f'TUNIT{i}'))
             name = str(self.get(f'TTYPE{i}', '')).strip().lower()
             columns[name] = None if name in columns else column
             offset += -(-count//8) if letter == 'X' else count*_WIDTH[letter]
@@ -307,7 +312,12 @@ def _held(name: str, value):
     if ('U' in kind) != isinstance(value, (bytes, str)) or isinstance(value, bool):
         raise BadFile(f"{name} is {'a number' if 'U' in kind else 'text'}: {value!r}")
     if 'U' in kind:
-        return _text(value) if isinstance(value, bytes) else value
+        text = _text(value) if isinstance(value, bytes) else value
+        if name in _NEEDED and len(text) > int(kind[1:]):
+            raise BadFile(f'{name} is longer than {kind[1:]} characters: {text!r}')
+        return text
+    if value is None:
+        raise BadFile(f'{name} has no value')
     if 'f' in kind:
         return float(value)
     low, high = _RANGE[kind]
@@ -451,10 +461,12 @@ _SPSPEC = {  # ours: card of an spSpec file
 def _spspec_row(header: _Header) -> dict:
     "The catalogue row of an `spSpec` file, from the cards of its header."
     row = {ours: header.get(card, _BLANK[ours]) for ours, card in _SPSPEC.items()}
-    if None in row.values(): raise BadFile('damaged: a card of the header has no value')
     quality = str(header.get('QUALITY', ''))
     row |= {'survey': 'sdss', 'platequality': {'excellent': 'good'}.get(quality, quality), 'class': _DR7_CLASS.get(header.get('SPEC_CLN'), 'UNKNOWN')}
-    return {name: _held(name, value) for name, value in row.items()}
+    impossible = {}
+    held = {c: _hold_all(c, [value], impossible if c in _NEEDED else {})[0] for c, value in row.items()}
+    if impossible: raise BadFile(impossible[0])
+    return held
 
 def _lattice(header: _Header, pixels: int) -> np.ndarray: # (pixels,) float64
     "log10 wavelengths from COEFF0 and COEFF1."
@@ -491,8 +503,9 @@ def _position(loglam: np.ndarray) -> np.ndarray:
 
 def _bits(mask: np.ndarray) -> np.ndarray: # uint32
     "Flags of a survey as 32 bits. Raises `BadFile` when they are none."
-    if mask.dtype.kind == 'f' and not (np.isfinite(mask) & (mask == np.floor(mask))).all(): raise BadFile('and_mask holds numbers that are not whole')
-    if mask.dtype.itemsize > 4 and mask.size and not -2**31 <= mask.min() <= mask.max() < 2**32: raise BadFile('and_mask holds more than 32 bits')
+    real = mask.dtype.kind == 'f'
+    if real and not (np.isfinite(mask) & (mask == np.floor(mask))).all(): raise BadFile('and_mask holds numbers that are not whole')
+    if (real or mask.dtype.itemsize > 4) and mask.size and not -2**31 <= mask.min() <= mask.max() < 2**32: raise BadFile('and_mask holds more than 32 bits')
     return mask.astype('i8').astype('u4')
 
 def _contradiction(flux: np.ndarray, ivar: np.ndarray) -> str:
@@ -513,7 +526,10 @@ def _checked(loglam, flux, ivar, mask, row) -> tuple:
     return k, np.where(ivar > 0, flux, 0), ivar, _bits(mask), _identify(row)
 
 def _median_snr(flux, ivar) -> float:
-    return float(np.median((flux*np.sqrt(ivar))[ivar > 0])) if (ivar > 0).any() else 0.
+    "Over the measured pixels; 0 where there is none."
+    good = ivar > 0
+    with np.errstate(over='ignore', invalid='ignore'):
+        return float(np.median(flux[good]*np.sqrt(ivar[good]))) if good.any() else 0.
 
 def read_spec(
     path: Path, # One spec-*.fits or spSpec-*.fit, lite or full, gzipped or not
