@@ -209,8 +209,6 @@ def download_command(args) -> str:
     from specanom.query import describe_plan, download_spectra, plan_download
     if not args.catalog.exists(): raise FileNotFoundError(f'{args.catalog}: no such catalogue; specanom query makes one')
     catalog, where = read_table(args.catalog), dict(layout=args.layout, release=args.release, sas=args.sas)
-    missing = [c for c in ('specobjid', 'plate', 'mjd', 'fiberid', 'run2d') if c not in catalog.colnames]
-    if missing: raise ValueError(f"{args.catalog} has no column {' and no column '.join(missing)}")
     if args.dry_run: return describe_plan(plan_download(catalog, **where))
     data = download_spectra(catalog, args.out, jobs=args.jobs, keep_fits=args.keep_fits, **where)
     return (f"{args.out/'spectra.zarr'}: {len(data)} spectra, {len(data.rejected)} set aside ({args.out/'rejected.ecsv'})\n"

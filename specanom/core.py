@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['log', 'CURVES', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'LINES', 'CATALOG', 'MODEL_FORMAT', 'FLUX_UNIT',
            'PRECISIONS', 'PROFILES', 'vacuum_to_air', 'air_to_vacuum', 'galactic_extinction', 'mark_lines',
-           'make_catalog', 'spec_name', 'make_specobjid', 'reject_table', 'atomic', 'write_table', 'read_table',
-           'write_arrays', 'read_arrays', 'Spectra', 'write_chunks', 'bounded_map', 'map_chunks', 'progress',
-           'check_precision', 'QueryConfig', 'MockConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig',
-           'AnomaliesConfig', 'Config', 'load_config', 'digest', 'home', 'cached', 'id_fraction', 'versions',
-           'provenance']
+           'make_catalog', 'spec_name', 'fits_specobjid', 'make_specobjid', 'hash_id', 'reject_table', 'atomic',
+           'write_table', 'read_table', 'write_arrays', 'read_arrays', 'Spectra', 'write_chunks', 'bounded_map',
+           'map_chunks', 'progress', 'check_precision', 'QueryConfig', 'MockConfig', 'PreprocessConfig',
+           'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'digest', 'home', 'cached',
+           'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, difflib, hashlib, html, json, logging, os, platform, shutil, subprocess, tempfile, tomllib
@@ -142,13 +142,52 @@ def spec_name(
     "The name by which SDSS users know a spectrum, as in `spec-0266-51602-0162`."
     return np.array([f'{p:04d}-{m}-{f:04d}' for p, m, f in zip(catalog['plate'], catalog['mjd'], catalog['fiberid'])], dtype='U24')
 
+_PACKED = {'plate': 14, 'fiberid': 12, 'mjd - 50000': 14, 'run2d': 14}  # bits of each
+
+def _parts(plate, mjd, fiberid, run2d) -> dict:
+    "What is packed, as signed integers."
+    values = plate, fiberid, np.asarray(mjd, np.int64) - 50000, run2d
+    return {n: np.asarray(v, np.int64) for n, v in zip(_PACKED, values)}
+
+def fits_specobjid(
+    plate, mjd, fiberid, # Integers or integer arrays
+    run2d=0,             # Integer code of the extraction, as in `make_specobjid`
+) -> np.ndarray: # bool
+    "Whether the numbers of a spectrum have room in SDSS's 64-bit spectrum id."
+    parts = _parts(plate, mjd, fiberid, run2d)
+    fits = [(v >= 0) & (v < 2**_PACKED[n]) for n, v in parts.items()]
+    return np.logical_and.reduce(np.broadcast_arrays(*fits))
+
 def make_specobjid(
     plate, mjd, fiberid, # Integers or integer arrays
     run2d=0,             # Integer code of the extraction: 26, 103, 104, or (N-5)*10000 + M*100 + P for vN_M_P
 ) -> np.ndarray: # uint64
-    "Pack plate, MJD, fibre and extraction into SDSS's 64-bit spectrum id."
-    plate, mjd, fiberid, run2d = (np.asarray(x, np.uint64) for x in (plate, np.asarray(mjd) - 50000, fiberid, run2d))
-    return plate << np.uint64(50) | fiberid << np.uint64(38) | mjd << np.uint64(24) | run2d << np.uint64(10)
+    "Pack plate, MJD, fibre and extraction into SDSS's 64-bit spectrum id. Raises `ValueError` where one of them has no room."
+    parts = _parts(plate, mjd, fiberid, run2d)
+    for name, values in parts.items():
+        if values.size and not 0 <= values.min() <= values.max() < 2**_PACKED[name]:
+            raise ValueError(
+                f'{name} must be between 0 and {2**_PACKED[name] - 1} to be packed into '
+                f'specobjid, but runs from {values.min()} to {values.max()}: use hash_id'
+            )
+    plate, fiberid, mjd, run2d = (v.astype(np.uint64) for v in parts.values())
+    return (
+        plate << np.uint64(50)
+        | fiberid << np.uint64(38)
+        | mjd << np.uint64(24)
+        | run2d << np.uint64(10)
+    )
+
+def hash_id(
+    survey: str,  # Whose identifiers they are
+    *identifiers, # Integers, texts, or arrays of them (n,): all that tells a spectrum from every other
+) -> np.ndarray: # (n,) uint64, or one
+    "A 64-bit id for spectra that have no `specobjid`: a hash of the survey's own identifiers, the same on every machine."
+    columns = np.broadcast_arrays(*(np.asarray(i).astype('U') for i in identifiers))
+    rows = zip(*(c.ravel().tolist() for c in columns))
+    texts = ['\0'.join((survey, *row)).encode() for row in rows]
+    ids = [int.from_bytes(hashlib.blake2b(t, digest_size=8).digest()) for t in texts]
+    return np.array(ids, np.uint64).reshape(columns[0].shape)[()]
 
 # %% ../nbs/00_core.ipynb #5e858367
 def reject_table(
