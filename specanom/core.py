@@ -1189,7 +1189,7 @@ def _check_range(name: str, value, low, high):
         if type(low) is int and type(number) is float: raise ValueError(f'{name} must hold whole numbers, not {number}')
         if not low <= number <= high:
             nearest = high if number > high else low
-            raise ValueError(f'{name} = {number} must be from {low:g} to {high:g}; the nearest is {nearest:g}')
+            raise ValueError(f'{name} = {number} must be from {low} to {high}; the nearest is {nearest}')
 
 def check_config(
     config: Config,

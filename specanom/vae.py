@@ -6,18 +6,15 @@
 __all__ = ['VAE', 'discrepancy', 'divergence', 'fit_vae', 'fold_number', 'cross_reconstruct']
 
 # %% ../nbs/03b_vae.ipynb #df906be6
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open, SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
 from .autoencoder import pick_device, weighted_loss
-from .core import Spectra, id_fraction, log, progress
+from .core import Spectra, id_fraction, load_network, log, progress, read_arrays, write_arrays
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
 class VAE(nn.Module):
@@ -31,11 +28,11 @@ class VAE(nn.Module):
     ):
         super().__init__()
         self.settings, self.history = dict(n_in=n_in, hidden=list(hidden), n_latent=n_latent), []
-        dense = lambda sizes: [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
+        dense = lambda sizes: [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b, dtype=torch.float32), nn.ReLU())]
         self.encoder = nn.Sequential(*dense([n_in, *hidden]))
-        self.mean, self.log_variance = nn.Linear(hidden[-1], n_latent), nn.Linear(hidden[-1], n_latent)
-        self.decoder = nn.Sequential(*dense([n_latent, *hidden[::-1]]), nn.Linear(hidden[0], n_in))
-        self.register_buffer('fill', torch.ones(n_in))
+        self.mean, self.log_variance = (nn.Linear(hidden[-1], n_latent, dtype=torch.float32) for _ in range(2))
+        self.decoder = nn.Sequential(*dense([n_latent, *hidden[::-1]]), nn.Linear(hidden[0], n_in, dtype=torch.float32))
+        self.register_buffer('fill', torch.ones(n_in, dtype=torch.float32))
         generator = torch.Generator().manual_seed(rng)
         for p in self.parameters():  # Glorot uniform weights, zero biases
             if p.ndim == 2: nn.init.xavier_uniform_(p, generator=generator)
@@ -74,18 +71,14 @@ class VAE(nn.Module):
 
     def save(self, path: Path):
         "Write settings, history (JSON header) and weights (safetensors)."
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, path, metadata=dict(kind='VAE', settings=json.dumps(self.settings), history=json.dumps(self.history)))
+        write_arrays(path, self.state_dict(), 'VAE', settings=self.settings, history=self.history)
 
     @classmethod
     def load(cls, path: Path) -> 'VAE':
-        "Read what `save` wrote. Raises `ValueError` when the file holds something else."
-        try:
-            with safe_open(path, 'pt') as file: header, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
-        except SafetensorError as error: raise ValueError(f'{path} is damaged or no safetensors file ({error})') from error
-        if header.get('kind') != 'VAE': raise ValueError(f'{path} does not hold a VAE')
-        model = cls(**json.loads(header['settings']))
-        model.load_state_dict(tensors)
-        model.history = json.loads(header['history'])
+        "Read what `save` wrote. Raises `ValueError` when the file is damaged or holds something else."
+        header, arrays = read_arrays(path, 'VAE')
+        model = load_network(path, arrays, lambda: cls(**header['settings']))
+        model.history = header['history']
         return model
 
 # %% ../nbs/03b_vae.ipynb #17dd0b24
