@@ -146,6 +146,8 @@ def text_id(
         return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], 'big')
     return np.array([one(word) for word in text], np.uint64)
 
+_NEGATIVE = 'specobjid is negative in {}: ids are whole numbers from 1 to 2^64 - 1, or texts'
+
 def _ids(values) -> tuple[np.ndarray, np.ndarray]:
     "The column `specobjid`: ids as uint64, and their text where they were given as text that is no number."
     if isinstance(values, (list, tuple)):
@@ -168,7 +170,7 @@ def _ids(values) -> tuple[np.ndarray, np.ndarray]:
     elif values.dtype.kind not in 'iu':
         raise ValueError(f'specobjid must hold whole numbers or texts, not {values.dtype}')
     elif (values < 0).any():
-        raise ValueError(f'specobjid is negative in {_rows_of(values < 0)}: ids are whole numbers from 1 to 2^64 - 1, or texts')
+        raise ValueError(_NEGATIVE.format(_rows_of(values < 0)))
     return values.astype(np.uint64), None
 
 def _ids_of_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,6 +181,8 @@ def _ids_of_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         plain = np.array(values.tolist())
         if plain.dtype == object: raise ValueError('specobjid must hold whole numbers or texts')
         return _ids(plain)
+    below = np.array([v < 0 for v in values], bool)
+    if below.any(): raise ValueError(_NEGATIVE.format(_rows_of(below)))
     try:
         return np.array([int(v) for v in values], np.uint64), None
     except OverflowError:
@@ -382,6 +386,14 @@ def _replace_by(new: Path, path: Path):
         path.rename(new.with_name('.old'))
     os.replace(new, path)
 
+def _full(error: BaseException) -> int:
+    "The number of an error that says, by itself or by its cause, that a disk or file is full; else 0."
+    while error is not None:
+        if getattr(error, 'errno', None) in _FULL: return error.errno
+        if isinstance(error, OSError) and ('requested and' in str(error) or 'space on disk' in str(error)): return errno.ENOSPC  # of NumPy, astropy
+        error = error.__context__
+    return 0
+
 @contextlib.contextmanager
 def atomic(
     path: Path, # Final name of a file or folder
@@ -394,10 +406,8 @@ def atomic(
         yield aside/path.name
         _replace_by(aside/path.name, path)
     except OSError as error:
-        short = error.errno in _FULL or error.errno is None and ('requested and' in str(error) or 'space on disk' in str(error))
-        if not short: raise
-        reason = error.strerror or 'No space left on the disk'
-        raise OSError(error.errno or errno.ENOSPC, f'{reason}: it was not written, and what was there before is untouched', str(path)) from error
+        if not (full := _full(error)): raise
+        raise OSError(full, f'{os.strerror(full)}: it was not written, and what was there before is untouched', str(path)) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(OSError): aside.parent.rmdir()  # while others write, it is not empty
@@ -442,7 +452,9 @@ def write_table(
 
 def _read_fits_table(path: Path) -> Table:
     "A FITS table with texts as text and native numbers."
-    table = Table.read(path, format='fits', character_as_bytes=True, mask_invalid=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', '(?s).*(truncated|corrupted)')  # only a warning there
+        table = Table.read(path, format='fits', character_as_bytes=True, mask_invalid=False)
     table.convert_bytestring_to_unicode()
     for name in table.colnames:
         if not table[name].dtype.isnative:
@@ -692,7 +704,11 @@ class Spectra:
         own = getattr(self.flux, 'unit', None)  # of a Quantity
         factor, self.unit = _scale(self.unit if own is None else own.to_string(), self.wave)
         around = getattr(self.ivar, 'unit', None)
-        back = 1/np.square(factor) if around is None else (1/around**.5).to(self.unit)**-2
+        if around is None: back = 1/np.square(factor)
+        else:
+            other, unit = _scale((around**-.5).to_string(), self.wave)
+            if unit != self.unit: raise ValueError(f"ivar is in {around}, which is not one over the square of '{self.unit}'")
+            back = 1/np.square(other)
         self.flux = _pixels('flux', self.flux, 'f4', factor)
         self.ivar = _pixels('ivar', self.ivar, 'f4', back)
         if self.mask is not None and getattr(self.mask, 'dtype', None) != np.uint32:
