@@ -1136,7 +1136,7 @@ def load_config(
     try: values = _flatten(tomllib.loads(Path(file).read_text(encoding='utf-8'))) if file else {}
     except (tomllib.TOMLDecodeError, UnicodeError, RecursionError) as error: raise ValueError(f'{file} is not TOML: {error}') from error
     profile = profile or values.get('profile', 'demo')
-    if profile not in PROFILES: raise ValueError(f"unknown profile '{profile}'; known: {', '.join(PROFILES)}")
+    if profile not in list(PROFILES): raise ValueError(f"unknown profile '{profile}'; known: {', '.join(PROFILES)}")
     config = Config(profile=profile)
     for name, value in (PROFILES[profile] | values | changes | {'profile': profile}).items():
         try: config = _replace(config, name, value)
@@ -1194,7 +1194,7 @@ def _meant(old, value) -> str:
     "What a value of the wrong type may have meant."
     if isinstance(old, bool) and str(value).lower() in ('true', 'false', 'yes', 'no', '0', '1'):
         return f": write {'true' if str(value).lower() in ('true', 'yes', '1') else 'false'}"
-    if isinstance(old, int) and isinstance(value, float) and value == round(value): return f': write {value:.0f}'
+    if isinstance(old, int) and isinstance(value, float) and value.is_integer(): return f': write {value:.0f}'
     if isinstance(old, tuple) and isinstance(value, (int, float)): return f': write [{value}]'
     return ''
 
