@@ -6,10 +6,11 @@
 __all__ = ['log', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'LINES', 'CATALOG', 'TABLE_FORMATS', 'MODEL_FORMAT',
            'FLUX_UNIT', 'STORE_FORMAT', 'PROFILES', 'vacuum_to_air', 'air_to_vacuum', 'galactic_extinction',
            'mark_lines', 'Catalog', 'text_id', 'make_catalog', 'spec_name', 'make_specobjid', 'reject_table', 'atomic',
-           'check_table_path', 'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'load_network',
-           'StoreArray', 'Spectra', 'check_store', 'write_chunks', 'bounded_map', 'map_chunks', 'progress',
-           'QueryConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config',
-           'load_config', 'check_config', 'digest', 'home', 'cached', 'id_fraction', 'versions', 'provenance']
+           'check_table_path', 'fits_text', 'write_as', 'write_table', 'read_table', 'read_json', 'write_arrays',
+           'read_arrays', 'load_network', 'StoreArray', 'Spectra', 'check_store', 'write_chunks', 'grid_of',
+           'check_grid', 'bounded_map', 'map_chunks', 'progress', 'QueryConfig', 'PreprocessConfig',
+           'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'check_config', 'digest',
+           'home', 'cached', 'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, difflib, errno, hashlib, html, io, json, logging, os, platform, re, shutil, socket, subprocess, tempfile, tomllib, warnings
@@ -424,7 +425,9 @@ def check_table_path(
     if path.is_dir():
         raise FileExistsError(errno.EEXIST, 'a folder of this name is in the place of the table', str(path))
 
-def _utf8(table: Table) -> Table:
+def fits_text(
+    table: Table, # With texts in any alphabet
+) -> Table: # A copy, texts as bytes
     "FITS text is ASCII: texts in any alphabet are kept as UTF-8 bytes."
     table = table.copy()
     for name in table.colnames:
@@ -435,6 +438,19 @@ def _utf8(table: Table) -> Table:
         table[name].info.description = about
     return table
 
+def write_as(
+    table: Table, # Any astropy table
+    path: Path,
+    kind: str,    # Format, as astropy names it: 'fits', 'ascii.ecsv', 'ascii.mrt' ...
+):
+    "Write a table in which texts may be of any alphabet: as UTF-8, wherever the program runs."
+    if not kind.startswith('ascii'):
+        (fits_text(table) if kind == 'fits' else table).write(path, format=kind)
+        return
+    text = io.StringIO()
+    table.write(text, format=kind)
+    Path(path).write_bytes(text.getvalue().encode())
+
 def write_table(
     table: Table, # Any astropy table
     path: Path,   # Ending in .ecsv, .fits or .csv; the format follows from it
@@ -442,13 +458,7 @@ def write_table(
     "Write a table, complete or not at all, texts as UTF-8. Raises `ValueError` for another ending."
     check_table_path(path)
     kind = TABLE_FORMATS[Path(path).suffix]
-    with atomic(path) as aside:
-        if kind == 'fits':
-            _utf8(table).write(aside, format=kind)
-        else:
-            text = io.StringIO()
-            table.write(text, format=kind)
-            aside.write_bytes(text.getvalue().encode())
+    with atomic(path) as aside: write_as(table, aside, kind)
 
 def _read_fits_table(path: Path) -> Table:
     "A FITS table with texts as text and native numbers."
@@ -809,12 +819,13 @@ class Spectra:
         if not path.exists(): _tidy(path.parent)
         if not path.exists(): raise FileNotFoundError(f'{path}: no such set of spectra')
         if path.suffix == '.fits': return _read_fits(path)
-        get, unit = _open_store(path)
+        get, facts = _open_store(path)
         arrays = {k: get(k) for k in ('flux', 'ivar', 'mask')}
         if not lazy: arrays = {k: None if a is None else a[:] for k, a in arrays.items()}
         try: catalog, rejected = (_native(Table.read(path/'tables.fits', hdu=k, character_as_bytes=True)) for k in ('CATALOG', 'REJECTED'))
         except Exception as error: raise ValueError(f"{path/'tables.fits'} is damaged ({_first_line(error)})") from error
-        return Spectra(arrays['flux'], arrays['ivar'], get('wave')[:], catalog, arrays['mask'], rejected, unit)
+        if len(catalog) != facts['spectra']: raise ValueError(f"{path} holds {facts['spectra']} spectra, its catalogue {len(catalog)} rows: make or fetch it again")
+        return Spectra(arrays['flux'], arrays['ivar'], get('wave')[:], catalog, arrays['mask'], rejected, facts['unit'])
 
     def to_specutils(self, i: int):
         "Spectrum number `i` as a `specutils.Spectrum`, with its unit."
@@ -843,7 +854,7 @@ def _check_alike(one: Spectra, other: Spectra):
     if (one.mask is None) != (other.mask is None): raise ValueError('one of the sets has a mask and another has none')
 
 def _table_hdus(catalog: Table, rejected: Table) -> list:
-    return [fits.BinTableHDU(_utf8(catalog), name='CATALOG'), fits.BinTableHDU(_utf8(rejected), name='REJECTED')]
+    return [fits.BinTableHDU(fits_text(catalog), name='CATALOG'), fits.BinTableHDU(fits_text(rejected), name='REJECTED')]
 
 def _native(table: Table) -> Table:
     "FITS tables come back with bytes and big-endian numbers; make them what they were."
@@ -883,20 +894,24 @@ STORE_FORMAT = 2  # of stores and FITS sets; those of another format are refused
 
 def _json_hash(facts: dict) -> str: return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-def _hash(path: Path) -> str: return hashlib.sha256(path.read_bytes()).hexdigest()
+def _hash(path: Path, chunk: bool) -> str:
+    "Hash of a file; of a chunk, which has checksums of its own, only of its end, where its parts are listed."
+    with open(path, 'rb') as file:
+        if chunk: file.seek(max(0, path.stat().st_size - 256))
+        return hashlib.sha256(file.read()).hexdigest()
 
 def _seal(store: Path, facts: dict):
-    "Write `store.json`: what the store holds, every file with its size, and the hash of each that has no checksums of its own."
+    "Write `store.json`: what the store holds, and every file with its size and hash."
     files = {}
     for path in sorted(store.rglob('*')):
         if not path.is_file(): continue
         name = path.relative_to(store)
-        files[name.as_posix()] = [path.stat().st_size, '' if 'c' in name.parts else _hash(path)]
+        files[name.as_posix()] = [path.stat().st_size, _hash(path, 'c' in name.parts)]
     facts = dict(facts, format=STORE_FORMAT, files=files)
     (store/'store.json').write_text(json.dumps(dict(facts, seal=_json_hash(facts)), indent=0))
 
 def _check_seal(store: Path) -> dict:
-    "What `store.json` says, when every file is there in its size and the small ones are as they were written; else `ValueError`."
+    "What `store.json` says, when every file is there in its size, and as it was written as far as that is seen without reading the chunks; else `ValueError`."
     if not store.is_dir(): raise ValueError(f'{store} is no store of spectra: it is a file')
     if not (store/'store.json').exists():
         if (store/'tables.fits').exists(): raise ValueError(f'{store} was written by an older version of specanom, without checksums, or has lost its store.json: make or fetch it again')
@@ -908,16 +923,16 @@ def _check_seal(store: Path) -> dict:
         path = store/name
         if not path.is_file(): raise ValueError(f'{path} is missing: make or fetch the store again')
         if path.stat().st_size != size: raise ValueError(f'{path} is damaged: it has {path.stat().st_size} bytes and not {size}; make or fetch the store again')
-        if known and known != _hash(path): raise ValueError(f'{path} is damaged: make or fetch the store again')
+        if known != _hash(path, 'c' in Path(name).parts): raise ValueError(f'{path} is damaged: make or fetch the store again')
     return facts
 
-def _open_store(path: Path) -> tuple[Callable, str]:
-    "A function that gives an array of a store by name (None where there is none), and the unit of its flux."
+def _open_store(path: Path) -> tuple[Callable, dict]:
+    "A function that gives an array of a store by name (None where there is none), and what `store.json` says."
     import zarr
     facts = _check_seal(path)
     try: store = zarr.open_group(path, mode='r', zarr_format=3)
     except Exception as error: raise ValueError(f'{path} is damaged ({_first_line(error)})') from error
-    return (lambda name: StoreArray(store[name], path/name) if name in store else None), facts['unit']
+    return (lambda name: StoreArray(store[name], path/name) if name in store else None), facts
 
 def check_store(
     path: Path, # A `.zarr` folder
@@ -970,6 +985,26 @@ def write_chunks(
         fits.HDUList([fits.PrimaryHDU(), *_table_hdus(catalog, _stack(rejected))]).writeto(aside/'tables.fits')
         _seal(aside, dict(spectra=len(catalog), unit=first.unit))
     return Path(path)
+
+# %% ../nbs/00_core.ipynb #d1bcef5d
+def grid_of(
+    data: Spectra,
+) -> dict: # pixels, wave (17 of them, AA), unit: what JSON knows
+    "What a model keeps of the spectra that it was made for."
+    some = np.linspace(0, len(data.wave) - 1, 17).round().astype(int)
+    return dict(pixels=len(data.wave), wave=[float(w) for w in data.wave[some]], unit=data.unit)
+
+def check_grid(
+    data: Spectra,
+    grid: dict, # From `grid_of`
+    whose: str, # Named in the message
+):
+    "Raise `ValueError` when spectra are on another grid, in another unit or in another medium than a model was made for."
+    here = grid_of(data)
+    if here['pixels'] == grid['pixels'] and here['unit'] == grid['unit'] and np.allclose(here['wave'], grid['wave'], rtol=1e-6, atol=0): return
+    says = lambda g: f"{g['pixels']} pixels, {g['wave'][0]:.2f} to {g['wave'][-1]:.2f} Å, in '{g['unit']}'"
+    air = here['pixels'] == grid['pixels'] and np.allclose(here['wave'], vacuum_to_air(grid['wave']), rtol=1e-5)
+    raise ValueError(f"{whose} is for {says(grid)}; these spectra have {says(here)}{': their wavelengths are in air' if air else ''}; preprocess them as those that it was trained on")
 
 # %% ../nbs/00_core.ipynb #aba4e4ae
 def bounded_map(

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .autoencoder import pick_device, weighted_loss
-from .core import Spectra, id_fraction, load_network, log, progress, read_arrays, write_arrays
+from .core import Spectra, check_grid, grid_of, id_fraction, load_network, log, progress, read_arrays, write_arrays
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
 class VAE(nn.Module):
@@ -28,6 +28,7 @@ class VAE(nn.Module):
     ):
         super().__init__()
         self.settings, self.history = dict(n_in=n_in, hidden=list(hidden), n_latent=n_latent), []
+        self.grid = None  # of the spectra that it was trained on
         dense = lambda sizes: [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b, dtype=torch.float32), nn.ReLU())]
         self.encoder = nn.Sequential(*dense([n_in, *hidden]))
         self.mean, self.log_variance = (nn.Linear(hidden[-1], n_latent, dtype=torch.float32) for _ in range(2))
@@ -55,6 +56,7 @@ class VAE(nn.Module):
     ) -> np.ndarray: # (n, n_in) flux, with the training median where nothing was measured
         "What the encoder sees. Raises `ValueError` when the grid is not the network's."
         if data.flux.shape[1] != self.settings['n_in']: raise ValueError(f"the network has {self.settings['n_in']} wavelengths, these spectra {data.flux.shape[1]}")
+        if self.grid: check_grid(data, self.grid, 'the network')
         return np.where(data.ivar[:] > 0, data.flux[:], self.fill.cpu().numpy())
 
     def encode(self, data: Spectra) -> np.ndarray: # (n, n_latent)
@@ -71,14 +73,14 @@ class VAE(nn.Module):
 
     def save(self, path: Path):
         "Write settings, history (JSON header) and weights (safetensors)."
-        write_arrays(path, self.state_dict(), 'VAE', settings=self.settings, history=self.history)
+        write_arrays(path, self.state_dict(), 'VAE', settings=self.settings, history=self.history, grid=self.grid)
 
     @classmethod
     def load(cls, path: Path) -> 'VAE':
         "Read what `save` wrote. Raises `ValueError` when the file is damaged or holds something else."
         header, arrays = read_arrays(path, 'VAE')
         model = load_network(path, arrays, lambda: cls(**header['settings']))
-        model.history = header['history']
+        model.history, model.grid = header['history'], header['grid']
         return model
 
 # %% ../nbs/03b_vae.ipynb #17dd0b24
@@ -117,6 +119,7 @@ def fit_vae(
     weight, weight_valid = tensor(good), tensor(valid.ivar[:] > 0)
     best = _train(model.to(device), x, weight, x_valid, weight_valid, mmd=mmd, epochs=epochs, lr=lr, batch_size=batch_size, patience=patience, rng=rng, name=name)
     model.load_state_dict(best)
+    model.grid = grid_of(train)
     log.info('%s: best validation error %.4g', name, min(h['valid'] for h in model.history))
     return model.cpu()
 

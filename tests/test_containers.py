@@ -368,7 +368,7 @@ def test_huge_network(tmp_path):
     net = VAE(50, hidden=(4,), n_latent=2)
     path = tmp_path/'v.safetensors'
     net.save(path)
-    write_arrays(path, net.state_dict(), 'VAE', settings=net.settings | dict(n_in=10**9, hidden=[100]), history=[])
+    write_arrays(path, net.state_dict(), 'VAE', settings=net.settings | dict(n_in=10**9, hidden=[100]), history=[], grid=None)
     with pytest.raises(ValueError, match='v.safetensors.*its weights have'): VAE.load(path)
 
 
