@@ -17,6 +17,7 @@ setup(
     author=c["author"], author_email=c["author_email"], url=c["git_url"], license="BSD-3-Clause",
     long_description=(here/"README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     packages=find_packages(include=[c["lib_path"] + "*"]), include_package_data=True,
+    package_dir={"": "."},  # an editable install is then a path, which a clone in the working folder does not hide
     python_requires=">=" + c["min_python"],
     install_requires=c["requirements"].split(), extras_require={"dev": c["dev_requirements"].split(), "tune": c["tune_requirements"].split()},
     entry_points={"console_scripts": c["console_scripts"].split(), "nbdev": [f"{c['lib_path']}={c['lib_path']}._modidx:d"]},

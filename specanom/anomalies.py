@@ -17,7 +17,7 @@ import torch
 from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 
-from .core import LINES, Spectra, atomic, mark_lines
+from .core import LINES, Spectra, atomic, mark_lines, write_as
 from .flow import CLASS_NAMES, SlicedFlow, check_points, spectral_class
 from .preprocess import plot_rest
 from .query import find_known, known_lists
@@ -191,7 +191,7 @@ def write_formats(
     formats = [f for f in formats if len(table) or f != 'mrt']  # which cannot be empty
     paths = [Path(path).with_suffix(f'.{f}') for f in formats]
     for ending, target in zip(formats, paths):
-        with atomic(target) as aside: _portable(table, ending).write(aside, format=FORMATS[ending])
+        with atomic(target) as aside: write_as(_portable(table, ending), aside, FORMATS[ending])
     return paths
 
 def _portable(table: Table, ending: str) -> Table:

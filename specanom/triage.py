@@ -14,13 +14,11 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table, hstack
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import hypergeom
 
 from .anomalies import bin_number
-from .core import SDSS_WAVE, Spectra, atomic, id_fraction
+from .core import SDSS_WAVE, Spectra, id_fraction, read_arrays, write_arrays
 from .inject import ANOMALIES, QUASAR_LINES, REST_K, REST_WAVE, inject, load_m_stars
 from .lines import bpt_class, line_ratio, measure_lines
 from .mock import BITS, SDSS_K, SPEED_OF_LIGHT, load_basis, load_sky
@@ -110,15 +108,13 @@ class Triage:
 
     def save(self, path: Path):
         "Write what was learnt from; nothing that can be executed."
-        with atomic(path) as aside: save_file(dict(features=self.features, kinds=self.kinds), aside, metadata=dict(kind='Triage', names=','.join(ANOMALIES['name'])))
+        write_arrays(path, dict(features=self.features, kinds=self.kinds), 'Triage', names=list(ANOMALIES['name']))
 
     @classmethod
     def load(cls, path: Path) -> 'Triage':
-        "Read what `save` wrote and learn it again. Raises `ValueError` when the file holds something else."
-        try:
-            with safe_open(path, 'np') as file: header, arrays = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
-        except SafetensorError as error: raise ValueError(f'{path} is damaged or no safetensors file ({error})') from error
-        if header.get('kind') != cls.__name__ or header['names'] != ','.join(ANOMALIES['name']): raise ValueError(f'{path} does not hold a {cls.__name__} of these kinds')
+        "Read what `save` wrote and learn it again. Raises `ValueError` when the file is damaged or holds something else."
+        header, arrays = read_arrays(path, 'Triage')
+        if header['names'] != list(ANOMALIES['name']): raise ValueError(f'{path} does not hold a Triage of these kinds')
         self = cls()
         self.features, self.kinds = arrays['features'], arrays['kinds']
         return self._learn()

@@ -6,18 +6,15 @@
 __all__ = ['VAE', 'discrepancy', 'divergence', 'fit_vae', 'fold_number', 'cross_reconstruct']
 
 # %% ../nbs/03b_vae.ipynb #df906be6
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open, SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
 from .autoencoder import pick_device, weighted_loss
-from .core import Spectra, id_fraction, log, progress
+from .core import Spectra, check_grid, grid_of, id_fraction, load_network, log, progress, read_arrays, write_arrays
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
 class VAE(nn.Module):
@@ -31,11 +28,12 @@ class VAE(nn.Module):
     ):
         super().__init__()
         self.settings, self.history = dict(n_in=n_in, hidden=list(hidden), n_latent=n_latent), []
-        dense = lambda sizes: [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
+        self.grid = None  # of the spectra that it was trained on
+        dense = lambda sizes: [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b, dtype=torch.float32), nn.ReLU())]
         self.encoder = nn.Sequential(*dense([n_in, *hidden]))
-        self.mean, self.log_variance = nn.Linear(hidden[-1], n_latent), nn.Linear(hidden[-1], n_latent)
-        self.decoder = nn.Sequential(*dense([n_latent, *hidden[::-1]]), nn.Linear(hidden[0], n_in))
-        self.register_buffer('fill', torch.ones(n_in))
+        self.mean, self.log_variance = (nn.Linear(hidden[-1], n_latent, dtype=torch.float32) for _ in range(2))
+        self.decoder = nn.Sequential(*dense([n_latent, *hidden[::-1]]), nn.Linear(hidden[0], n_in, dtype=torch.float32))
+        self.register_buffer('fill', torch.ones(n_in, dtype=torch.float32))
         generator = torch.Generator().manual_seed(rng)
         for p in self.parameters():  # Glorot uniform weights, zero biases
             if p.ndim == 2: nn.init.xavier_uniform_(p, generator=generator)
@@ -58,6 +56,7 @@ class VAE(nn.Module):
     ) -> np.ndarray: # (n, n_in) flux, with the training median where nothing was measured
         "What the encoder sees. Raises `ValueError` when the grid is not the network's."
         if data.flux.shape[1] != self.settings['n_in']: raise ValueError(f"the network has {self.settings['n_in']} wavelengths, these spectra {data.flux.shape[1]}")
+        if self.grid: check_grid(data, self.grid, 'the network')
         return np.where(data.ivar[:] > 0, data.flux[:], self.fill.cpu().numpy())
 
     def encode(self, data: Spectra) -> np.ndarray: # (n, n_latent)
@@ -74,18 +73,14 @@ class VAE(nn.Module):
 
     def save(self, path: Path):
         "Write settings, history (JSON header) and weights (safetensors)."
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, path, metadata=dict(kind='VAE', settings=json.dumps(self.settings), history=json.dumps(self.history)))
+        write_arrays(path, self.state_dict(), 'VAE', settings=self.settings, history=self.history, grid=self.grid)
 
     @classmethod
     def load(cls, path: Path) -> 'VAE':
-        "Read what `save` wrote. Raises `ValueError` when the file holds something else."
-        try:
-            with safe_open(path, 'pt') as file: header, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
-        except SafetensorError as error: raise ValueError(f'{path} is damaged or no safetensors file ({error})') from error
-        if header.get('kind') != 'VAE': raise ValueError(f'{path} does not hold a VAE')
-        model = cls(**json.loads(header['settings']))
-        model.load_state_dict(tensors)
-        model.history = json.loads(header['history'])
+        "Read what `save` wrote. Raises `ValueError` when the file is damaged or holds something else."
+        header, arrays = read_arrays(path, 'VAE')
+        model = load_network(path, arrays, lambda: cls(**header['settings']))
+        model.history, model.grid = header['history'], header['grid']
         return model
 
 # %% ../nbs/03b_vae.ipynb #17dd0b24
@@ -124,6 +119,7 @@ def fit_vae(
     weight, weight_valid = tensor(good), tensor(valid.ivar[:] > 0)
     best = _train(model.to(device), x, weight, x_valid, weight_valid, mmd=mmd, epochs=epochs, lr=lr, batch_size=batch_size, patience=patience, rng=rng, name=name)
     model.load_state_dict(best)
+    model.grid = grid_of(train)
     log.info('%s: best validation error %.4g', name, min(h['valid'] for h in model.history))
     return model.cpu()
 
