@@ -7,8 +7,8 @@ __all__ = ['log', 'CURVES', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'L
            'FLUX_UNIT', 'STORE_FORMAT', 'PRECISIONS', 'PROFILES', 'vacuum_to_air', 'air_to_vacuum',
            'galactic_extinction', 'mark_lines', 'Catalog', 'text_id', 'make_catalog', 'spec_name', 'fits_specobjid',
            'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path', 'fits_text', 'write_as',
-           'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'StoreArray', 'Spectra',
-           'check_store', 'write_chunks', 'grid_of', 'check_grid', 'bounded_map', 'map_chunks', 'progress',
+           'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'load_network', 'StoreArray',
+           'Spectra', 'check_store', 'write_chunks', 'grid_of', 'check_grid', 'bounded_map', 'map_chunks', 'progress',
            'check_precision', 'QueryConfig', 'MockConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig',
            'AnomaliesConfig', 'Config', 'load_config', 'check_config', 'digest', 'home', 'cached', 'id_fraction',
            'versions', 'provenance']
@@ -556,8 +556,16 @@ def read_json(
             raise ValueError(f"{path} is damaged ('{name}' is missing or of another type)")
     return found
 
-# %% ../nbs/00_core.ipynb #af2eec19
+# %% ../nbs/00_core.ipynb #675b6bcd
 MODEL_FORMAT = 2  # of model files; those of another format are refused by name
+
+def _fingerprint(header: dict, arrays: dict) -> str:
+    "Hash of everything in a model file."
+    found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(arrays):
+        found.update(f'{name} {arrays[name].dtype} {arrays[name].shape}'.encode())
+        found.update(arrays[name])
+    return found.hexdigest()
 
 def write_arrays(
     path: Path,   # Ending in .safetensors
@@ -567,18 +575,19 @@ def write_arrays(
 ):
     "Write arrays and a header as safetensors, complete or not at all, the same bytes every time; nothing in the file can be executed."
     plain = {
-        name: np.ascontiguousarray(a.detach().cpu() if hasattr(a, 'detach') else a)
+        name: np.asarray(a.detach().cpu() if hasattr(a, 'detach') else a, order='C')
         for name, a in sorted(arrays.items())
     }
-    text = json.dumps(dict(header, kind=kind, format=MODEL_FORMAT), sort_keys=True)
+    header = json.loads(json.dumps(dict(header, kind=kind, format=MODEL_FORMAT)))
+    text = json.dumps(dict(header, sha256=_fingerprint(header, plain)), sort_keys=True)
     with atomic(path) as aside:
-        save_file(plain, aside, metadata=dict(specanom=text))  # one key: safetensors writes several in random order
+        aside.write_bytes(safetensors_numpy.save(plain, metadata=dict(specanom=text)))  # one key: safetensors writes several in random order
 
 def read_arrays(
     path: Path,
     kind: str, # What the file must hold
 ) -> tuple[dict, dict]: # Header; name -> NumPy array
-    "Read what `write_arrays` wrote. Raises `FileNotFoundError`, or `ValueError` when the file is damaged, holds something else or is of another format."
+    "Read what `write_arrays` wrote. Raises `FileNotFoundError`, or `ValueError` when the file is damaged in any byte, holds something else or is of another format."
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such file')
@@ -586,13 +595,38 @@ def read_arrays(
         with safe_open(path, 'np') as file:
             header = json.loads((file.metadata() or {}).get('specanom', '{}'))
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise ValueError(f'{path} is damaged or no safetensors file ({error})') from error
-    if header.get('kind') != kind:
-        raise ValueError(f'{path} holds no {kind}')
+        known = header.pop('sha256', None)
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f'{path} is damaged or no safetensors file ({_first_line(error)})') from error
+    if 'kind' not in header:
+        raise ValueError(f'{path} was not written by this version of specanom: it holds no {kind}')
     if header.get('format') != MODEL_FORMAT:
         raise ValueError(f"{path} is of format {header.get('format')}, made by another version of specanom; this one reads format {MODEL_FORMAT}: train again")
+    if known != _fingerprint(header, arrays):
+        raise ValueError(f'{path} is damaged (its content is not what was written); train again')
+    if header.get('kind') != kind:
+        raise ValueError(f"{path} holds a {header.get('kind')}: it holds no {kind}")
     return header, arrays
+
+def load_network(
+    path: Path,     # Named in errors
+    arrays: dict,   # From `read_arrays`: name -> array
+    make: Callable, # () -> the torch module that the header describes
+): # -> torch module with these weights
+    "Build a network and give it its weights. Raises `ValueError` naming the file when they do not belong together; shapes are compared before memory is asked for."
+    import torch
+    try:
+        with torch.device('meta'): plan = make()
+    except Exception as error:  # whatever a constructor says to impossible settings
+        raise ValueError(f'{path}: its header describes no network ({_first_line(error)})') from error
+    wanted = {name: tuple(p.shape) for name, p in plan.state_dict().items()}
+    found = {name: a.shape for name, a in arrays.items()}
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if wrong:
+        raise ValueError(f'{path}: its header asks for {wrong[0]} of shape {wanted.get(wrong[0])}, its weights have {found.get(wrong[0])}')
+    network = make()
+    network.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
+    return network
 
 # %% ../nbs/00_core.ipynb #c4ed9f55
 FLUX_UNIT = '1e-17 erg / (s cm2 AA)'  # f_lambda, as SDSS writes it
