@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .core import Spectra, check_precision, log, progress, read_arrays, write_arrays
+from .core import Spectra, check_precision, load_network, log, progress, read_arrays, write_arrays
 
 # %% ../nbs/03a_autoencoder.ipynb #b4cedf6d
 NETWORKS = {  # keyword arguments of `Autoencoder` (SCIENCE: three versions of one table)
@@ -103,14 +103,9 @@ class Autoencoder(nn.Module):
     def load(cls, path: Path) -> 'Autoencoder':
         "Read what `save` wrote. Raises `ValueError` when the file holds something else."
         header, arrays = read_arrays(path, cls.__name__)
-        tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
-        try:
-            with torch.device('meta'): model = cls(**header['settings'])  # shapes without memory
-            model.load_state_dict(tensors, assign=True)
-            model.history = header['history']
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f'{path} is damaged: header and weights disagree ({error})') from error
-        return model.eval()
+        model = load_network(path, arrays, lambda: cls(**header['settings']))
+        model.history = header['history']
+        return model
 
 # %% ../nbs/03a_autoencoder.ipynb #8a842bad
 def weighted_loss(
