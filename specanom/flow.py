@@ -6,7 +6,7 @@
 __all__ = ['CLASSES', 'CLASS_NAMES', 'spectral_class', 'sliced_axes', 'fit_splines', 'spline', 'spline_inverse',
            'published_splines', 'fit_warp', 'check_points', 'one_thread_each', 'SlicedFlow', 'plot_history', 'relabel',
            'class_log_prob', 'class_prior', 'anomaly_score', 'fit_relabelled', 'save_flows', 'load_flows',
-           'plot_corner', 'class_pit', 'plot_pit', 'relabelled_pairs', 'stability', 'rank_range']
+           'plot_corner', 'class_pit', 'pit_tail', 'plot_pit', 'relabelled_pairs', 'stability', 'rank_range']
 
 # %% ../nbs/04_flow.ipynb #3b435501
 import contextlib, json, math
@@ -824,7 +824,7 @@ def class_pit(
     x: np.ndarray,      # (n, d) objects that the flow has not seen
     labels: np.ndarray, # (n,) their classes
     *,
-    draws: int=400,     # Objects drawn from each class
+    draws: int=4000,    # Objects drawn from each class; fractions below 40/draws are coarse
     rng: int|np.random.Generator=0,
 ) -> np.ndarray: # (n,), uniform in 0..1 if the density is right
     "Compute for each object the fraction of draws from its class that are less probable."
@@ -833,6 +833,19 @@ def class_pit(
         mine, same = labels == c, np.full(draws, c)
         pit[mine] = (np.searchsorted(np.sort(flow.log_prob(flow.sample(same, rng=rng), same)), own[mine]) + .5)/(draws + 1)
     return pit
+
+def pit_tail(
+    pit: np.ndarray,    # (n,) of `class_pit`
+    labels: np.ndarray, # (n,) their classes
+    *,
+    draws: int=4000,    # With which they were made
+    levels: tuple=(.001, .01, .1),
+) -> Table: # A row per level: level, expected, found (objects below it), sigma
+    "Count the objects below low levels, where ranks are made, with the standard deviation that chance alone gives: of the objects, and of the draws that those of a class share."
+    size, level = np.unique(labels, return_counts=True)[1], np.array(levels)
+    sigma = np.sqrt(level*(1 - level)*(len(pit) + (size**2).sum()/draws))
+    found = (np.asarray(pit)[:, None] < level).sum(0)
+    return Table(dict(level=level, expected=level*len(pit), found=found, sigma=sigma))
 
 def plot_pit(
     pit: np.ndarray,      # (n,) of `class_pit`
