@@ -435,10 +435,7 @@ def tidy_catalog(
     for name in catalog.colnames:
         if name in CATALOG and name != 'specobjid': catalog[name] = _typed(catalog, name)
     if (catalog['run2d'] == '').any(): raise ValueError(f"the catalogue has no run2d in row {int((catalog['run2d'] == '').argmax()) + 1}")
-    packed = np.zeros(len(catalog), 'u8')
-    for run2d in np.unique(catalog['run2d']):
-        rows = catalog['run2d'] == run2d
-        packed[rows] = _packed_id(*(catalog[c][rows] for c in ('plate', 'mjd', 'fiberid')), str(run2d))
+    packed = _packed_id(*(catalog[c] for c in ('plate', 'mjd', 'fiberid', 'run2d')))
     catalog['specobjid'] = np.where(given > 0, given, packed)
     first = np.unique(catalog['specobjid'], return_index=True)[1]
     if len(first) < len(catalog): log.info('%d rows of the catalogue are repetitions', len(catalog) - len(first))
