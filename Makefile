@@ -6,7 +6,7 @@ READY := .venv/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test bench lab docs clean
+.PHONY: help run test fuzz bench lab docs clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,6 +16,9 @@ run: $(READY) ## run the whole chain on the mock survey; options go in ARGS: mak
 
 test: $(READY) ## run every notebook and every other test
 	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)
+
+fuzz: $(READY) ## damage thousands of files and misbehave as a hundred servers, with a seed; what is lost is an error of ours
+	@$(BIN)/python -W ignore tests/fuzz.py $(ARGS)
 
 bench: $(READY) ## run the benchmark, two hours or so; 09_benchmark draws what it writes into nbs/bench
 	@$(BIN)/specanom benchmark --out nbs/bench $(ARGS)

@@ -389,13 +389,17 @@ def _given_id(value, plate: int, mjd: int, fiberid: int) -> int:
     signed = -2**63 <= value < 0 and packed == (plate, mjd, fiberid)
     return unsigned if 0 < value < 2**64 or signed else 0
 
-def _packed_id(plate, mjd, fiberid, run2d: str) -> np.ndarray: # uint64
-    "An id from the numbers of a spectrum: packed where they have room, else hashed."
-    fits = fits_specobjid(plate, mjd, fiberid, code := run2d_code(run2d))
-    if fits.all(): return make_specobjid(plate, mjd, fiberid, code)
-    hashed = hash_id('sdss', plate, mjd, fiberid, run2d)
-    safe = (np.where(fits, x, y) for x, y in zip((plate, mjd, fiberid, code), (0, 50000, 0, 0)))
-    return np.where(fits, make_specobjid(*safe), hashed)
+def _packed_id(plate, mjd, fiberid, run2d) -> np.ndarray: # uint64
+    "Ids from the numbers of spectra: packed where they have room, else hashed."
+    run2d = np.asarray(run2d, 'U')
+    versions, which = np.unique(run2d, return_inverse=True)
+    code = np.array([run2d_code(v) for v in versions.tolist()])[which].reshape(run2d.shape)
+    who = plate, mjd, fiberid
+    fits = fits_specobjid(*who, code)
+    if fits.all():
+        return make_specobjid(*who, code)
+    safe = (np.where(fits, x, blank) for x, blank in zip((*who, code), (0, 50000, 0, 0)))
+    return np.where(fits, make_specobjid(*safe), hash_id('sdss', *who, run2d))
 
 def _identify(row: dict) -> dict:
     "Fill in `specobjid`, from plate, MJD and fibre where a file does not state it. Raises `BadFile`."
@@ -453,7 +457,9 @@ def _spec(source: _Source, hdus: list) -> tuple:
     if coadd is None: raise BadFile(f'no HDU with a spectrum (a table with the column loglam); HDUs found: {names}')
     spectrum = _coadd(coadd, hdus[0][0].get('BUNIT'))
     if row is None: raise BadFile(f'no HDU with redshift and class (SPECOBJ or SPALL); HDUs found: {names}')
-    return *spectrum, _row(row)
+    row = _row(row)
+    if not row.get('run2d'): row['run2d'] = str(hdus[0][0].get('RUN2D', ''))
+    return *spectrum, row
 
 _SPSPEC = {  # ours: card of an spSpec file
     'plate': 'PLATEID', 'mjd': 'MJD', 'fiberid': 'FIBERID', 'ra': 'RAOBJ', 'dec': 'DECOBJ', 'z': 'Z', 'zerr': 'Z_ERR', 'zwarning': 'Z_WARNIN',
@@ -631,7 +637,7 @@ def _read_plate(path: Path, candidates: list[Path], fibers, name: str) -> Spectr
         flux, ivar, mask = (_image(source, hdu) for hdu in hdus[:3])
     run2d = str(header.get('RUN2D', ''))
     results, impossible = _results(_choose(path, candidates, run2d), header.whole('PLATEID'), header.whole('MJD'), fibres)
-    rows |= results | dict(run2d=[run2d]*fibres)
+    rows |= results | (dict(run2d=[run2d]*fibres) if run2d else {})
     keep = np.arange(fibres) if fibers is None else np.sort(np.asarray(fibers, int)) - 1
     if len(keep) and not 0 <= keep[0] <= keep[-1] < fibres: raise ValueError(f'{path.name} has the fibres 1 to {fibres}')
     images = *_in_unit(flux[keep], ivar[keep], _unit_factor(header.get('BUNIT'))), mask[keep]
@@ -675,7 +681,7 @@ def _fibres(name: str, k: np.ndarray, flux, ivar, mask, rows: dict[str, list], i
 def _ids(rows: dict[str, list]) -> np.ndarray: # (n,) uint64
     "Identifiers of the fibres of a plate."
     who = [rows[c] for c in ('plate', 'mjd', 'fiberid')]
-    ids = _packed_id(*who, next(iter(rows['run2d']), ''))
+    ids = _packed_id(*who, rows.get('run2d', ['']*len(who[0])))
     given = [_given_id(*each) for each in zip(rows.get('specobjid', [0]*len(ids)), *who)]
     return np.where(np.array(given, 'u8') > 0, np.array(given, 'u8'), ids)
 

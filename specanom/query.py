@@ -11,6 +11,7 @@ __all__ = ['SELECTIONS', 'CAP', 'R_EXTINCTION', 'LITE_BYTES', 'galaxy_sql', 'Sur
 import csv, hashlib, html, http.client, io, json, os, re, shutil, socket, threading, time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from operator import index
@@ -68,17 +69,26 @@ class _Temporary(Exception):
 class _Refused(Exception):
     "An answer that asking again will not change."
 
+@contextmanager
+def _no_later(seconds: float, cut: Callable):
+    "Call `cut` when a block has not ended in time."
+    watch = threading.Timer(max(0, seconds), cut)
+    watch.daemon = True
+    watch.start()
+    try: yield
+    finally: watch.cancel()
+
 class _InTime:
-    "A connection that is cut when the header of its answer does not end."
+    "A connection that is cut when the header of its answer does not end; the answer can be cut by `cut`."
     def getresponse(self):
+        sock = self.sock
         def cut():
-            try: self.sock.shutdown(socket.SHUT_RDWR)
-            except (OSError, AttributeError): pass  # it is closed already
-        watch = threading.Timer(2*(self.sock.gettimeout() or 60), cut)
-        watch.daemon = True
-        watch.start()
-        try: return super().getresponse()
-        finally: watch.cancel()
+            try: sock.shutdown(socket.SHUT_RDWR)
+            except OSError: pass  # it is closed already
+        with _no_later(2*(sock.gettimeout() or 60), cut):
+            response = super().getresponse()
+        response.cut = cut
+        return response
 
 class _HTTPConnection(_InTime, urllib3.connection.HTTPConnection): pass
 class _HTTPSConnection(_InTime, urllib3.connection.HTTPSConnection): pass
@@ -150,14 +160,15 @@ def _body(answer: requests.Response, limit: int, end: float) -> Iterator[bytes]:
     if coding.strip().lower() not in ('', 'identity'):
         raise _Refused(f'the server packs what was to be sent as it is (Content-Encoding: {coding[:40]})')
     read, have = getattr(answer.raw, 'read1', answer.raw.read), 0
-    while True:
-        try: block = read(2**14, decode_content=False)
-        except (*_NETWORK, ValueError) as error: raise _Temporary(_reason(error)) from None
-        if not block: return
-        have += len(block)
-        if have > limit: raise _Refused(f'the answer does not end: more than {limit} bytes')
-        yield block
-        if time.monotonic() > end: raise _Temporary(f'too slow: {have} bytes in the time for the whole')
+    with _no_later(end - time.monotonic(), getattr(answer.raw, 'cut', answer.close)):
+        while True:
+            try: block = read(2**14, decode_content=False)
+            except (*_NETWORK, ValueError) as error: raise _Temporary(_reason(error)) from None
+            have += len(block)
+            if have > limit: raise _Refused(f'the answer does not end: more than {limit} bytes')
+            if time.monotonic() > end: raise _Temporary(f'too slow: {have} bytes in the time for the whole')
+            if not block: return
+            yield block
 
 # %% ../nbs/01a_query.ipynb #2f73418a
 R_EXTINCTION = 2.285  # A_r / E(B-V), SkyServer since DR13
@@ -187,23 +198,21 @@ def _parse(text: str, columns: list[str]) -> dict:
         if max(map(len, row)) > _CELL: raise _BadEntry(f'{len(max(row, key=len))} characters in row {i}, column {columns[np.argmax([len(c) for c in row])]}')
     return dict(zip(columns, np.array(rows[1:], dtype='U').reshape(-1, len(columns)).T))
 
+_FORMS = {'f': r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan', 'i': r'[+-]?\d{1,29}', 'u': r'\d{1,29}'}
+
+def _is_number(text: str, dtype: str) -> bool:
+    "Whether a text is a number that the type holds."
+    if not re.fullmatch(_FORMS[dtype[0]], text.strip().lower(), re.A): return False
+    return dtype[0] == 'f' or np.iinfo(dtype).min <= int(text) <= np.iinfo(dtype).max
+
 def _number(text: np.ndarray, dtype: str, name: str='') -> np.ndarray:
     "Text to numbers; what is empty or null is NaN, or 0 where there is no NaN. Raises `_BadEntry`, naming row and column."
     missing = np.isin(np.char.lower(text), ['', 'null'])
     if name in _WHO and missing.any(): raise _BadEntry(f'nothing in row {missing.argmax() + 1}, column {name}')
-    if 'f' in dtype:
-        filled = np.where(missing, 'nan', text)
-        try: return filled.astype(dtype)
-        except ValueError: number = r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan'
-    else:
-        filled, number = np.where(missing, '0', text), r'[+-]?\d+'
-        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-        if all(re.fullmatch(number, t, re.A) and len(t) < 30 and low <= int(t) <= high for t in filled.tolist()):
-            return np.array([int(t) for t in filled.tolist()], dtype)  # 64-bit ids do not survive a float
-        number = lambda t: re.fullmatch(r'[+-]?\d{1,29}', t, re.A) and low <= int(t) <= high
-    good = number if callable(number) else lambda t: re.fullmatch(number, t.strip(), re.A | re.I)
-    i = next((i for i, t in enumerate(filled.tolist()) if not good(t)), 0)
-    raise _BadEntry(f'{filled[i][:60]!r} in row {i + 1}, column {name}, where a number of type {dtype} was expected')
+    texts = np.where(missing, 'nan' if 'f' in dtype else '0', text).tolist()
+    bad = next((i for i, t in enumerate(texts) if not _is_number(t, dtype)), None)
+    if bad is not None: raise _BadEntry(f'{texts[bad][:60]!r} in row {bad + 1}, column {name}, where a number of type {dtype} was expected')
+    return np.array([float(t) if 'f' in dtype else int(t) for t in texts], dtype)  # 64-bit ids do not survive a float
 
 def _address(release: int, skyserver: str) -> tuple[str, str]: # Base, and where queries go
     "Of SkyServer, as astroquery knows it."
@@ -565,10 +574,7 @@ def tidy_catalog(
     for name in catalog.colnames:
         if name in CATALOG and name != 'specobjid': catalog[name] = _typed(catalog, name)
     if (catalog['run2d'] == '').any(): raise ValueError(f"the catalogue has no run2d in row {int((catalog['run2d'] == '').argmax()) + 1}")
-    packed = np.zeros(len(catalog), 'u8')
-    for run2d in np.unique(catalog['run2d']):
-        rows = catalog['run2d'] == run2d
-        packed[rows] = _packed_id(*(catalog[c][rows] for c in ('plate', 'mjd', 'fiberid')), str(run2d))
+    packed = _packed_id(*(catalog[c] for c in ('plate', 'mjd', 'fiberid', 'run2d')))
     catalog['specobjid'] = np.where(given > 0, given, packed)
     first = np.unique(catalog['specobjid'], return_index=True)[1]
     if len(first) < len(catalog): log.info('%d rows of the catalogue are repetitions', len(catalog) - len(first))
