@@ -8,7 +8,7 @@ __all__ = ['LAYOUTS', 'CITE', 'make_parser', 'Nothing', 'run_command', 'score_co
            'main']
 
 # %% ../nbs/12_cli.ipynb #91c5893a
-import argparse, contextlib, difflib, logging, os, re, sys
+import argparse, contextlib, difflib, errno, logging, os, re, sys
 from pathlib import Path
 
 from . import __version__
@@ -35,12 +35,16 @@ class _Parser(argparse.ArgumentParser):
 
     def unknown(self, word: str):
         options = [o for action in self._actions for o in action.option_strings]
-        self.error(f"unrecognized argument {word}{_nearest(word.partition('=')[0], options)}")
+        near = _nearest(word.partition('=')[0], options)
+        self.error(f'unrecognized argument {word}{near}')
 
     def error(self, message: str):
-        choice = re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message)
-        if choice: message += _nearest(choice[1], re.findall(r'[\w.+-]+', choice[2]))
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n{self.prog} --help shows what it takes\n")
+        pattern = r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)"
+        if choice := re.search(pattern, message):
+            message += _nearest(choice[1], re.findall(r'[\w.+-]+', choice[2]))
+        message = ' '.join(message.split())
+        more = f'{self.prog} --help shows what it takes'
+        self.exit(2, f'{self.prog}: {message}\n{more}\n')
 
 def _nearest(word: str, known: list[str]) -> str:
     "What a word may have been meant to be."
@@ -115,7 +119,9 @@ def make_parser() -> argparse.ArgumentParser:
     p = commands.add_parser('info', help='versions and profiles, or what a run did')
     p.add_argument('run', nargs='?', type=Path, metavar='RUN', help='a run folder')
     commands.add_parser('cite', help='what to cite')
-    for p in commands.choices.values(): p.add_argument('--debug', action='store_true', help='when something fails, show where in the program (or SPECANOM_DEBUG=1)')
+    where = 'when something fails, show where in the program (or SPECANOM_DEBUG=1)'
+    for p in commands.choices.values():
+        p.add_argument('--debug', action='store_true', help=where)
     parser.commands = commands.choices
     return parser
 
@@ -139,14 +145,16 @@ def _recall_lines(found, mock: bool) -> list[str]:
     return [f"recall   {row['table']} of B23: {row['present']} of {row['published']} are among the ranked; found, per bin, {counts(row)}" for row in found] or ['recall   none of the anomalies that B23 published is among the spectra of this run']
 
 class Nothing(Exception):
-    "A command did what it was asked, and nothing came of it; the text says why. Its exit status is 1."
+    "A command did its work, and nothing came of it, as the text says: status 1."
 
 def _check_folder(path: Path):
     "Raise `FileExistsError`, before any work, when a folder cannot be made at `path`."
-    if path is not None and path.exists() and not path.is_dir(): raise FileExistsError(17, 'is a file, and a folder is to be written there', str(path))
+    if path is None or path.is_dir() or not path.exists(): return
+    reason = 'is a file, and a folder is to be written there'
+    raise FileExistsError(errno.EEXIST, reason, str(path))
 
 def _files(paths: list[Path]) -> list[Path]:
-    "Names that are absolute and relative by turns, made alike."
+    "Names that are absolute and relative by turns, all absolute."
     mixed = len({p.is_absolute() for p in paths}) > 1
     return [Path(os.path.abspath(p)) for p in paths] if mixed else paths
 
@@ -187,7 +195,8 @@ def score_command(args) -> str:
     aside = [f"{row['name']}: {row['reason']}" for row in rejected]
     if not len(table): raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
     if args.out is not None: write_table(table, args.out)
-    said = _lines(table, ['file', 'z', 'class', 'subclass', 'logp', 're', 'p_as', 'p_re', 'p_all', 'extrapolated']) + aside
+    shown = 'file z class subclass logp re p_as p_re p_all extrapolated'
+    said = _lines(table, shown.split()) + aside
     return '\n'.join([*said, _demonstration(run.model)]).rstrip()
 
 def anomalies_command(args) -> str:
@@ -207,11 +216,14 @@ def anomalies_command(args) -> str:
     return '\n'.join([*said, f'all of it in {path}', *([mock] if mock else [])])
 
 def _check_explanation(score: str, kind: str, n: int):
-    "Raise `ValueError` for a score or segments that do not exist, before anything is read."
+    "Raise `ValueError`, before anything is read, for what does not exist."
     from specanom.explain import SEGMENTATIONS
     from specanom.reconstruction import SCORES
-    for what, word, known in (('score', score, ['as', 're', *SCORES]), ('segments', kind, list(SEGMENTATIONS))):
-        if word not in known: raise ValueError(f"{what} must be one of {', '.join(known)}, not '{word}'{_nearest(word, known)}")
+    choices = dict(score=(score, ['as', 're', *SCORES]), segments=(kind, [*SEGMENTATIONS]))
+    for what, (word, known) in choices.items():
+        if word in known: continue
+        near, known = _nearest(word, known), ', '.join(known)
+        raise ValueError(f"{what} must be one of {known}, not '{word}'{near}")
     if n < 1: raise ValueError(f'--n {n}: at least one segment is needed')
 
 def explain_command(args) -> str:
@@ -225,7 +237,9 @@ def explain_command(args) -> str:
     from specanom.pipeline import Run, explain_spectra, score_files
     run = Run.load(args.model)
     data, table, rejected = score_files(_files(args.files), run)
-    if not len(data): raise Nothing('\n'.join(['no spectrum passed the selection', *(f"{row['name']}: {row['reason']}" for row in rejected)]))
+    if not len(data):
+        aside = [f"{row['name']}: {row['reason']}" for row in rejected]
+        raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
     several, segments = explain_spectra(run.model, data, args.score, kind=args.segments, n=args.n)
     table['score'], table['r2'], table['words'] = [e.score for e in several], [e.r2 for e in several], [e.words() for e in several]
     table['weights'] = np.array([e.weights for e in several])
@@ -245,7 +259,8 @@ def query_command(args) -> str:
     from specanom.query import match_portsmouth, query_catalog
     where = dict(release=args.release, skyserver=args.skyserver)
     catalog = query_catalog(args.selection, n=args.n, by=args.by, known=args.known, **where)
-    if not len(catalog): raise Nothing('the survey has no object of this selection; nothing was written')
+    if not len(catalog):
+        raise Nothing('the survey has no object of this selection; nothing was written')
     if args.portsmouth: catalog = match_portsmouth(catalog, **where)
     write_table(catalog, args.out)
     quasars = int((catalog['class'] == 'QSO').sum())
@@ -261,7 +276,8 @@ def download_command(args) -> str:
     catalog, where = read_table(args.catalog), dict(layout=args.layout, release=args.release, sas=args.sas)
     if args.dry_run: return describe_plan(plan_download(catalog, **where))
     data = download_spectra(catalog, args.out, jobs=args.jobs, keep_fits=args.keep_fits, **where)
-    said = f"{args.out/'spectra.zarr'}: {len(data)} spectra, {len(data.rejected)} set aside ({args.out/'rejected.ecsv'})"
+    aside = f"{len(data.rejected)} set aside ({args.out/'rejected.ecsv'})"
+    said = f"{args.out/'spectra.zarr'}: {len(data)} spectra, {aside}"
     if not len(data): raise Nothing(said)
     return (f"{said}\n"
             f"next: specanom run --source {args.out/'spectra.zarr'}")
@@ -292,9 +308,13 @@ def benchmark_command(args) -> str:
 
 def tune_command(args) -> str:
     "Search, or go on searching; returns the best trials."
-    if args.out.suffix not in ('.sqlite', '.db'): raise ValueError(f"{args.out}: a study must end in .sqlite or .db, not in '{args.out.suffix}'")
-    for name in ('trials', 'epochs'):
-        if getattr(args, name) < 1: raise ValueError(f'--{name} {getattr(args, name)} must be at least 1')
+    if args.out.suffix not in ('.sqlite', '.db'):
+        raise ValueError(
+            f'{args.out}: a study must end in .sqlite or .db, '
+            f"not in '{args.out.suffix}'"
+        )
+    for name, number in dict(trials=args.trials, epochs=args.epochs).items():
+        if number < 1: raise ValueError(f'--{name} {number} must be at least 1')
     from specanom.pipeline import Run
     from specanom.preprocess import split_name
     import matplotlib.pyplot as plt
@@ -358,20 +378,28 @@ _COMMANDS = {
 }
 
 def _settle():
-    "Make the surroundings harmless: letters that a terminal lacks, drawing in a notebook's window."
+    "Make the surroundings harmless: a terminal without letters, a notebook's window."
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
     if 'matplotlib' not in sys.modules: os.environ['MPLBACKEND'] = 'agg'
 
-def _say(text: str) -> bool:
-    "Print; whether anybody listened."
+def _hang_up():
+    "Send the rest of the output nowhere, or Python complains again when it ends."
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+def _say(text: str, status: int) -> int:
+    "Print an answer; its status, or that of an answer that nobody took."
     try:
         print(text, flush=True)
-        return True
+        return status
     except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # or Python complains again when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
+        _hang_up()
+        return 141
+    except OSError as error:
+        print(f'specanom: the answer is not written: {_reason(error)}', file=sys.stderr)
+        _hang_up()
+        return 2
 
 def _reason(error: Exception) -> str:
     "An error in one line."
@@ -381,14 +409,20 @@ def _reason(error: Exception) -> str:
 
 def _sentence(command: str, error: Exception) -> str:
     "What a user is told about an error."
-    if isinstance(error, (ValueError, OSError)) and type(error) not in (UnicodeDecodeError, UnicodeEncodeError):
-        return f'specanom: {_reason(error)}'
-    if isinstance(error, MemoryError): return f'specanom {command}: there is not enough memory ({_reason(error)})'
-    return f'specanom {command}: {type(error).__name__}: {_reason(error)}; nobody expected this: please report it with what --debug shows'
+    told = isinstance(error, (ValueError, OSError))  # by the stage that raised it
+    if told and not isinstance(error, UnicodeError): return f'specanom: {_reason(error)}'
+    if isinstance(error, MemoryError):
+        return f'specanom {command}: there is not enough memory ({_reason(error)})'
+    return (
+        f'specanom {command}: {type(error).__name__}: {_reason(error)}; '
+        'nobody expected this: please report it with what --debug shows'
+    )
 
+# Exit status: 0; 1 when nothing came of it; 2 for an error; 130 when interrupted;
+# 141 when nobody listens
 def main(
     argv: list[str]=None, # Words after the command's name; None: those of the shell
-) -> int: # Exit status: 0, 1 when nothing came of it, 2 for an error, 130 when interrupted, 141 when nobody listens
+) -> int: # Exit status
     "The command `specanom`."
     _settle()
     args = make_parser().parse_args(argv)
@@ -398,14 +432,11 @@ def main(
     try: text, status = _COMMANDS[args.command](args), 0
     except Nothing as said: text, status = str(said), 1
     except KeyboardInterrupt:
-        print('\ninterrupted; the same command goes on from here', file=sys.stderr)
+        again = 'interrupted; the same command goes on from here'
+        print(f'\n{again}', file=sys.stderr)
         return 130
     except Exception as error:  # the last place where one can be caught
         if debug: raise
         print(_sentence(args.command, error), file=sys.stderr)
         return 2
-    try: return status if _say(text) else 141
-    except OSError as error:
-        print(f'specanom: the answer cannot be written ({_reason(error)})', file=sys.stderr)
-        with contextlib.suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
+    return _say(text, status)

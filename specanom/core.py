@@ -115,7 +115,8 @@ def mark_lines(
 
 # %% ../nbs/00_core.ipynb #b793e3e1
 class Catalog(Table):
-    "A table that `make_catalog` has checked; its slices, copies and stacks are not checked again."
+    """A table that `make_catalog` has checked; its slices, copies and stacks are not
+    checked again."""
 
 def _apart(values) -> tuple[np.ndarray, np.ndarray]:
     "Values of any column as an array, and which are missing."
@@ -148,28 +149,38 @@ def _rows_of(which: np.ndarray) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
 
 def text_id(
-    text: Iterable[str], # (n,) identifiers of any survey
-) -> np.ndarray: # (n,) uint64
+    text: Iterable[str],  # (n,) identifiers of any survey
+) -> np.ndarray:  # (n,) uint64
     "A 64-bit id for each text: the number that it spells, else its hash."
+
     def one(word):
         if word.isascii() and word.isdigit() and word[0] != '0' and int(word) < 2**64:
             return int(word)
         return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], 'big')
+
     return np.array([one(word) for word in text], np.uint64)
 
-_NEGATIVE = 'specobjid is negative in {}: ids are whole numbers from 1 to 2^64 - 1, or texts'
+_NEGATIVE = (
+    'specobjid is negative in {}: ids are whole numbers from 1 to 2^64 - 1, or texts'
+)
 
 def _ids(values) -> tuple[np.ndarray, np.ndarray]:
-    "The column `specobjid`: ids as uint64, and their text where they were given as text that is no number."
+    """The column `specobjid`: ids as uint64, and their text where they were given as
+    text that is no number."""
     if isinstance(values, (list, tuple)):
         values = np.array(values, object)  # NumPy makes floats of large integers
-    given = values if isinstance(values, np.ndarray) and values.dtype == object else None
+    given = (
+        values if isinstance(values, np.ndarray) and values.dtype == object else None
+    )
     if given is None:
         values, missing = _apart(values)
     else:
         missing = np.array([v is None or v is np.ma.masked for v in given], bool)
     if missing.any():
-        raise ValueError(f'specobjid is missing in {_rows_of(missing)}: every spectrum needs an id, a whole number or a text')
+        raise ValueError(
+            f'specobjid is missing in {_rows_of(missing)}: every spectrum needs an '
+            f'id, a whole number or a text'
+        )
     if given is not None:
         return _ids_of_objects(given)
     if values.dtype.kind in 'SU':
@@ -177,9 +188,14 @@ def _ids(values) -> tuple[np.ndarray, np.ndarray]:
     if values.dtype.kind == 'f':
         lost = ~((values > 0) & (values < 2**53) & (values == np.floor(values)))
         if lost.any():
-            raise ValueError(f'specobjid is a column of floats, which have lost the last digits of ids ({_rows_of(lost)}); give whole numbers or texts')
+            raise ValueError(
+                f'specobjid is a column of floats, which have lost the last digits of '
+                f'ids ({_rows_of(lost)}); give whole numbers or texts'
+            )
     elif values.dtype.kind not in 'iu':
-        raise ValueError(f'specobjid must hold whole numbers or texts, not {values.dtype}')
+        raise ValueError(
+            f'specobjid must hold whole numbers or texts, not {values.dtype}'
+        )
     elif (values < 0).any():
         raise ValueError(_NEGATIVE.format(_rows_of(values < 0)))
     return values.astype(np.uint64), None
@@ -190,54 +206,83 @@ def _ids_of_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return _ids_of_texts(_text(np.array(values.tolist())))
     if not all(isinstance(v, (int, np.integer)) for v in values):
         plain = np.array(values.tolist())
-        if plain.dtype == object: raise ValueError('specobjid must hold whole numbers or texts')
+        if plain.dtype == object:
+            raise ValueError('specobjid must hold whole numbers or texts')
         return _ids(plain)
     below = np.array([v < 0 for v in values], bool)
-    if below.any(): raise ValueError(_NEGATIVE.format(_rows_of(below)))
+    if below.any():
+        raise ValueError(_NEGATIVE.format(_rows_of(below)))
     try:
         return np.array([int(v) for v in values], np.uint64), None
     except OverflowError:
-        raise ValueError('specobjid holds an integer outside 1 to 2^64 - 1; give it as text, and its hash is the id') from None
+        raise ValueError(
+            'specobjid holds an integer outside 1 to 2^64 - 1; give it as text, and '
+            'its hash is the id'
+        ) from None
 
 def _ids_of_texts(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Ids given as text."
     text = np.char.strip(text)
     if (text == '').any():
-        raise ValueError(f"specobjid is empty in {_rows_of(text == '')}: every spectrum needs an id")
+        raise ValueError(
+            f"specobjid is empty in {_rows_of(text == '')}: every spectrum needs an id"
+        )
     ids = text_id(text.tolist())
     return ids, None if (ids.astype(str) == text).all() else text
 
 def _check_ids(ids: np.ndarray):
     "Raise `ValueError` when a row has no id, or that of another row."
     if (ids == 0).any():
-        raise ValueError(f'specobjid is missing or 0 in {_rows_of(ids == 0)}: every spectrum needs an id of its own, a whole number above 0 or a text')
+        raise ValueError(
+            f'specobjid is missing or 0 in {_rows_of(ids == 0)}: every spectrum needs '
+            f'an id of its own, a whole number above 0 or a text'
+        )
     found, count = np.unique(ids, return_counts=True)
     if len(found) < len(ids):
         twice = found[count > 1][0]
-        raise ValueError(f'specobjid {twice} stands in {_rows_of(ids == twice)}: an id belongs to one spectrum; drop the repeats, or number the spectra')
+        raise ValueError(
+            f'specobjid {twice} stands in {_rows_of(ids == twice)}: an id belongs to '
+            f'one spectrum; drop the repeats, or number the spectra'
+        )
 
 def _numbers(name: str, values, dtype: np.dtype, unit: str) -> np.ndarray:
     "A column of numbers in the type and unit of `CATALOG`."
     own = getattr(values, 'unit', None)
     if unit and own is not None and u.Unit(own) != u.Unit(unit):
-        values = np.ma.array(u.Quantity(np.asarray(values), own).to_value(unit), mask=np.ma.getmask(values))
+        values = np.ma.array(
+            u.Quantity(np.asarray(values), own).to_value(unit),
+            mask=np.ma.getmask(values),
+        )
     values, missing = _apart(values)
     if dtype.kind == 'f':
         values = values.astype(dtype)
         if missing.any():
             if name == 'z':
-                raise ValueError(f'z is masked in {_rows_of(missing)}: a spectrum without a redshift cannot be put in the rest frame; drop it')
+                raise ValueError(
+                    f'z is masked in {_rows_of(missing)}: a spectrum without a '
+                    f'redshift cannot be put in the rest frame; drop it'
+                )
             values[missing] = np.nan
         return values
     if values.dtype.kind == 'f':
         missing = missing | ~np.isfinite(values)
     if missing.any():
-        raise ValueError(f'{name} is missing in {_rows_of(missing)}: a whole number cannot say so; drop the rows, or fill them with what you mean')
+        raise ValueError(
+            f'{name} is missing in {_rows_of(missing)}: a whole number cannot say so; '
+            f'drop the rows, or fill them with what you mean'
+        )
     limits = np.iinfo(dtype)
-    wrong = (values != np.floor(values)) if values.dtype.kind == 'f' else np.zeros(len(values), bool)
+    wrong = (
+        (values != np.floor(values))
+        if values.dtype.kind == 'f'
+        else np.zeros(len(values), bool)
+    )
     wrong = wrong | (values < limits.min) | (values > limits.max)
     if wrong.any():
-        raise ValueError(f'{name} is {values[wrong][0]} in {_rows_of(wrong)}: it must be a whole number from {limits.min} to {limits.max}')
+        raise ValueError(
+            f'{name} is {values[wrong][0]} in {_rows_of(wrong)}: it must be a whole '
+            f'number from {limits.min} to {limits.max}'
+        )
     return values.astype(dtype)
 
 def _words(values, dtype: np.dtype) -> np.ndarray:
@@ -254,32 +299,56 @@ def _extra(values):
         return values
     plain, missing = _apart(values)
     if missing.any():
-        plain = np.where(missing, '', _text(plain)) if plain.dtype.kind in 'SU' else np.where(missing, np.nan, plain)
+        plain = (
+            np.where(missing, '', _text(plain))
+            if plain.dtype.kind in 'SU'
+            else np.where(missing, np.nan, plain)
+        )
     return plain
 
 def _columns_of(columns) -> dict:
     "Name -> values of whatever is a table."
     if hasattr(columns, 'iloc') and hasattr(columns, 'columns'):  # pandas
         return {str(name): columns[name] for name in columns.columns}
-    names = getattr(columns, 'colnames', None) or getattr(getattr(columns, 'dtype', None), 'names', None)
+    names = getattr(columns, 'colnames', None) or getattr(
+        getattr(columns, 'dtype', None), 'names', None
+    )
     if names:
         return {name: columns[name] for name in names}
     if isinstance(columns, Mapping) or isinstance(columns, tuple) and not columns:
         return dict(columns)
     if isinstance(columns, Table):
         return {}
-    what = f'an array of shape {np.shape(columns)}' if isinstance(columns, (np.ndarray, list, tuple)) else f'a {type(columns).__name__}'
-    raise ValueError(f'the catalogue is {what}; it must be a table with named columns (astropy, pandas, or a dict): specobjid, z, class, subclass ...')
+    what = (
+        f'an array of shape {np.shape(columns)}'
+        if isinstance(columns, (np.ndarray, list, tuple))
+        else f'a {type(columns).__name__}'
+    )
+    raise ValueError(
+        f'the catalogue is {what}; it must be a table with named columns (astropy, '
+        f'pandas, or a dict): specobjid, z, class, subclass ...'
+    )
 
 def _broadcast(columns: dict, n: int) -> tuple[dict, int]:
     "Columns of one length; a single value stands for all rows."
-    single = {name for name, values in columns.items() if isinstance(values, (str, bytes)) or np.ndim(values) == 0}
-    length = {name: len(values) for name, values in columns.items() if name not in single}
+    single = {
+        name
+        for name, values in columns.items()
+        if isinstance(values, (str, bytes)) or np.ndim(values) == 0
+    }
+    length = {
+        name: len(values) for name, values in columns.items() if name not in single
+    }
     n = next(iter(length.values()), n or 0)
     for name, number in length.items():
         if number != n:
-            raise ValueError(f'column {name} has {number} rows, column {next(iter(length))} has {n}')
-    return {name: np.full(n, values) if name in single else values for name, values in columns.items()}, n
+            raise ValueError(
+                f'column {name} has {number} rows, column {next(iter(length))} has {n}'
+            )
+    return {
+        name: np.full(n, values) if name in single else values
+        for name, values in columns.items()
+    }, n
 
 # %% ../nbs/00_core.ipynb #ed54f9ac
 CATALOG = {  # column: (dtype, unit, description)
@@ -404,83 +473,135 @@ _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 def _alive(pid: int) -> bool:
     "Whether a process of this machine still runs."
-    if os.name == 'nt': return True  # there, asking would end it
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except (PermissionError, OverflowError): pass
+    if os.name == 'nt':
+        return True  # there, asking would end it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
     return True
 
 def _tidy(folder: Path):
-    "Remove from `folder` what killed processes of this machine left there; finish a replacement that was cut between its two steps."
-    for left in sorted((folder/'.writing').glob(f'*-{_HOST}-*')):
+    """Remove from `folder` what killed processes of this machine left there; finish a
+    replacement that was cut between its two steps."""
+    for left in sorted((folder / '.writing').glob(f'*-{_HOST}-*')):
         pid = left.name.partition('-')[0]
-        if not pid.isdigit() or _alive(int(pid)): continue
+        if not pid.isdigit() or _alive(int(pid)):
+            continue
         for new in left.glob('*'):
-            if (left/'.old').exists() and new.name != '.old' and not (folder/new.name).exists():
-                os.replace(new, folder/new.name)
+            if (
+                (left / '.old').exists()
+                and new.name != '.old'
+                and not (folder / new.name).exists()
+            ):
+                os.replace(new, folder / new.name)
         shutil.rmtree(left, ignore_errors=True)
 
 def _aside(folder: Path) -> Path:
     "A new folder of this process in `folder/.writing`."
     while True:
-        (folder/'.writing').mkdir(parents=True, exist_ok=True)
-        try: return Path(tempfile.mkdtemp(prefix=f'{os.getpid()}-{_HOST}-', dir=folder/'.writing'))
-        except FileNotFoundError: pass  # another process has just removed it, as empty
+        (folder / '.writing').mkdir(parents=True, exist_ok=True)
+        try:
+            return Path(
+                tempfile.mkdtemp(
+                    prefix=f'{os.getpid()}-{_HOST}-', dir=folder / '.writing'
+                )
+            )
+        except FileNotFoundError:
+            pass  # another process has just removed it, as empty
 
 def _replace_by(new: Path, path: Path):
-    "Move what was written to its final name; a folder never replaces a file, nor a file a folder."
+    """Move what was written to its final name; a folder never replaces a file, nor a
+    file a folder."""
     if path.exists() and path.is_dir() != new.is_dir():
         there, here = ('folder', 'file') if path.is_dir() else ('file', 'folder')
-        raise FileExistsError(errno.EEXIST, f'a {there} of this name is in the place of a {here}; it was left as it is', str(path))
-    if path.is_dir():  # a folder cannot be replaced in one step: move the old one away first
+        raise FileExistsError(
+            errno.EEXIST,
+            f'a {there} of this name is in the place of a {here}; it was left as it is',
+            str(path),
+        )
+    if (
+        path.is_dir()
+    ):  # a folder cannot be replaced in one step: move the old one away first
         path.rename(new.with_name('.old'))
     os.replace(new, path)
 
 def _full(error: BaseException) -> int:
-    "The number of an error that says, by itself or by its cause, that a disk or file is full; else 0."
+    """The number of an error that says, by itself or by its cause, that a disk or file
+    is full; else 0."""
     while error is not None:
-        if getattr(error, 'errno', None) in _FULL: return error.errno
-        if isinstance(error, OSError) and ('requested and' in str(error) or 'space on disk' in str(error)): return errno.ENOSPC  # of NumPy, astropy
+        if getattr(error, 'errno', None) in _FULL:
+            return error.errno
+        if isinstance(error, OSError) and (
+            'requested and' in str(error) or 'space on disk' in str(error)
+        ):
+            return errno.ENOSPC  # of NumPy, astropy
         error = error.__context__
     return 0
 
 @contextlib.contextmanager
 def atomic(
-    path: Path, # Final name of a file or folder
+    path: Path,  # Final name of a file or folder
 ):
-    "Yield a name beside `path` to write to; rename it to `path` when the block ends well, remove it when it does not. Raises `OSError` naming `path` when the disk is full, `FileExistsError` when a folder is in the place of a file."
+    """Yield a name beside `path` to write to; rename it to `path` when the block ends
+    well, remove it when it does not.
+
+    Raises `OSError` naming `path` when the disk is full, `FileExistsError` when a
+    folder is in the place of a file."""
     path = Path(path)
     _tidy(path.parent)
     aside = _aside(path.parent)
     try:
-        yield aside/path.name
-        _replace_by(aside/path.name, path)
+        yield aside / path.name
+        _replace_by(aside / path.name, path)
     except OSError as error:
-        if not (full := _full(error)): raise
-        raise OSError(full, f'{os.strerror(full)}: it was not written, and what was there before is untouched', str(path)) from error
+        if not (full := _full(error)):
+            raise
+        raise OSError(
+            full,
+            f'{os.strerror(full)}: it was not written, and what was there before is '
+            f'untouched',
+            str(path),
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        with contextlib.suppress(OSError): aside.parent.rmdir()  # while others write, it is not empty
+        with contextlib.suppress(OSError):
+            aside.parent.rmdir()  # while others write, it is not empty
 
-TABLE_FORMATS = {'.ecsv': 'ascii.ecsv', '.fits': 'fits', '.csv': 'ascii.csv'}  # by ending
+TABLE_FORMATS = {
+    '.ecsv': 'ascii.ecsv',
+    '.fits': 'fits',
+    '.csv': 'ascii.csv',
+}  # by ending
 
 def check_table_path(
     path: Path,
-): # -> None
-    "Raise `ValueError` or `FileExistsError`, before any work, when a table cannot be written to `path`."
+):  # -> None
+    """Raise `ValueError` or `FileExistsError`, before any work, when a table cannot be
+    written to `path`."""
     path = Path(path)
     if path.suffix not in TABLE_FORMATS:
-        raise ValueError(f"{path}: a table must end in {', '.join(TABLE_FORMATS)}, not in '{path.suffix}'")
+        raise ValueError(
+            f"{path}: a table must end in {', '.join(TABLE_FORMATS)}, not in "
+            f"'{path.suffix}'"
+        )
     if path.is_dir():
-        raise FileExistsError(errno.EEXIST, 'a folder of this name is in the place of the table', str(path))
+        raise FileExistsError(
+            errno.EEXIST,
+            'a folder of this name is in the place of the table',
+            str(path),
+        )
 
 def fits_text(
-    table: Table, # With texts in any alphabet
-) -> Table: # A copy, texts as bytes
+    table: Table,  # With texts in any alphabet
+) -> Table:  # A copy, texts as bytes
     "FITS text is ASCII: texts in any alphabet are kept as UTF-8 bytes."
     table = table.copy()
     for name in table.colnames:
-        if table[name].dtype.kind != 'U': continue
+        if table[name].dtype.kind != 'U':
+            continue
         values, about = table[name], table[name].info.description
         values = values.filled('') if hasattr(values, 'filled') else values
         table[name] = np.char.encode(np.asarray(values), 'utf-8')
@@ -488,11 +609,12 @@ def fits_text(
     return table
 
 def write_as(
-    table: Table, # Any astropy table
+    table: Table,  # Any astropy table
     path: Path,
-    kind: str,    # Format, as astropy names it: 'fits', 'ascii.ecsv', 'ascii.mrt' ...
+    kind: str,  # Format, as astropy names it: 'fits', 'ascii.ecsv', 'ascii.mrt' ...
 ):
-    "Write a table in which texts may be of any alphabet: as UTF-8, wherever the program runs."
+    """Write a table in which texts may be of any alphabet: as UTF-8, wherever the
+    program runs."""
     if not kind.startswith('ascii'):
         (fits_text(table) if kind == 'fits' else table).write(path, format=kind)
         return
@@ -501,19 +623,26 @@ def write_as(
     Path(path).write_bytes(text.getvalue().encode())
 
 def write_table(
-    table: Table, # Any astropy table
-    path: Path,   # Ending in .ecsv, .fits or .csv; the format follows from it
+    table: Table,  # Any astropy table
+    path: Path,  # Ending in .ecsv, .fits or .csv; the format follows from it
 ):
-    "Write a table, complete or not at all, texts as UTF-8. Raises `ValueError` for another ending."
+    """Write a table, complete or not at all, texts as UTF-8.
+
+    Raises `ValueError` for another ending."""
     check_table_path(path)
     kind = TABLE_FORMATS[Path(path).suffix]
-    with atomic(path) as aside: write_as(table, aside, kind)
+    with atomic(path) as aside:
+        write_as(table, aside, kind)
 
 def _read_fits_table(path: Path) -> Table:
     "A FITS table with texts as text and native numbers."
     with warnings.catch_warnings():
-        warnings.filterwarnings('error', '(?s).*(truncated|corrupted)')  # only a warning there
-        table = Table.read(path, format='fits', character_as_bytes=True, mask_invalid=False)
+        warnings.filterwarnings(
+            'error', '(?s).*(truncated|corrupted)'
+        )  # only a warning there
+        table = Table.read(
+            path, format='fits', character_as_bytes=True, mask_invalid=False
+        )
     table.convert_bytestring_to_unicode()
     for name in table.colnames:
         if not table[name].dtype.isnative:
@@ -521,19 +650,32 @@ def _read_fits_table(path: Path) -> Table:
     return table
 
 def read_table(path: Path) -> Table:
-    "Read a table that `write_table` wrote: units, 64-bit ids and empty texts (which ECSV takes for missing ones) survive. Raises `FileNotFoundError`, or `ValueError` naming a file that is damaged or no table."
+    """Read a table that `write_table` wrote: units, 64-bit ids and empty texts (which
+    ECSV takes for missing ones) survive.
+
+    Raises `FileNotFoundError`, or `ValueError` naming a file that is damaged or no
+    table."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, 'no such table', str(path))
     kind = TABLE_FORMATS.get(path.suffix)
     try:
-        if kind == 'fits': return _read_fits_table(path)
-        table = Table.read(path.read_text(encoding='utf-8-sig').splitlines(), format=kind) if kind else Table.read(path)
-    except PermissionError: raise
+        if kind == 'fits':
+            return _read_fits_table(path)
+        table = (
+            Table.read(path.read_text(encoding='utf-8-sig').splitlines(), format=kind)
+            if kind
+            else Table.read(path)
+        )
+    except PermissionError:
+        raise
     except Exception as error:  # a parser meets damage in as many ways as it has lines
-        raise ValueError(f'{path} is damaged or no table ({_first_line(error)})') from error
+        raise ValueError(
+            f'{path} is damaged or no table ({_first_line(error)})'
+        ) from error
     for name in table.colnames:
-        if table[name].dtype.kind == 'U' and hasattr(table[name], 'filled'): table[name] = table[name].filled('')
+        if table[name].dtype.kind == 'U' and hasattr(table[name], 'filled'):
+            table[name] = table[name].filled('')
     return table
 
 def _first_line(error: Exception) -> str:
@@ -543,17 +685,23 @@ def _first_line(error: Exception) -> str:
 
 def read_json(
     path: Path,
-    **kinds, # Name -> type of what must be there
+    **kinds,  # Name -> type of what must be there
 ) -> dict:
-    "Read a JSON object. Raises `FileNotFoundError`, or `ValueError` naming the file and what is wrong."
+    """Read a JSON object.
+
+    Raises `FileNotFoundError`, or `ValueError` naming the file and what is wrong."""
     path = Path(path)
-    try: found = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error: raise ValueError(f'{path} is damaged ({_first_line(error)})') from error
+    try:
+        found = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is damaged ({_first_line(error)})') from error
     if not isinstance(found, dict):
         raise ValueError(f'{path} is damaged (it holds no JSON object)')
     for name, kind in kinds.items():
         if not isinstance(found.get(name), kind):
-            raise ValueError(f"{path} is damaged ('{name}' is missing or of another type)")
+            raise ValueError(
+                f"{path} is damaged ('{name}' is missing or of another type)"
+            )
     return found
 
 # %% ../nbs/00_core.ipynb #675b6bcd
@@ -568,12 +716,13 @@ def _fingerprint(header: dict, arrays: dict) -> str:
     return found.hexdigest()
 
 def write_arrays(
-    path: Path,   # Ending in .safetensors
-    arrays: dict, # Name -> NumPy array or torch tensor
-    kind: str,    # What the file holds
-    **header,     # Anything that JSON knows
+    path: Path,  # Ending in .safetensors
+    arrays: dict,  # Name -> NumPy array or torch tensor
+    kind: str,  # What the file holds
+    **header,  # Anything that JSON knows
 ):
-    "Write arrays and a header as safetensors, complete or not at all, the same bytes every time; nothing in the file can be executed."
+    """Write arrays and a header as safetensors, complete or not at all, the same bytes
+    every time; nothing in the file can be executed."""
     plain = {
         name: np.asarray(a.detach().cpu() if hasattr(a, 'detach') else a, order='C')
         for name, a in sorted(arrays.items())
@@ -581,13 +730,18 @@ def write_arrays(
     header = json.loads(json.dumps(dict(header, kind=kind, format=MODEL_FORMAT)))
     text = json.dumps(dict(header, sha256=_fingerprint(header, plain)), sort_keys=True)
     with atomic(path) as aside:
-        aside.write_bytes(safetensors_numpy.save(plain, metadata=dict(specanom=text)))  # one key: safetensors writes several in random order
+        aside.write_bytes(
+            safetensors_numpy.save(plain, metadata=dict(specanom=text))
+        )  # one key: safetensors writes several in random order
 
 def read_arrays(
     path: Path,
-    kind: str, # What the file must hold
-) -> tuple[dict, dict]: # Header; name -> NumPy array
-    "Read what `write_arrays` wrote. Raises `FileNotFoundError`, or `ValueError` when the file is damaged in any byte, holds something else or is of another format."
+    kind: str,  # What the file must hold
+) -> tuple[dict, dict]:  # Header; name -> NumPy array
+    """Read what `write_arrays` wrote.
+
+    Raises `FileNotFoundError`, or `ValueError` when the file is damaged in any byte,
+    holds something else or is of another format."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such file')
@@ -596,34 +750,66 @@ def read_arrays(
             header = json.loads((file.metadata() or {}).get('specanom', '{}'))
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         known = header.pop('sha256', None)
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f'{path} is damaged or no safetensors file ({_first_line(error)})') from error
+    except (
+        SafetensorError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise ValueError(
+            f'{path} is damaged or no safetensors file ({_first_line(error)})'
+        ) from error
     if 'kind' not in header:
-        raise ValueError(f'{path} was not written by this version of specanom: it holds no {kind}')
+        raise ValueError(
+            f'{path} was not written by this version of specanom: it holds no {kind}'
+        )
     if header.get('format') != MODEL_FORMAT:
-        raise ValueError(f"{path} is of format {header.get('format')}, made by another version of specanom; this one reads format {MODEL_FORMAT}: train again")
+        raise ValueError(
+            f"{path} is of format {header.get('format')}, made by another version of "
+            f"specanom; this one reads format {MODEL_FORMAT}: train again"
+        )
     if known != _fingerprint(header, arrays):
-        raise ValueError(f'{path} is damaged (its content is not what was written); train again')
+        raise ValueError(
+            f'{path} is damaged (its content is not what was written); train again'
+        )
     if header.get('kind') != kind:
-        raise ValueError(f"{path} holds a {header.get('kind')}: it holds no {kind}")
+        raise ValueError(
+            f"{path} holds a {header.get('kind')}: it holds no {kind}"
+        )
     return header, arrays
 
 def load_network(
-    path: Path,     # Named in errors
-    arrays: dict,   # From `read_arrays`: name -> array
-    make: Callable, # () -> the torch module that the header describes
-): # -> torch module with these weights
-    "Build a network and give it its weights. Raises `ValueError` naming the file when they do not belong together; shapes are compared before memory is asked for."
+    path: Path,  # Named in errors
+    arrays: dict,  # From `read_arrays`: name -> array
+    make: Callable,  # () -> the torch module that the header describes
+):  # -> torch module with these weights
+    """Build a network and give it its weights.
+
+    Raises `ValueError` naming the file when they do not belong together; shapes are
+    compared before memory is asked for."""
     import torch
+
     try:
-        with torch.device('meta'): plan = make()
+        with torch.device('meta'):
+            plan = make()
     except Exception as error:  # whatever a constructor says to impossible settings
-        raise ValueError(f'{path}: its header describes no network ({_first_line(error)})') from error
+        raise ValueError(
+            f'{path}: its header describes no network ({_first_line(error)})'
+        ) from error
     wanted = {name: tuple(p.shape) for name, p in plan.state_dict().items()}
     found = {name: a.shape for name, a in arrays.items()}
-    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    wrong = sorted(
+        name
+        for name in wanted.keys() | found.keys()
+        if wanted.get(name) != found.get(name)
+    )
     if wrong:
-        raise ValueError(f'{path}: its header asks for {wrong[0]} of shape {wanted.get(wrong[0])}, its weights have {found.get(wrong[0])}')
+        raise ValueError(
+            f'{path}: its header asks for {wrong[0]} of shape {wanted.get(wrong[0])}, '
+            f'its weights have {found.get(wrong[0])}'
+        )
     network = make()
     network.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
     return network
@@ -631,64 +817,118 @@ def load_network(
 # %% ../nbs/00_core.ipynb #c4ed9f55
 FLUX_UNIT = '1e-17 erg / (s cm2 AA)'  # f_lambda, as SDSS writes it
 
-def _wavelengths(wave) -> np.ndarray: # (d,) float64, AA
+def _wavelengths(wave) -> np.ndarray:  # (d,) float64, AA
     "Wavelengths in Å, increasing, or `ValueError`."
-    if hasattr(wave, 'to_value'): wave = wave.to_value(u.AA, u.spectral())
-    if np.ma.is_masked(wave): raise ValueError('wave must not be masked')
+    if hasattr(wave, 'to_value'):
+        wave = wave.to_value(u.AA, u.spectral())
+    if np.ma.is_masked(wave):
+        raise ValueError('wave must not be masked')
     wave = np.asarray(wave, float)
-    if wave.ndim != 1 or not np.isfinite(wave).all(): raise ValueError(f'wave must be one finite wavelength for each pixel, not of shape {wave.shape}')
-    if len(wave) > 1 and not (np.diff(wave) > 0).all(): raise ValueError('wave must increase; where it decreases, turn wave, flux and ivar round: [::-1]')
+    if wave.ndim != 1 or not np.isfinite(wave).all():
+        raise ValueError(
+            f'wave must be one finite wavelength for each pixel, not of shape '
+            f'{wave.shape}'
+        )
+    if len(wave) > 1 and not (np.diff(wave) > 0).all():
+        raise ValueError(
+            'wave must increase; where it decreases, turn wave, flux and ivar round: '
+            '[::-1]'
+        )
     if len(wave) and not (900 <= wave[0] and wave[-1] <= 1e6):
-        raise ValueError(f'wave goes from {wave[0]:g} to {wave[-1]:g}, which cannot be Å{_other_scale(*wave[[0, -1]])}; a Quantity is converted')
+        raise ValueError(
+            f'wave goes from {wave[0]:g} to {wave[-1]:g}, which cannot be '
+            f'Å{_other_scale(*wave[[0, -1]])}; a Quantity is converted'
+        )
     return wave
 
 def _other_scale(low: float, high: float) -> str:
     "What wavelengths may be when they are not in Å, with the remedy."
-    for name, remedy, least, most in (('micrometres', '1e4*wave', .09, 2.9), ('log10 of Å', '10**wave', 2.9, 6), ('ln of Å', 'np.exp(wave)', 6, 14), ('nanometres', '10*wave', 90, 1e5)):
-        if least <= low and high <= most: return f' (if they are {name}: {remedy})'
+    for name, remedy, least, most in (
+        ('micrometres', '1e4*wave', 0.09, 2.9),
+        ('log10 of Å', '10**wave', 2.9, 6),
+        ('ln of Å', 'np.exp(wave)', 6, 14),
+        ('nanometres', '10*wave', 90, 1e5),
+    ):
+        if least <= low and high <= most:
+            return f' (if they are {name}: {remedy})'
     return ''
 
 @lru_cache(maxsize=16)
 def _parsed(unit: str):
-    try: return u.Unit(unit)
-    except (ValueError, TypeError): raise ValueError(f"unit '{unit}' is not a unit; SDSS's is '{FLUX_UNIT}'") from None
+    try:
+        return u.Unit(unit)
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"unit '{unit}' is not a unit; SDSS's is '{FLUX_UNIT}'"
+        ) from None
 
-def _scale(unit: str, wave: np.ndarray) -> tuple: # factor, scalar or (d,); unit
+def _scale(unit: str, wave: np.ndarray) -> tuple:  # factor, scalar or (d,); unit
     "What brings a flux density to `FLUX_UNIT`; other kinds of unit stay as they are."
-    if unit in ('', FLUX_UNIT): return 1., unit
+    if unit in ('', FLUX_UNIT):
+        return 1.0, unit
     parsed = _parsed(unit)
-    if parsed.is_equivalent(FLUX_UNIT): return parsed.to(FLUX_UNIT), FLUX_UNIT
-    if parsed.is_equivalent('Jy'): return (1*parsed).to_value(FLUX_UNIT, u.spectral_density(wave*u.AA)), FLUX_UNIT
-    return 1., unit
+    if parsed.is_equivalent(FLUX_UNIT):
+        return parsed.to(FLUX_UNIT), FLUX_UNIT
+    if parsed.is_equivalent('Jy'):
+        return (1 * parsed).to_value(
+            FLUX_UNIT, u.spectral_density(wave * u.AA)
+        ), FLUX_UNIT
+    return 1.0, unit
 
-def _pixels(name: str, array, dtype: str, factor=1.) -> np.ndarray:
+def _pixels(name: str, array, dtype: str, factor=1.0) -> np.ndarray:
     "An image of (n, d) numbers, native and by rows; masked ones are NaN."
-    if isinstance(array, StoreArray): return array
-    if hasattr(array, 'iloc'): array = array.to_numpy()  # pandas
-    if isinstance(array, np.ma.MaskedArray): array = array.astype(float).filled(np.nan)
+    if isinstance(array, StoreArray):
+        return array
+    if hasattr(array, 'iloc'):
+        array = array.to_numpy()  # pandas
+    if isinstance(array, np.ma.MaskedArray):
+        array = array.astype(float).filled(np.nan)
     array = getattr(array, 'value', array)  # of a Quantity
-    try: array = np.asarray(array)
-    except ValueError: raise ValueError(f'{name} must be one row of numbers for each spectrum, all of one length') from None
-    if array.dtype.kind not in 'fiub': raise ValueError(f'{name} must hold numbers, not {array.dtype}')
+    try:
+        array = np.asarray(array)
+    except ValueError:
+        raise ValueError(
+            f'{name} must be one row of numbers for each spectrum, all of one length'
+        ) from None
+    if array.dtype.kind not in 'fiub':
+        raise ValueError(f'{name} must hold numbers, not {array.dtype}')
     with np.errstate(over='ignore'):
-        array = (array if np.ndim(factor) == 0 and factor == 1 else array*factor).astype(dtype, copy=False)
-    return np.ascontiguousarray(array) if array.flags.f_contiguous and array.ndim > 1 else array
+        array = (
+            array if np.ndim(factor) == 0 and factor == 1 else array * factor
+        ).astype(dtype, copy=False)
+    return (
+        np.ascontiguousarray(array)
+        if array.flags.f_contiguous and array.ndim > 1
+        else array
+    )
 
 def _total(array: np.ndarray) -> float:
-    "A sum that is finite only if every number of the array is, as fast as memory is read."
+    """A sum that is finite only if every number of the array is, as fast as memory is
+    read."""
     return np.vdot(array, array) if array.flags.c_contiguous else array.sum()
 
 def _check_size(flux: np.ndarray, ivar: np.ndarray):
-    "Raise `ValueError` when a typical flux is so far from 1e-17 erg/s/cm2/AA that its factor must have been forgotten."
-    some = tuple(slice(None, None, max(1, size//64)) for size in flux.shape)
+    """Raise `ValueError` when a typical flux is so far from 1e-17 erg/s/cm2/AA that its
+    factor must have been forgotten."""
+    some = tuple(slice(None, None, max(1, size // 64)) for size in flux.shape)
     values = np.abs(flux[some][ivar[some] > 0])
     values = values[(values > 0) & np.isfinite(values)]
     if len(values) and not 1e-12 < (typical := float(np.median(values))) < 1e12:
-        if typical < 1: raise ValueError(f"the median flux is {typical:.1e}, where {FLUX_UNIT} is expected; say unit='erg / (s cm2 AA)', and it is converted")
-        raise ValueError(f"the median flux is {typical:.1e}, where {FLUX_UNIT} is expected: it was multiplied by 1e17 once too often; divide it, or name its unit: unit='...'")
+        if typical < 1:
+            raise ValueError(
+                f"the median flux is {typical:.1e}, where {FLUX_UNIT} is expected; "
+                f"say unit='erg / (s cm2 AA)', and it is converted"
+            )
+        raise ValueError(
+            f"the median flux is {typical:.1e}, where {FLUX_UNIT} is expected: it was "
+            f"multiplied by 1e17 once too often; divide it, or name its unit: "
+            f"unit='...'"
+        )
 
 class StoreArray:
-    "An array of a store: rows are read when they are asked for; whatever is missing or damaged is a `ValueError` that names it, never zeros."
+    """An array of a store: rows are read when they are asked for; whatever is missing
+    or damaged is a `ValueError` that names it, never zeros."""
+
     def __init__(self, array, folder: Path):
         self.array, self.folder = array, Path(folder)
         self.rows = (array.shards or array.chunks)[0]  # of one file
@@ -696,36 +936,64 @@ class StoreArray:
     shape = property(lambda self: self.array.shape)
     dtype = property(lambda self: self.array.dtype)
     ndim = property(lambda self: self.array.ndim)
-    def __len__(self): return self.shape[0]
-    def __array__(self, dtype=None, copy=None): return np.asarray(self[:], dtype)
-    def __repr__(self): return f'{self.folder}: {self.shape} {self.dtype}'
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype)
+
+    def __repr__(self):
+        return f'{self.folder}: {self.shape} {self.dtype}'
 
     def __getitem__(self, index):
-        "Rows by slice, integer, boolean or index array; after a comma, whatever NumPy takes."
+        """Rows by slice, integer, boolean or index array; after a comma, whatever NumPy
+        takes."""
         index, *rest = index if isinstance(index, tuple) else (index,)
-        if index is Ellipsis: index = slice(None)
+        if index is Ellipsis:
+            index = slice(None)
         rows = np.arange(len(self))[index]
-        found = self._read(index, rows) if rows.ndim else self._read(slice(rows, rows + 1), rows[None])[0]
-        return found[(slice(None),)*rows.ndim + tuple(rest)] if rest else found
+        found = (
+            self._read(index, rows)
+            if rows.ndim
+            else self._read(slice(rows, rows + 1), rows[None])[0]
+        )
+        return found[(slice(None),) * rows.ndim + tuple(rest)] if rest else found
 
     def _read(self, index, rows: np.ndarray) -> np.ndarray:
-        files = np.unique(rows//self.rows).tolist()
+        files = np.unique(rows // self.rows).tolist()
         for number in files:
-            if not self._file(number).is_file(): raise ValueError(f'{self._file(number)} is missing: make or fetch the store again')
+            if not self._file(number).is_file():
+                raise ValueError(
+                    f'{self._file(number)} is missing: make or fetch the store again'
+                )
         plain = isinstance(index, slice) and index.step in (None, 1)
-        try: return self.array[index] if plain else self.array.oindex[rows] if len(rows) else self.array[:0]
-        except MemoryError: raise
+        try:
+            return (
+                self.array[index]
+                if plain
+                else self.array.oindex[rows]
+                if len(rows)
+                else self.array[:0]
+            )
+        except MemoryError:
+            raise
         except Exception as error:  # of as many kinds as there are layers in a store
-            raise ValueError(f'{self._damaged(files)} is damaged ({_first_line(error)}); make or fetch the store again') from error
+            raise ValueError(
+                f'{self._damaged(files)} is damaged ({_first_line(error)}); make or '
+                f'fetch the store again'
+            ) from error
 
     def _file(self, number: int) -> Path:
-        return self.folder.joinpath('c', str(number), *['0']*(self.ndim - 1))
+        return self.folder.joinpath('c', str(number), *['0'] * (self.ndim - 1))
 
     def _damaged(self, files: list) -> Path:
         "The file that cannot be read."
         for number in files:
-            try: self.array[number*self.rows:(number + 1)*self.rows]
-            except Exception: return self._file(number)
+            try:
+                self.array[number * self.rows : (number + 1) * self.rows]
+            except Exception:
+                return self._file(number)
         return self.folder
 
 # %% ../nbs/00_core.ipynb #4a9d8581
@@ -735,39 +1003,66 @@ def _take(array, index):
 
 @dataclass(eq=False, repr=False)
 class Spectra:
-    "Spectra on one wavelength grid with their catalogue. Lists, masked, big-endian and pandas input, quantities and other units are brought to this form; raises `ValueError`, with the remedy, when that cannot be or the pieces do not fit together."
-    flux: np.ndarray          # (n, d) float32; raw: f_lambda in 1e-17 erg/s/cm2/AA; 0 where there is no measurement
-    ivar: np.ndarray          # (n, d) float32, inverse variance of flux; 0: no measurement
-    wave: np.ndarray          # (d,) float64, AA in vacuum
-    catalog: Catalog          # n rows, see `CATALOG`; any table that `make_catalog` takes
-    mask: np.ndarray = None   # (n, d) uint32, the survey's and_mask bits (raw sets only)
-    rejected: Table = field(default_factory=reject_table) # What was set aside on the way here, and why
-    unit: str = FLUX_UNIT     # Of flux; another unit of flux density is converted to this one
+    """Spectra on one wavelength grid with their catalogue.
+
+    Lists, masked, big-endian and pandas input, quantities and other units are brought
+    to this form; raises `ValueError`, with the remedy, when that cannot be or the
+    pieces do not fit together."""
+
+    flux: np.ndarray  # (n, d) float32; raw: in 1e-17 erg/s/cm2/AA; 0: not measured
+    ivar: np.ndarray  # (n, d) float32, inverse variance of flux; 0: no measurement
+    wave: np.ndarray  # (d,) float64, AA in vacuum
+    catalog: Catalog  # n rows, see `CATALOG`; any table that `make_catalog` takes
+    mask: np.ndarray = None  # (n, d) uint32, the survey's and_mask bits (raw sets only)
+    rejected: Table = field(
+        default_factory=reject_table
+    )  # What was set aside on the way here, and why
+    unit: str = (
+        FLUX_UNIT  # Of flux; another unit of flux density is converted to this one
+    )
 
     def __post_init__(self):
-        if not isinstance(self.catalog, Catalog): self.catalog = make_catalog(self.catalog)
+        if not isinstance(self.catalog, Catalog):
+            self.catalog = make_catalog(self.catalog)
         self._check_identity()
         self.wave = _wavelengths(self.wave)
         self._check_pixels()
-        if isinstance(self.flux, np.ndarray) and isinstance(self.ivar, np.ndarray) and self.ivar.size: self._check_values()
+        if (
+            isinstance(self.flux, np.ndarray)
+            and isinstance(self.ivar, np.ndarray)
+            and self.ivar.size
+        ):
+            self._check_values()
 
     def _check_identity(self):
         "Every row needs an id, or the file that it was read from."
         ids = np.asarray(self.catalog['specobjid'])
         if len(ids) and not ids.all():
             none = (ids == 0) & (np.asarray(self.catalog['file']) == '')
-            if none.any(): raise ValueError(f'specobjid is missing or 0 in {_rows_of(none)} of the catalogue: every spectrum needs an id of its own, a whole number above 0 or a text')
+            if none.any():
+                raise ValueError(
+                    f'specobjid is missing or 0 in {_rows_of(none)} of the catalogue: '
+                    f'every spectrum needs an id of its own, a whole number above 0 '
+                    f'or a text'
+                )
 
     def _check_pixels(self):
         "Bring flux, ivar and mask to their types and unit; compare shapes."
         own = getattr(self.flux, 'unit', None)  # of a Quantity
-        factor, self.unit = _scale(self.unit if own is None else own.to_string(), self.wave)
+        factor, self.unit = _scale(
+            self.unit if own is None else own.to_string(), self.wave
+        )
         around = getattr(self.ivar, 'unit', None)
-        if around is None: back = 1/np.square(factor)
+        if around is None:
+            back = 1 / np.square(factor)
         else:
-            other, unit = _scale((around**-.5).to_string(), self.wave)
-            if unit != self.unit: raise ValueError(f"ivar is in {around}, which is not one over the square of '{self.unit}'")
-            back = 1/np.square(other)
+            other, unit = _scale((around**-0.5).to_string(), self.wave)
+            if unit != self.unit:
+                raise ValueError(
+                    f"ivar is in {around}, which is not one over the square of "
+                    f"'{self.unit}'"
+                )
+            back = 1 / np.square(other)
         self.flux = _pixels('flux', self.flux, 'f4', factor)
         self.ivar = _pixels('ivar', self.ivar, 'f4', back)
         if self.mask is not None and getattr(self.mask, 'dtype', None) != np.uint32:
@@ -776,7 +1071,10 @@ class Spectra:
         for name in ('flux', 'ivar', 'mask'):
             array = getattr(self, name)
             if array is not None and array.shape != shape:
-                raise ValueError(f'{name} has shape {array.shape}, but the catalogue and wavelengths say {shape}')
+                raise ValueError(
+                    f'{name} has shape {array.shape}, but the catalogue and '
+                    f'wavelengths say {shape}'
+                )
 
     def _check_values(self):
         "Unmask what has no number; refuse what cannot be."
@@ -785,16 +1083,29 @@ class Spectra:
             self._unmask()
             least, most = self.ivar.min(), self.ivar.max()
         if not (least >= 0 and np.isfinite(most)):
-            raise ValueError('ivar must be finite and not negative; use 0 for a pixel without a measurement')
-        if self.unit == FLUX_UNIT: _check_size(self.flux, self.ivar)
+            raise ValueError(
+                'ivar must be finite and not negative; use 0 for a pixel without a '
+                'measurement'
+            )
+        if self.unit == FLUX_UNIT:
+            _check_size(self.flux, self.ivar)
 
     def _unmask(self):
-        "A pixel whose flux or ivar is no number was not measured: that pixel, and no other."
+        """A pixel whose flux or ivar is no number was not measured: that pixel, and no
+        other."""
         none = ~np.isfinite(self.flux) | np.isnan(self.ivar)
         lost = none & ~(self.ivar <= 0)
         if lost.any():
-            log.warning('%d measured pixels of %d spectra have no flux or no ivar (not a number): they count as not measured', lost.sum(), lost.any(1).sum())
-        self.flux, self.ivar = np.where(none, np.float32(0), self.flux), np.where(none, np.float32(0), self.ivar)
+            log.warning(
+                '%d measured pixels of %d spectra have no flux or no ivar (not a '
+                'number): they count as not measured',
+                lost.sum(),
+                lost.any(1).sum(),
+            )
+        self.flux, self.ivar = (
+            np.where(none, np.float32(0), self.flux),
+            np.where(none, np.float32(0), self.ivar),
+        )
 
     def _with(self, **parts) -> 'Spectra':
         "A set of other parts that come from checked sets, and need no second look."
@@ -802,18 +1113,30 @@ class Spectra:
         new.__dict__.update(self.__dict__, **parts)
         return new
 
-    def __len__(self): return len(self.catalog)
+    def __len__(self):
+        return len(self.catalog)
 
     def __getitem__(self, index) -> 'Spectra':
-        "Spectra picked by a slice, a boolean array, an index array or one integer. What was set aside stays behind."
-        if isinstance(index, (int, np.integer)): index = [index]
-        if not isinstance(index, slice): index = np.asarray(index, int if np.size(index) == 0 else None)
-        mask = None if self.mask is None else _take(self.mask, index)
-        return self._with(flux=_take(self.flux, index), ivar=_take(self.ivar, index), catalog=self.catalog[index], mask=mask, rejected=reject_table())
+        """Spectra picked by a slice, a boolean array, an index array or one integer.
 
-    def chunks(self, size: int=1000) -> Iterator['Spectra']:
+        What was set aside stays behind."""
+        if isinstance(index, (int, np.integer)):
+            index = [index]
+        if not isinstance(index, slice):
+            index = np.asarray(index, int if np.size(index) == 0 else None)
+        mask = None if self.mask is None else _take(self.mask, index)
+        return self._with(
+            flux=_take(self.flux, index),
+            ivar=_take(self.ivar, index),
+            catalog=self.catalog[index],
+            mask=mask,
+            rejected=reject_table(),
+        )
+
+    def chunks(self, size: int = 1000) -> Iterator['Spectra']:
         "Iterate over consecutive pieces of at most `size` spectra."
-        for start in range(0, len(self), size): yield self[start:start + size]
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
 
     @property
     def good(self) -> np.ndarray:
@@ -822,75 +1145,153 @@ class Spectra:
 
     def reject(
         self,
-        out: np.ndarray,        # (n,) bool: which spectra to set aside
-        stage: str,             # Who does it
+        out: np.ndarray,  # (n,) bool: which spectra to set aside
+        stage: str,  # Who does it
         reason: Iterable[str],  # One sentence for each spectrum set aside
     ) -> 'Spectra':
-        "The spectra that stay; the others become rows of `rejected`, named by their file or plate-mjd-fiber."
+        """The spectra that stay; the others become rows of `rejected`, named by their
+        file or plate-mjd-fiber."""
         gone = self.catalog[out]
-        names = np.where(gone['file'] != '', gone['file'], spec_name(gone)) if len(gone) else []
+        names = (
+            np.where(gone['file'] != '', gone['file'], spec_name(gone))
+            if len(gone)
+            else []
+        )
         kept = self[~np.asarray(out)]
-        kept.rejected = _stack([self.rejected, reject_table(names, stage, reason, gone['specobjid'])])
+        kept.rejected = _stack(
+            [self.rejected, reject_table(names, stage, reason, gone['specobjid'])]
+        )
         return kept
 
     @staticmethod
     def concatenate(sets: Iterable['Spectra']) -> 'Spectra':
         "One set out of several on the same grid; their rejected tables are joined too."
         sets = list(sets)
-        if not sets: raise ValueError('nothing to concatenate: no set of spectra was given')
-        for s in sets[1:]: _check_alike(sets[0], s)
+        if not sets:
+            raise ValueError('nothing to concatenate: no set of spectra was given')
+        for s in sets[1:]:
+            _check_alike(sets[0], s)
         join = lambda name: np.concatenate([getattr(s, name) for s in sets])
         mask = None if sets[0].mask is None else join('mask')
-        return sets[0]._with(flux=join('flux'), ivar=join('ivar'), mask=mask, catalog=_stack([s.catalog for s in sets]), rejected=_stack([s.rejected for s in sets]))
+        return sets[0]._with(
+            flux=join('flux'),
+            ivar=join('ivar'),
+            mask=mask,
+            catalog=_stack([s.catalog for s in sets]),
+            rejected=_stack([s.rejected for s in sets]),
+        )
 
     def write(self, path: Path):
-        "Write to a Zarr store (`.zarr`) or a FITS file (`.fits`), complete or not at all. Raises `ValueError` for another ending."
+        """Write to a Zarr store (`.zarr`) or a FITS file (`.fits`), complete or not at
+        all.
+
+        Raises `ValueError` for another ending."""
         path = Path(path)
-        if path.suffix == '.zarr': return write_chunks(path, [self])
-        if path.suffix != '.fits': raise ValueError(f"{path}: a set of spectra must end in .zarr or .fits, not in '{path.suffix}'")
-        arrays = dict(FLUX=self.flux, IVAR=self.ivar, WAVE=self.wave) | ({} if self.mask is None else dict(MASK=self.mask))
+        if path.suffix == '.zarr':
+            return write_chunks(path, [self])
+        if path.suffix != '.fits':
+            raise ValueError(
+                f"{path}: a set of spectra must end in .zarr or .fits, not in "
+                f"'{path.suffix}'"
+            )
+        arrays = dict(FLUX=self.flux, IVAR=self.ivar, WAVE=self.wave) | (
+            {} if self.mask is None else dict(MASK=self.mask)
+        )
         with atomic(path) as aside:
             images = [fits.ImageHDU(np.asarray(a), name=k) for k, a in arrays.items()]
             images[0].header['BUNIT'] = self.unit
             first = fits.PrimaryHDU()
             first.header['SPECANOM'] = STORE_FORMAT, 'format of this set of spectra'
-            hdus = fits.HDUList([first, *images, *_table_hdus(self.catalog, self.rejected)])
-            for hdu in hdus: hdu.add_checksum(when='of the data and of this header')
+            hdus = fits.HDUList(
+                [first, *images, *_table_hdus(self.catalog, self.rejected)]
+            )
+            for hdu in hdus:
+                hdu.add_checksum(when='of the data and of this header')
             hdus.writeto(aside)
 
     @staticmethod
     def read(
-        path: Path,       # `.zarr` or `.fits`, written by `write`
-        lazy: bool=False, # Leave the arrays of a Zarr store on disk; they are read piece by piece
+        path: Path,  # `.zarr` or `.fits`, written by `write`
+        lazy: bool = False,  # Leave the arrays of a Zarr store on disk, to be read by rows
     ) -> 'Spectra':
-        "Read what `write` wrote. Raises `FileNotFoundError`, or `ValueError` naming the file that is damaged, missing or of another format."
+        """Read what `write` wrote.
+
+        Raises `FileNotFoundError`, or `ValueError` naming the file that is damaged,
+        missing or of another format."""
         path = Path(path)
-        if not path.exists(): _tidy(path.parent)
-        if not path.exists(): raise FileNotFoundError(f'{path}: no such set of spectra')
-        if path.suffix == '.fits': return _read_fits(path)
+        if not path.exists():
+            _tidy(path.parent)
+        if not path.exists():
+            raise FileNotFoundError(f'{path}: no such set of spectra')
+        if path.suffix == '.fits':
+            return _read_fits(path)
         get, facts = _open_store(path)
         arrays = {k: get(k) for k in ('flux', 'ivar', 'mask')}
-        if not lazy: arrays = {k: None if a is None else a[:] for k, a in arrays.items()}
-        try: catalog, rejected = (_native(Table.read(path/'tables.fits', hdu=k, character_as_bytes=True)) for k in ('CATALOG', 'REJECTED'))
-        except Exception as error: raise ValueError(f"{path/'tables.fits'} is damaged ({_first_line(error)})") from error
-        if len(catalog) != facts['spectra']: raise ValueError(f"{path} holds {facts['spectra']} spectra, its catalogue {len(catalog)} rows: make or fetch it again")
-        return Spectra(arrays['flux'], arrays['ivar'], get('wave')[:], catalog, arrays['mask'], rejected, facts['unit'])
+        if not lazy:
+            arrays = {k: None if a is None else a[:] for k, a in arrays.items()}
+        try:
+            catalog, rejected = (
+                _native(
+                    Table.read(path / 'tables.fits', hdu=k, character_as_bytes=True)
+                )
+                for k in ('CATALOG', 'REJECTED')
+            )
+        except Exception as error:
+            raise ValueError(
+                f"{path / 'tables.fits'} is damaged ({_first_line(error)})"
+            ) from error
+        if len(catalog) != facts['spectra']:
+            raise ValueError(
+                f"{path} holds {facts['spectra']} spectra, its catalogue "
+                f"{len(catalog)} rows: make or fetch it again"
+            )
+        return Spectra(
+            arrays['flux'],
+            arrays['ivar'],
+            get('wave')[:],
+            catalog,
+            arrays['mask'],
+            rejected,
+            facts['unit'],
+        )
 
     def to_specutils(self, i: int):
         "Spectrum number `i` as a `specutils.Spectrum`, with its unit."
         from astropy.nddata import InverseVariance
         from specutils import Spectrum
-        return Spectrum(flux=u.Quantity(self.flux[i], self.unit), spectral_axis=self.wave*u.AA, uncertainty=InverseVariance(self.ivar[i]),
-                        mask=self.ivar[i] == 0, meta=dict(zip(self.catalog.colnames, self.catalog[i])))
+
+        return Spectrum(
+            flux=u.Quantity(self.flux[i], self.unit),
+            spectral_axis=self.wave * u.AA,
+            uncertainty=InverseVariance(self.ivar[i]),
+            mask=self.ivar[i] == 0,
+            meta=dict(zip(self.catalog.colnames, self.catalog[i])),
+        )
 
     def __repr__(self):
-        frame = 'rest frame' if len(self.wave) == len(REST_GRID) and np.allclose(self.wave, REST_GRID) else 'observed frame'
+        frame = (
+            'rest frame'
+            if len(self.wave) == len(REST_GRID) and np.allclose(self.wave, REST_GRID)
+            else 'observed frame'
+        )
         return f'Spectra: {len(self)} spectra × {len(self.wave)} pixels, {self.wave[0]:.0f}–{self.wave[-1]:.0f} Å, {frame}, {len(self.rejected)} set aside'
 
     def _repr_html_(self):
-        shown = [c for c in ('plate', 'mjd', 'fiberid', 'z', 'class', 'subclass', 'sn_median') if c in self.catalog.colnames]
+        shown = [
+            c
+            for c in ('plate', 'mjd', 'fiberid', 'z', 'class', 'subclass', 'sn_median')
+            if c in self.catalog.colnames
+        ]
         table = self.catalog[shown][:5]
-        rows = ''.join('<tr>' + ''.join(f'<td>{html.escape(f"{v:.4g}" if isinstance(v, float) or hasattr(v, "dtype") and v.dtype.kind == "f" else str(v))}</td>' for v in row) + '</tr>' for row in table)
+        rows = ''.join(
+            '<tr>'
+            + ''.join(
+                f'<td>{html.escape(f"{v:.4g}" if isinstance(v, float) or hasattr(v, "dtype") and v.dtype.kind == "f" else str(v))}</td>'
+                for v in row
+            )
+            + '</tr>'
+            for row in table
+        )
         return f"<p>{html.escape(repr(self))}</p><table><tr>{''.join(f'<th>{c}</th>' for c in shown)}</tr>{rows}</table>"
 
 def _stack(tables: list[Table]) -> Table:
@@ -898,21 +1299,37 @@ def _stack(tables: list[Table]) -> Table:
 
 def _check_alike(one: Spectra, other: Spectra):
     "Raise `ValueError` when two sets cannot become one."
-    if not np.array_equal(one.wave, other.wave): raise ValueError('the sets are on different wavelengths: bring them to one grid first')
-    if one.unit != other.unit: raise ValueError(f"the sets are in different units: '{one.unit}' and '{other.unit}'")
-    if (one.mask is None) != (other.mask is None): raise ValueError('one of the sets has a mask and another has none')
+    if not np.array_equal(one.wave, other.wave):
+        raise ValueError(
+            'the sets are on different wavelengths: bring them to one grid first'
+        )
+    if one.unit != other.unit:
+        raise ValueError(
+            f"the sets are in different units: '{one.unit}' and '{other.unit}'"
+        )
+    if (one.mask is None) != (other.mask is None):
+        raise ValueError('one of the sets has a mask and another has none')
 
 def _table_hdus(catalog: Table, rejected: Table) -> list:
-    return [fits.BinTableHDU(fits_text(catalog), name='CATALOG'), fits.BinTableHDU(fits_text(rejected), name='REJECTED')]
+    return [
+        fits.BinTableHDU(fits_text(catalog), name='CATALOG'),
+        fits.BinTableHDU(fits_text(rejected), name='REJECTED'),
+    ]
 
 def _native(table: Table) -> Table:
     "FITS tables come back with bytes and big-endian numbers; make them what they were."
     table.convert_bytestring_to_unicode()
     table.meta.clear()
     for name in table.colnames:
-        column = table[name].filled('') if hasattr(table[name], 'filled') and table[name].dtype.kind == 'U' else table[name]
+        column = (
+            table[name].filled('')
+            if hasattr(table[name], 'filled') and table[name].dtype.kind == 'U'
+            else table[name]
+        )
         new = np.asarray(column).astype(column.dtype.newbyteorder('='))
-        dtype, unit, description = CATALOG.get(name, (new.dtype, table[name].unit, table[name].description))
+        dtype, unit, description = CATALOG.get(
+            name, (new.dtype, table[name].unit, table[name].description)
+        )
         wider = new.dtype.kind == 'U' and new.dtype.itemsize > np.dtype(dtype).itemsize
         table[name] = new if wider else new.astype(dtype)
         table[name].unit, table[name].description = unit, description
@@ -922,75 +1339,142 @@ def _read_fits(path: Path) -> Spectra:
     "A set in a FITS file, every byte checked."
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('error', AstropyWarning)  # a checksum that does not hold is only a warning there
+            warnings.simplefilter(
+                'error', AstropyWarning
+            )  # a checksum that does not hold is only a warning there
             with fits.open(path, memmap=False, checksum=True) as hdus:
-                if 'SPECANOM' in hdus[0].header: return _from_hdus(path, hdus)
+                if 'SPECANOM' in hdus[0].header:
+                    return _from_hdus(path, hdus)
                 ours = 'CATALOG' in hdus
     except Exception as error:  # of as many kinds as a FITS file has parts
         raise ValueError(f'{path} is damaged ({_first_line(error)})') from error
-    if ours: raise ValueError(f'{path} was written by an older version of specanom, without checksums: write it again')
-    raise ValueError(f'{path} was not written by Spectra.write; for SDSS files use specanom.files.read_spectra')
+    if ours:
+        raise ValueError(
+            f'{path} was written by an older version of specanom, without checksums: '
+            f'write it again'
+        )
+    raise ValueError(
+        f'{path} was not written by Spectra.write; for SDSS files use '
+        f'specanom.files.read_spectra'
+    )
 
 def _from_hdus(path: Path, hdus: fits.HDUList) -> Spectra:
-    if hdus[0].header['SPECANOM'] != STORE_FORMAT: raise ValueError(f"it is of format {hdus[0].header['SPECANOM']}, and this version of specanom reads {STORE_FORMAT}")
+    if hdus[0].header['SPECANOM'] != STORE_FORMAT:
+        raise ValueError(
+            f"it is of format {hdus[0].header['SPECANOM']}, and this version of "
+            f"specanom reads {STORE_FORMAT}"
+        )
     for hdu in hdus:
-        if 'CHECKSUM' not in hdu.header or 'DATASUM' not in hdu.header: raise ValueError(f'part {hdu.name or 0} has no checksum')
-    get = lambda k: hdus[k].data.astype(hdus[k].data.dtype.newbyteorder('=')) if k in hdus else None
-    catalog, rejected = (_native(Table.read(hdus[k], character_as_bytes=True)) for k in ('CATALOG', 'REJECTED'))
-    return Spectra(get('FLUX'), get('IVAR'), get('WAVE'), catalog, get('MASK'), rejected, hdus['FLUX'].header['BUNIT'])
+        if 'CHECKSUM' not in hdu.header or 'DATASUM' not in hdu.header:
+            raise ValueError(f'part {hdu.name or 0} has no checksum')
+    get = lambda k: (
+        hdus[k].data.astype(hdus[k].data.dtype.newbyteorder('=')) if k in hdus else None
+    )
+    catalog, rejected = (
+        _native(Table.read(hdus[k], character_as_bytes=True))
+        for k in ('CATALOG', 'REJECTED')
+    )
+    return Spectra(
+        get('FLUX'),
+        get('IVAR'),
+        get('WAVE'),
+        catalog,
+        get('MASK'),
+        rejected,
+        hdus['FLUX'].header['BUNIT'],
+    )
 
 STORE_FORMAT = 2  # of stores and FITS sets; those of another format are refused by name
 
-def _json_hash(facts: dict) -> str: return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def _json_hash(facts: dict) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 def _hash(path: Path, chunk: bool) -> str:
-    "Hash of a file; of a chunk, which has checksums of its own, only of its end, where its parts are listed."
+    """Hash of a file; of a chunk, which has checksums of its own, only of its end,
+    where its parts are listed."""
     with open(path, 'rb') as file:
-        if chunk: file.seek(max(0, path.stat().st_size - 256))
+        if chunk:
+            file.seek(max(0, path.stat().st_size - 256))
         return hashlib.sha256(file.read()).hexdigest()
 
 def _seal(store: Path, facts: dict):
     "Write `store.json`: what the store holds, and every file with its size and hash."
     files = {}
     for path in sorted(store.rglob('*')):
-        if not path.is_file(): continue
+        if not path.is_file():
+            continue
         name = path.relative_to(store)
         files[name.as_posix()] = [path.stat().st_size, _hash(path, 'c' in name.parts)]
     facts = dict(facts, format=STORE_FORMAT, files=files)
-    (store/'store.json').write_text(json.dumps(dict(facts, seal=_json_hash(facts)), indent=0))
+    (store / 'store.json').write_text(
+        json.dumps(dict(facts, seal=_json_hash(facts)), indent=0)
+    )
 
 def _check_seal(store: Path) -> dict:
-    "What `store.json` says, when every file is there in its size, and as it was written as far as that is seen without reading the chunks; else `ValueError`."
-    if not store.is_dir(): raise ValueError(f'{store} is no store of spectra: it is a file')
-    if not (store/'store.json').exists():
-        if (store/'tables.fits').exists(): raise ValueError(f'{store} was written by an older version of specanom, without checksums, or has lost its store.json: make or fetch it again')
-        raise ValueError(f'{store} is no store of spectra that this version of specanom wrote: it has no store.json')
-    facts = read_json(store/'store.json', files=dict)
-    if facts.get('format') != STORE_FORMAT: raise ValueError(f"{store} is of format {facts.get('format')}, made by another version of specanom; this one reads format {STORE_FORMAT}: make or fetch it again")
-    if facts.pop('seal', None) != _json_hash(facts): raise ValueError(f"{store/'store.json'} is damaged: make or fetch the store again")
+    """What `store.json` says, when every file is there in its size, and as it was
+    written as far as that is seen without reading the chunks; else `ValueError`."""
+    if not store.is_dir():
+        raise ValueError(f'{store} is no store of spectra: it is a file')
+    if not (store / 'store.json').exists():
+        if (store / 'tables.fits').exists():
+            raise ValueError(
+                f'{store} was written by an older version of specanom, without '
+                f'checksums, or has lost its store.json: make or fetch it again'
+            )
+        raise ValueError(
+            f'{store} is no store of spectra that this version of specanom wrote: it '
+            f'has no store.json'
+        )
+    facts = read_json(store / 'store.json', files=dict)
+    if facts.get('format') != STORE_FORMAT:
+        raise ValueError(
+            f"{store} is of format {facts.get('format')}, made by another version of "
+            f"specanom; this one reads format {STORE_FORMAT}: make or fetch it again"
+        )
+    if facts.pop('seal', None) != _json_hash(facts):
+        raise ValueError(
+            f"{store / 'store.json'} is damaged: make or fetch the store again"
+        )
     for name, (size, known) in facts['files'].items():
-        path = store/name
-        if not path.is_file(): raise ValueError(f'{path} is missing: make or fetch the store again')
-        if path.stat().st_size != size: raise ValueError(f'{path} is damaged: it has {path.stat().st_size} bytes and not {size}; make or fetch the store again')
-        if known != _hash(path, 'c' in Path(name).parts): raise ValueError(f'{path} is damaged: make or fetch the store again')
+        path = store / name
+        if not path.is_file():
+            raise ValueError(f'{path} is missing: make or fetch the store again')
+        if path.stat().st_size != size:
+            raise ValueError(
+                f'{path} is damaged: it has {path.stat().st_size} bytes and not '
+                f'{size}; make or fetch the store again'
+            )
+        if known != _hash(path, 'c' in Path(name).parts):
+            raise ValueError(f'{path} is damaged: make or fetch the store again')
     return facts
 
 def _open_store(path: Path) -> tuple[Callable, dict]:
-    "A function that gives an array of a store by name (None where there is none), and what `store.json` says."
+    """A function that gives an array of a store by name (None where there is none), and
+    what `store.json` says."""
     import zarr
+
     facts = _check_seal(path)
-    try: store = zarr.open_group(path, mode='r', zarr_format=3)
-    except Exception as error: raise ValueError(f'{path} is damaged ({_first_line(error)})') from error
-    return (lambda name: StoreArray(store[name], path/name) if name in store else None), facts
+    try:
+        store = zarr.open_group(path, mode='r', zarr_format=3)
+    except Exception as error:
+        raise ValueError(f'{path} is damaged ({_first_line(error)})') from error
+    return (
+        lambda name: StoreArray(store[name], path / name) if name in store else None
+    ), facts
 
 def check_store(
-    path: Path, # A `.zarr` folder
-) -> int: # Spectra in it
-    "Read every byte of a store. Raises `FileNotFoundError`, or `ValueError` naming the file that is damaged or missing."
+    path: Path,  # A `.zarr` folder
+) -> int:  # Spectra in it
+    """Read every byte of a store.
+
+    Raises `FileNotFoundError`, or `ValueError` naming the file that is damaged or
+    missing."""
     data = Spectra.read(path, lazy=True)
     for array in (data.flux, data.ivar, data.mask):
-        if array is None: continue
-        for start in range(0, len(array), array.rows): array[start:start + array.rows]
+        if array is None:
+            continue
+        for start in range(0, len(array), array.rows):
+            array[start : start + array.rows]
     return len(data)
 
 def _append(stored: dict, held: dict, rows: int):
@@ -1001,59 +1485,99 @@ def _append(stored: dict, held: dict, rows: int):
         held[name] = [whole[rows:]]
 
 def write_chunks(
-    path: Path,                # A `.zarr` folder
-    chunks: Iterable[Spectra], # Sets on the same grid, written as they come
-    rows: int=256,             # Spectra in a chunk, the piece that is read at a time
-    shard: int=2048,           # Spectra in a file of the store, and at most so many in memory
+    path: Path,  # A `.zarr` folder
+    chunks: Iterable[Spectra],  # Sets on the same grid, written as they come
+    rows: int = 256,  # Spectra in a chunk, the piece that is read at a time
+    shard: int = 2048,  # Spectra in a file of the store, and at most so many in memory
 ) -> Path:
-    "Write a stream of `Spectra` into one Zarr store, complete or not at all. Raises `ValueError` when the stream is empty."
+    """Write a stream of `Spectra` into one Zarr store, complete or not at all.
+
+    Raises `ValueError` when the stream is empty."""
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
-    options = dict(compressors=[ZstdCodec(), Crc32cCodec()], config=dict(write_empty_chunks=True))  # a file that is not there is then always a loss
+
+    options = dict(
+        compressors=[ZstdCodec(), Crc32cCodec()], config=dict(write_empty_chunks=True)
+    )  # a file that is not there is then always a loss
     catalogs, rejected, waiting, first = [], [], 0, None
     with atomic(path) as aside:
         store = zarr.create_group(aside, zarr_format=3)
         for piece in chunks:
-            arrays = {k: np.asarray(getattr(piece, k)) for k in ('flux', 'ivar', 'mask') if getattr(piece, k) is not None}
+            arrays = {
+                k: np.asarray(getattr(piece, k))
+                for k in ('flux', 'ivar', 'mask')
+                if getattr(piece, k) is not None
+            }
             if first is None:
                 first = piece[:0]
                 store.create_array('wave', data=np.asarray(piece.wave), **options)
-                stored = {name: store.create_array(name, shape=(0, a.shape[1]), chunks=(rows, a.shape[1]), shards=(shard, a.shape[1]), dtype=a.dtype, **options) for name, a in arrays.items()}
+                stored = {
+                    name: store.create_array(
+                        name,
+                        shape=(0, a.shape[1]),
+                        chunks=(rows, a.shape[1]),
+                        shards=(shard, a.shape[1]),
+                        dtype=a.dtype,
+                        **options,
+                    )
+                    for name, a in arrays.items()
+                }
                 held = {name: [] for name in arrays}
             _check_alike(first, piece)
-            for name, a in arrays.items(): held[name].append(a)
+            for name, a in arrays.items():
+                held[name].append(a)
             rejected.append(piece.rejected)
             catalogs.append(piece.catalog)
             waiting += len(piece)
             if waiting >= shard:
-                _append(stored, held, waiting//shard*shard)
+                _append(stored, held, waiting // shard * shard)
                 waiting %= shard
-        if first is None: raise ValueError(f'{path}: no spectra to write')
+        if first is None:
+            raise ValueError(f'{path}: no spectra to write')
         _append(stored, held, waiting)
         catalog = _stack(catalogs)
-        fits.HDUList([fits.PrimaryHDU(), *_table_hdus(catalog, _stack(rejected))]).writeto(aside/'tables.fits')
+        fits.HDUList(
+            [fits.PrimaryHDU(), *_table_hdus(catalog, _stack(rejected))]
+        ).writeto(aside / 'tables.fits')
         _seal(aside, dict(spectra=len(catalog), unit=first.unit))
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #d1bcef5d
 def grid_of(
     data: Spectra,
-) -> dict: # pixels, wave (17 of them, AA), unit: what JSON knows
+) -> dict:  # pixels, wave (17 of them, AA), unit: what JSON knows
     "What a model keeps of the spectra that it was made for."
     some = np.linspace(0, len(data.wave) - 1, 17).round().astype(int)
-    return dict(pixels=len(data.wave), wave=[float(w) for w in data.wave[some]], unit=data.unit)
+    return dict(
+        pixels=len(data.wave), wave=[float(w) for w in data.wave[some]], unit=data.unit
+    )
 
 def check_grid(
     data: Spectra,
-    grid: dict, # From `grid_of`
-    whose: str, # Named in the message
+    grid: dict,  # From `grid_of`
+    whose: str,  # Named in the message
 ):
-    "Raise `ValueError` when spectra are on another grid, in another unit or in another medium than a model was made for."
+    """Raise `ValueError` when spectra are on another grid, in another unit or in
+    another medium than a model was made for."""
     here = grid_of(data)
-    if here['pixels'] == grid['pixels'] and here['unit'] == grid['unit'] and np.allclose(here['wave'], grid['wave'], rtol=1e-6, atol=0): return
-    says = lambda g: f"{g['pixels']} pixels, {g['wave'][0]:.2f} to {g['wave'][-1]:.2f} Å, in '{g['unit']}'"
-    air = here['pixels'] == grid['pixels'] and np.allclose(here['wave'], vacuum_to_air(grid['wave']), rtol=1e-5)
-    raise ValueError(f"{whose} is for {says(grid)}; these spectra have {says(here)}{': their wavelengths are in air' if air else ''}; preprocess them as those that it was trained on")
+    if (
+        here['pixels'] == grid['pixels']
+        and here['unit'] == grid['unit']
+        and np.allclose(here['wave'], grid['wave'], rtol=1e-6, atol=0)
+    ):
+        return
+    says = lambda g: (
+        f"{g['pixels']} pixels, {g['wave'][0]:.2f} to {g['wave'][-1]:.2f} Å, in "
+        f"'{g['unit']}'"
+    )
+    air = here['pixels'] == grid['pixels'] and np.allclose(
+        here['wave'], vacuum_to_air(grid['wave']), rtol=1e-5
+    )
+    raise ValueError(
+        f"{whose} is for {says(grid)}; these spectra have "
+        f"{says(here)}{': their wavelengths are in air' if air else ''}; preprocess "
+        f"them as those that it was trained on"
+    )
 
 # %% ../nbs/00_core.ipynb #aba4e4ae
 def bounded_map(
@@ -1266,19 +1790,19 @@ _RANGES = {  # smallest and largest
     'ensemble': (1, 100),
     'query.release': (13, 17),
     'query.jobs': (1, 64),
-    'preprocess.z_min': (0., 7.),
-    'preprocess.z_max': (1e-3, 7.),
-    'preprocess.max_masked': (1e-3, 1.),
+    'preprocess.z_min': (0.0, 7.0),
+    'preprocess.z_max': (1e-3, 7.0),
+    'preprocess.max_masked': (1e-3, 1.0),
     'preprocess.max_pixel_snr': (1e-3, 1e9),
-    'preprocess.min_total_snr': (0., 1e9),
+    'preprocess.min_total_snr': (0.0, 1e9),
     'autoencoder.hidden': (1, 20_000),
     'autoencoder.n_latent': (1, 1000),
-    'autoencoder.slope': (0., 1.),
+    'autoencoder.slope': (0.0, 1.0),
     'autoencoder.batch_size': (1, 10**6),
     'autoencoder.ae1_epochs': (1, 10**5),
-    'autoencoder.ae1_lr': (1e-12, 1.),
+    'autoencoder.ae1_lr': (1e-12, 1.0),
     'autoencoder.ae2_epochs': (1, 10**5),
-    'autoencoder.ae2_lr': (1e-12, 1.),
+    'autoencoder.ae2_lr': (1e-12, 1.0),
     'autoencoder.patience': (1, 10**9),
     'flow.members': (1, 100),
     'flow.mixtures': (1, 100),
@@ -1287,51 +1811,81 @@ _RANGES = {  # smallest and largest
     'flow.patience': (1, 10**4),
     'flow.n_slices': (1, 1000),
     'flow.n_knots': (4, 10**4),
-    'flow.edge': (1e-6, .49),
-    'flow.shrink': (0., .99),
+    'flow.edge': (1e-6, 0.49),
+    'flow.shrink': (0.0, 0.99),
     'flow.pool': (1e-3, 1e9),
     'flow.axis_steps': (0, 10**4),
     'flow.axis_sample': (2, 10**8),
     'anomalies.n_bins': (1, 1000),
     'anomalies.k': (1, 10**6),
-    'anomalies.fdr': (1e-6, .999),
+    'anomalies.fdr': (1e-6, 0.999),
     'anomalies.hosts': (0, 10**5),
 }
 
 def _meant(old, value) -> str:
     "What a value of the wrong type may have meant."
-    if isinstance(old, bool) and str(value).lower() in ('true', 'false', 'yes', 'no', '0', '1'):
+    if isinstance(old, bool) and str(value).lower() in (
+        'true',
+        'false',
+        'yes',
+        'no',
+        '0',
+        '1',
+    ):
         return f": write {'true' if str(value).lower() in ('true', 'yes', '1') else 'false'}"
-    if isinstance(old, int) and isinstance(value, float) and value.is_integer(): return f': write {value:.0f}'
-    if isinstance(old, tuple) and isinstance(value, (int, float)): return f': write [{value}]'
+    if isinstance(old, int) and isinstance(value, float) and value.is_integer():
+        return f': write {value:.0f}'
+    if isinstance(old, tuple) and isinstance(value, (int, float)):
+        return f': write [{value}]'
     return ''
 
 def _check_range(name: str, value, low, high):
     "Raise `ValueError` when a number, or one of several, is out of its range."
     for number in value if isinstance(value, tuple) else (value,):
-        if type(number) not in (int, float): raise ValueError(f'{name} must hold numbers, not {number!r}')
-        if type(low) is int and type(number) is float: raise ValueError(f'{name} must hold whole numbers, not {number}')
+        if type(number) not in (int, float):
+            raise ValueError(f'{name} must hold numbers, not {number!r}')
+        if type(low) is int and type(number) is float:
+            raise ValueError(f'{name} must hold whole numbers, not {number}')
         if not low <= number <= high:
             nearest = high if number > high else low
-            raise ValueError(f'{name} = {number} must be from {low} to {high}; the nearest is {nearest}')
+            raise ValueError(
+                f'{name} = {number} must be from {low} to {high}; the nearest is '
+                f'{nearest}'
+            )
 
 def check_config(
     config: Config,
-) -> Config: # The same
-    "Raise `ValueError` for a number that no run can use, naming the nearest that one can."
+) -> Config:  # The same
+    """Raise `ValueError` for a number that no run can use, naming the nearest that one
+    can."""
     values = _flatten(dataclasses.asdict(config))
     for name, known in _CHOICES.items():
         value = values.get(name, known[0])
-        if value in known or name == 'device' and re.fullmatch(r'cuda:\d+', value): continue
-        near = difflib.get_close_matches(value, known, 1, .4)
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not '{value}'" + (f"; did you mean '{near[0]}'?" if near else ''))
+        if value in known or name == 'device' and re.fullmatch(r'cuda:\d+', value):
+            continue
+        near = difflib.get_close_matches(value, known, 1, 0.4)
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, known))}, not '{value}'"
+            + (f"; did you mean '{near[0]}'?" if near else '')
+        )
     for name, (low, high) in _RANGES.items():
-        if name in values: _check_range(name, values[name], low, high)
+        if name in values:
+            _check_range(name, values[name], low, high)
     for name in ('autoencoder.ae1_lr', 'autoencoder.ae2_lr'):
-        if len(values.get(name, (1, 0))) != 2: raise ValueError(f'{name} must be two rates, the highest and the lowest, not {values[name]!r}')
-    if not values.get('autoencoder.hidden', (1,)): raise ValueError('autoencoder.hidden is empty: it must name the units of at least one layer')
+        if len(values.get(name, (1, 0))) != 2:
+            raise ValueError(
+                f'{name} must be two rates, the highest and the lowest, not '
+                f'{values[name]!r}'
+            )
+    if not values.get('autoencoder.hidden', (1,)):
+        raise ValueError(
+            'autoencoder.hidden is empty: it must name the units of at least one layer'
+        )
     low, high = config.preprocess.z_min, config.preprocess.z_max
-    if not low < high: raise ValueError(f'preprocess.z_min = {low:g} must be below preprocess.z_max = {high:g}')
+    if not low < high:
+        raise ValueError(
+            f'preprocess.z_min = {low:g} must be below preprocess.z_max = {high:g}'
+        )
     return config
 
 # %% ../nbs/00_core.ipynb #5cd0c1df

@@ -181,7 +181,6 @@ def outcome(path: Path, read, expected: list, strict: bool) -> str:
 def fuzz(n: int=2000, seed: int=0, seconds: float=np.inf) -> tuple[dict, list]:
     "Try n times, or for so many seconds. Counts by name of the sample, and what was lost."
     counts, lost, end = {}, [], time.perf_counter() + seconds
-    logging.getLogger('specanom').setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter('ignore')
         samples = undamaged(Path(folder))
@@ -206,6 +205,7 @@ def main():
     parser.add_argument('--n', type=int, default=2000)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
+    logging.getLogger('specanom').setLevel(logging.CRITICAL)
     counts, lost = fuzz(args.n, args.seed)
     for name, count in counts.items(): print(f'{name:22} tried {count.total():5}  ' + '  '.join(f'{k} {v}' for k, v in sorted(count.items())))
     print(f'{"all":22} tried {sum(c.total() for c in counts.values()):5}  lost {len(lost)}', *lost, sep='\n')

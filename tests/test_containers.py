@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import MaskedColumn, QTable, Table
+from fuzz_stores import test_damaged_files  # noqa: F401: a bounded part of it
 from specanom import core
 from specanom.core import (
     FLUX_UNIT, SDSS_WAVE, Spectra, atomic, check_store, load_network, make_catalog, read_arrays, read_json, read_table, text_id, write_arrays,
