@@ -26,10 +26,10 @@ from .query import find_known, known_lists
 def quiescent(
     scores: Table, # With new_label, of `flow.relabel`
 ) -> np.ndarray: # (n,) bool
-    "Who is quiescent by the new label (B23 Table 1). Raises `ValueError` without that column."
+    "Who is quiescent by the new label (B23 Table 1). Raises `ValueError` without one."
     if 'new_label' not in scores.colnames:
-        raise ValueError('no column new_label says who is quiescent; `relabel` makes it from '
-                         "the latents, and the pipeline's class does not replace it")
+        raise ValueError('no column new_label says who is quiescent; `relabel` makes it '
+                         "from the latents; the pipeline's class does not replace it")
     return np.asarray(scores['new_label']) < 2
 
 # %% ../nbs/05_anomalies.ipynb #b3e6e43d
@@ -39,16 +39,18 @@ def plot_logp(
     scores: Table, # Of the ranked objects, with logp and new_label
     *, ax=None,
 ):
-    "Histogram of log p of the ranked objects by category of the new label (B23 Fig. 8); returns the axes."
+    """Histogram of log p of the ranked objects by category of the new label (B23 Fig. 8);
+    returns the axes."""
     if ax is None:
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(6, 2.8), layout='constrained')[1]
     logp, label = np.asarray(scores['logp']), np.asarray(scores['new_label'])
-    bins = np.linspace(*np.percentile(logp, [1, 100]), 50)  # the first bar holds everything below it
+    bins = np.linspace(*np.percentile(logp, [1, 100]), 50)
     for name, low, high, color in _CATEGORIES:
         values = logp[(label >= low) & (label < high)]
         if not len(values): continue
-        ax.hist(np.maximum(values, bins[0]), bins, weights=np.full(len(values), 1/len(values)),
+        raised = np.maximum(values, bins[0])  # the first bar holds everything below it
+        ax.hist(raised, bins, weights=np.full(len(values), 1/len(values)),
                 histtype='step', color=color, label=f'{name} ({len(values)})')
     ax.set(xlabel='log p', ylabel='fraction per bin')
     ax.set_title(f'{len(logp)} ranked objects, by new label', fontsize=9)
@@ -76,7 +78,8 @@ def plot_redshift_bins(
     edges: np.ndarray, # Redshift bins
     *, ax=None,
 ):
-    "Histogram of the redshifts of the ranked quiescent objects with the bins (B23 Fig. 6); returns the axes."
+    """Histogram of the redshifts of the ranked quiescent objects with the bins (B23
+    Fig. 6); returns the axes."""
     if ax is None:
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(6, 2.5), layout='constrained')[1]
@@ -167,8 +170,11 @@ def top_anomalies(
     picked = catalog[rows]
     columns = dict(mjd=picked['mjd'], fiber=picked['fiberid'], plate=picked['plate'], z=picked['z'], zbin=zbin[rows], rank=rank, score=score[rows])
     columns |= {name: picked[name] for name in ('logp', 're', 'p_as', 'p_re', 'p_all', 'q', 'extrapolated') if name in catalog.colnames}
-    if opinions is not None: columns |= member_ranks(score, np.asarray(opinions, float), zbin, rows, k)
-    columns |= dict(explanation=np.full(len(rows), '', dtype='U200')) | {name: picked[name] for name in ('specobjid', 'ra', 'dec', 'class', 'subclass')}
+    if opinions is not None:
+        said = np.asarray(opinions, float)
+        columns |= member_ranks(score, said, zbin, rows, k)
+    columns['explanation'] = np.full(len(rows), '', dtype='U200')
+    columns |= {name: picked[name] for name in ('specobjid', 'ra', 'dec', 'class', 'subclass')}
     if 'new_label' in catalog.colnames:
         columns['new_class'] = np.array(CLASS_NAMES)[picked['new_label']]
     columns |= links(picked)
@@ -214,34 +220,43 @@ def _portable(table: Table, ending: str) -> Table:
 
 # %% ../nbs/05_anomalies.ipynb #a7051ed9
 def _ranks_among(score: np.ndarray, group: np.ndarray) -> np.ndarray:
-    "(n,) rank of each score within its group, from 1 for the highest; ties in the order given."
+    "(n,) rank of each score in its group, from 1 for the highest; ties in the order given."
     rank = np.empty(len(score), int)
     rank[np.lexsort((-score, group))] = np.arange(1, len(score) + 1)
     return rank - np.searchsorted(np.sort(group), group)
 
 def recall(
     scores: dict[str, np.ndarray], # Name -> (n,) scores, larger is stranger
-    catalog: Table,                # n rows: everything ranked, with plate, mjd, fiberid, specobjid, ra, dec, z
+    catalog: Table,                # n rows: everything ranked, with ids, places and z
     lists: dict[str, Table]=None,  # Of `known_lists`; None: the published ones
     *, edges: np.ndarray,          # Redshift bins
-    among: np.ndarray=None,        # (n,) integers: ranks count among equal ones; None: the quiescent and the others, where the catalogue has new_label
+    # (n,) integers: ranks count among equal ones. None: the quiescent and the others,
+    # where the catalogue has new_label
+    among: np.ndarray=None,
     ks: Iterable[int]=(8, 40, 100, 1000),
 ) -> Table: # A row per list and score: list, score, listed, present, quiescent, and found_K
-    "How many known objects each ranking finds: of all that are present, those among the K highest of their bin and kind. Raises `ValueError` when a score is not a number."
-    known = find_known(catalog, known_lists() if lists is None else lists)
-    size = {name: len(rows) for name, rows in (known_lists() if lists is None else lists).items()}
-    quiet = quiescent(catalog) if 'new_label' in catalog.colnames else np.zeros(len(catalog), bool)
-    zbin = bin_number(np.asarray(catalog['z']), edges)
-    group = np.unique(np.stack([zbin, quiet if among is None else among]), axis=1, return_inverse=True)[1].reshape(-1)
+    """How many known objects each ranking finds: of all that are present, those among the
+    K highest of their bin and kind. Raises `ValueError` when a score is not a number."""
+    ks, lists = list(ks), known_lists() if lists is None else lists
+    known = {name: rows for name, rows in find_known(catalog, lists).items() if rows.any()}
+    labelled = 'new_label' in catalog.colnames
+    quiet = quiescent(catalog) if labelled else np.zeros(len(catalog), bool)
+    kind = quiet if among is None else np.asarray(among)
+    place = np.stack([bin_number(np.asarray(catalog['z']), edges), kind])
+    group = np.unique(place, axis=1, return_inverse=True)[1].reshape(-1)
     rows = []
     for name, score in scores.items():
         score = np.asarray(score, float)
-        if np.isnan(score).any(): raise ValueError(f"score '{name}' is not a number for specobjid {catalog['specobjid'][np.isnan(score).argmax()]}")
+        if (bad := np.isnan(score)).any():
+            who = catalog['specobjid'][bad.argmax()]
+            raise ValueError(f"score '{name}' is not a number for specobjid {who}")
         rank = _ranks_among(score, group)
-        rows += [(which, name, size[which], here.sum(), quiet[here].sum(), *[(rank[here] <= k).sum() for k in ks])
-                 for which, here in known.items() if here.any()]
+        for which, here in known.items():
+            found = [(rank[here] <= k).sum() for k in ks]
+            rows.append((which, name, len(lists[which]), here.sum(), quiet[here].sum(), *found))
     names = ('list', 'score', 'listed', 'present', 'quiescent', *[f'found_{k}' for k in ks])
-    return Table(rows=rows or None, names=names, dtype=['U64', 'U32'] + [int]*(len(names) - 2))
+    kinds = ['U64', 'U32'] + [int]*(len(names) - 2)
+    return Table(rows=rows or None, names=names, dtype=kinds)
 
 # %% ../nbs/05_anomalies.ipynb #f26a192d
 def plot_top(

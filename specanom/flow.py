@@ -824,7 +824,7 @@ def class_pit(
     x: np.ndarray,      # (n, d) objects that the flow has not seen
     labels: np.ndarray, # (n,) their classes
     *,
-    draws: int=4000,    # Objects drawn from each class; fractions below 40/draws are coarse
+    draws: int=4000,    # Objects drawn from each class; below 40/draws it is coarse
     rng: int|np.random.Generator=0,
 ) -> np.ndarray: # (n,), uniform in 0..1 if the density is right
     "Compute for each object the fraction of draws from its class that are less probable."
@@ -841,7 +841,8 @@ def pit_tail(
     draws: int=4000,    # With which they were made
     levels: tuple=(.001, .01, .1),
 ) -> Table: # A row per level: level, expected, found (objects below it), sigma
-    "Count the objects below low levels, where ranks are made, with the standard deviation that chance alone gives: of the objects, and of the draws that those of a class share."
+    """Count the objects below low levels, where ranks are made, with the standard deviation
+    that chance gives: of the objects, and of the draws that those of a class share."""
     size, level = np.unique(labels, return_counts=True)[1], np.array(levels)
     sigma = np.sqrt(level*(1 - level)*(len(pit) + (size**2).sum()/draws))
     found = (np.asarray(pit)[:, None] < level).sum(0)

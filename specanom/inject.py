@@ -69,22 +69,27 @@ def _check_kind(name: str):
     "Raise `ValueError` for a kind that is none, naming the nearest."
     if name in ANOMALIES['name']: return
     near = difflib.get_close_matches(name, ANOMALIES['name'].tolist(), 1, .4)
-    hint = f"; did you mean '{near[0]}'?" if near else f'; known: {", ".join(ANOMALIES["name"])}'
+    every = ', '.join(ANOMALIES['name'])
+    hint = f"; did you mean '{near[0]}'?" if near else f'; known: {every}'
     raise ValueError(f"unknown kind '{name}'{hint}")
 
 def natural_hosts(
     kind: str,      # A name in `ANOMALIES`
     catalog: Table, # n rows with the pipeline's class and subclass
 ) -> np.ndarray: # (n,) bool
-    "In which objects a kind is natural, by its entry in the column hosts. Raises `ValueError` for an unknown kind."
+    """In which objects a kind is natural, by its entry in the column hosts. Raises
+    `ValueError` for an unknown kind."""
     _check_kind(kind)
     classes, subclasses = (np.char.upper(np.ma.filled(catalog[name], '').astype('U'))
                            for name in ('class', 'subclass'))
-    has = lambda *words: np.logical_or.reduce([np.char.find(subclasses, w) >= 0 for w in words])
     galaxy, quasar = classes == 'GALAXY', classes == 'QSO'
-    forming = galaxy & has('STARFORMING', 'STARBURST')
-    quiescent = galaxy & ~forming & ~has('AGN')
-    hosts = {'any': galaxy | quasar, 'quasar': quasar, 'quiescent': quiescent, 'star-forming': forming}
+    def has(word): return np.char.find(subclasses, word) >= 0
+    forming = galaxy & (has('STARFORMING') | has('STARBURST'))
+    hosts = {
+        'any': galaxy | quasar,
+        'quasar': quasar,
+        'star-forming': forming,
+        'quiescent': galaxy & ~forming & ~has('AGN')}
     return hosts[ANOMALIES.loc[kind]['hosts']]
 
 # %% ../nbs/01c_inject.ipynb #81bce707

@@ -275,7 +275,8 @@ def split_name(
     specobjid: np.ndarray,     # (n,) uint64
     held_out: np.ndarray=None, # (n,) bool: 'test' whatever the id says, as of known anomalies
 ) -> np.ndarray: # (n,) 'train', 'valid' or 'test'
-    "The side on which each object falls, 60/20/20, by its id alone. Raises `ValueError` when `held_out` is of another length."
+    """The side on which each object falls, 60/20/20, by its id alone. Raises `ValueError`
+    when `held_out` is of another length."""
     side = np.searchsorted([.6, .8], id_fraction(specobjid), side='right')
     if held_out is not None:
         if np.shape(held_out) != side.shape:

@@ -367,7 +367,7 @@ def _number_of(word: str, name: str, row: int):
     low, high = _LIMITS.get(name, (0, 2**63 - 1))
     try: value = float(word) if sky else int(word)
     except ValueError:
-        kind = 'number of degrees' if sky else 'whole number (did a spreadsheet round it?)'
+        kind = 'number of degrees' if sky else 'whole number (rounded by a spreadsheet?)'
         raise ValueError(f"row {row}: {name} = '{word}' is no {kind}") from None
     if not low <= value <= high:
         raise ValueError(f'row {row}: {name} = {word} is not between {low} and {high}')
@@ -425,25 +425,31 @@ def known_lists(
     lists = {name: table[table['table'] == theirs] for name, theirs in names.items()}
     for path in map(Path, files):
         if path.stem in lists:
-            raise ValueError(f"{path}: there is a list '{path.stem}' already; rename the file")
+            raise ValueError(f"{path}: there is a list '{path.stem}' already; rename it")
         lists[path.stem] = read_known(path)
     return lists
 
 # %% ../nbs/01a_query.ipynb #93d3178c
 def find_known(
-    catalog: Table,          # n rows with specobjid, plate, mjd, fiberid, ra, dec (degrees)
+    catalog: Table,          # n rows: specobjid, plate, mjd, fiberid, ra, dec (degrees)
     lists: dict[str, Table], # Of `known_lists`
     *, radius: float=3.,     # Of agreement on the sky, arcsec
 ) -> dict[str, np.ndarray]: # Name of the list -> (n,) bool
     "Which objects of a catalogue are on which list."
-    return {name: _on_list(catalog, table, radius) for name, table in lists.items()}
+    names = spec_name(catalog)
+    return {name: _on_list(catalog, names, table, radius) for name, table in lists.items()}
 
-def _on_list(catalog: Table, table: Table, radius: float) -> np.ndarray:
-    "Which objects of a catalogue are on one list."
+def _on_list(catalog: Table, names: np.ndarray, table: Table, radius: float) -> np.ndarray:
+    "Which objects of a catalogue, whose spectra have these names, are on one list."
     by_id, by_fiber, by_sky = _given(table)
-    found = np.isin(spec_name(catalog), spec_name(table[by_fiber]) if by_fiber.any() else [])
-    if by_id.any(): found |= np.isin(np.asarray(catalog['specobjid']), table['specobjid'][by_id])
-    return found | _near(catalog, table[by_sky], radius) if by_sky.any() else found
+    found = np.zeros(len(catalog), bool)
+    if by_fiber.any():
+        found |= np.isin(names, spec_name(table[by_fiber]))
+    if by_id.any():
+        found |= np.isin(np.asarray(catalog['specobjid']), table['specobjid'][by_id])
+    if by_sky.any():
+        found |= _near(catalog, table[by_sky], radius)
+    return found
 
 def _near(catalog: Table, table: Table, radius: float) -> np.ndarray:
     "Which objects of a catalogue are within `radius` (arcsec) of one of a list."
@@ -451,8 +457,8 @@ def _near(catalog: Table, table: Table, radius: float) -> np.ndarray:
     ra, dec = (np.asarray(catalog[name], float) for name in ('ra', 'dec'))
     near, placed = np.zeros(len(catalog), bool), np.isfinite(ra) & np.isfinite(dec)
     if placed.any():
-        here, there = (SkyCoord(*where, unit='deg') for where in (
-            (ra[placed], dec[placed]), (np.asarray(table['ra']), np.asarray(table['dec']))))
+        here = SkyCoord(ra[placed], dec[placed], unit='deg')
+        there = SkyCoord(np.asarray(table['ra']), np.asarray(table['dec']), unit='deg')
         near[placed] = match_coordinates_sky(here, there)[1].arcsec < radius
     return near
 
@@ -460,7 +466,7 @@ def known_as(catalog: Table, lists: dict[str, Table]) -> np.ndarray:
     "(n,) names of the lists that hold each object of a catalogue, '' for none."
     names = np.full(len(catalog), '', object)
     for name, found in find_known(catalog, lists).items():
-        names[found] = [f'{before}, {name}'.removeprefix(', ') for before in names[found]]
+        names[found] = [f'{old}, {name}'.removeprefix(', ') for old in names[found]]
     return names.astype('U')
 
 def is_known(catalog: Table, lists: dict[str, Table]) -> np.ndarray:
