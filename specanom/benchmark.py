@@ -26,11 +26,12 @@ from scipy.special import logsumexp
 
 from .anomalies import bin_number, quiescent
 from .autoencoder import fit_pair
-from .core import Config, Spectra, atomic, id_fraction, load_config, progress, versions, write_table
+from .core import Config, Spectra, atomic, id_fraction, load_config, progress, read_table, versions, write_table
 from .flow import SlicedFlow, anomaly_score, class_pit, class_prior, pit_tail, spectral_class, stability
 from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks, mock_survey
-from .pipeline import Model, Run, ten_scores
+from .model import Member, Model, ten_scores
+from .pipeline import Run
 from .preprocess import preprocess, split_name
 from .reconstruction import SCORES, reconstruction_error
 from .significance import Conditioner
@@ -307,9 +308,8 @@ def run_detection(
     run, normal, hosts = _mock_run(folder)
     model, data, config = run.model, run.spectra, run.config
     train = data[np.flatnonzero(split_name(data.catalog['specobjid']) == 'train')]
-    classical = Baselines(train, model.pair[0], rng=config.seed)
+    classical = Baselines(train, model.members[0].pair[0], rng=config.seed)
     settings = dict(seeds=DEVELOPMENT + LOCKED) | settings
-    if model.calibration is None: raise ValueError(f'{folder} was made by an older version and holds no calibration: run it again')
     table = evaluate(lambda spectra: classical(spectra) | pae_scores(model, spectra, eight=True), normal, hosts, n=n, **settings)
     for name in [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]: table[name] = table[name].round(4)
     table.meta.update(profile=config.profile, survey=config.n, seed=config.seed, versions={r['package']: r['version'] for r in versions()})
@@ -385,7 +385,9 @@ def _mock_run(folder: Path) -> tuple[Run, Spectra, Spectra]:
     data, config = run.spectra, run.config
     if config.source != 'mock':
         raise ValueError(f'{folder} is not a run on the mock survey, where we know what is normal')
-    normal = data[np.flatnonzero(split_name(data.catalog['specobjid']) == 'test')]
+    known = np.asarray(read_table(run.folder/'truth.ecsv')['specobjid'], np.uint64)  # what is normal holds no anomaly
+    odd = np.isin(np.asarray(data.catalog['specobjid'], np.uint64), known)
+    normal = data[np.flatnonzero((split_name(data.catalog['specobjid']) == 'test') & ~odd)]
     ids, survey = normal.catalog['specobjid'], mock_chunks(config.n, rng=config.seed)
     hosts = Spectra.concatenate(raw[np.isin(raw.catalog['specobjid'], ids)] for raw in survey)
     return run, normal, hosts

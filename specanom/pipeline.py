@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUN_FORMAT', 'MIN_TRAIN', 'TABLES', 'MOST', 'STAGES', 'EXPLAINED', 'code_digest', 'Stage', 'Run', 'locked',
            'MockSource', 'StoreSource', 'FileSource', 'rows_of', 'open_source', 'lists_of', 'known_here', 'ranked',
-           'discoveries', 'explain_rows', 'ranked_scores', 'run', 'score_files', 'explain_spectra']
+           'discoveries', 'explain_rows', 'ranked_scores', 'list_discoveries', 'run', 'score_files', 'explain_spectra']
 
 # %% ../nbs/08c_pipeline.ipynb #2a53ba86
 import ast
@@ -156,7 +156,6 @@ class Run:
         self.folder, self.config = Path(folder), config
         self.borrowed = borrowed  # The run whose model is used, if any
         self.manifest = _manifest(self.folder)
-        self.source = None
 
     @classmethod
     def load(cls, folder: Path) -> 'Run':
@@ -171,6 +170,11 @@ class Run:
 
     def __repr__(self):
         return f"Run {self.folder.name}: {', '.join(self.manifest['stages']) or 'nothing yet'}"
+
+    @cached_property
+    def source(self):
+        "Where the spectra come from."
+        return open_source(self)
 
     @cached_property
     def spectra(self) -> Spectra:
@@ -662,6 +666,15 @@ def ranked_scores(run: Run) -> Table:
     scores['q'] = benjamini_hochberg(scores['p_all'])
     return scores
 
+def list_discoveries(
+    run: Run,          # Finished
+    *, fdr: float=.1,  # As in `discoveries`
+) -> tuple[Table, int]: # The discoveries with their explanations, how many objects were ranked
+    "The discoveries of a run at another rate. Raises `ValueError` as `discoveries`."
+    scores = ranked_scores(run)
+    found = discoveries(scores, fdr=fdr, edges=run.model.edges)
+    return explain_rows(run, dict(discoveries=found))['discoveries'], len(scores)
+
 def _tables(run: Run) -> dict:
     "Tables A1 and B1, of the quiescent and of all objects; the discoveries."
     scores, edges, settings = ranked_scores(run), run.model.edges, run.config.anomalies
@@ -831,7 +844,6 @@ def run(
         if config.threads: torch.set_num_threads(config.threads)
         _begin(r, refresh)
         for stage in STAGES:
-            if stage.name == 'spectra': r.source = open_source(r)
             r.do(stage)
             if stage.name == 'spectra': _check_size(r)
         r.manifest['finished'] = _now()

@@ -98,8 +98,8 @@ _SPREAD = .05  # width of the prior of a shape, above the least that it may be
 
 def _survival(y: np.ndarray, scale: float, shape: float) -> np.ndarray:
     "Generalised Pareto law: probability of an excess above y."
-    if abs(shape) < 1e-6: return np.exp(-y/scale)
-    return np.maximum(1 + shape*y/scale, 1e-300)**(-1/shape)
+    if shape < 1e-6: return np.exp(-y/scale)
+    return np.exp(-np.log1p(np.maximum(shape*y/scale, -.9))/shape)
 
 def _fit_pareto(y: np.ndarray, cut: float, above: int, least: float) -> tuple: # scale, shape
     "Fit excesses y below a cut: `above` more lie beyond it, or an unknown number (None)."
@@ -231,8 +231,8 @@ class Calibration:
     ) -> 'Calibration':
         "Learn what is normal. Raises `ValueError` when there are too few objects to say."
         judged = np.ones(len(catalog), bool) if judged is None else np.asarray(judged, bool)
-        if judged.sum() < 600:
-            raise ValueError(f'{judged.sum()} objects to calibrate on are too few: at least 600')
+        if judged.sum() < 300:
+            raise ValueError(f'{judged.sum()} objects to calibrate on are too few: at least 300')
         third, edges = self._third(catalog), np.asarray(edges, float)
         snr = np.quantile(np.asarray(catalog['snr'], float)[judged], [1/3, 2/3])
         pick = lambda rows: (scores[rows], catalog[rows])
