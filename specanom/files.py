@@ -21,8 +21,19 @@ from astropy.table import Table
 from astropy import units as u
 
 from specanom.core import (
-    CATALOG, FLUX_UNIT, SDSS_K, SDSS_WAVE, Spectra, bounded_map, fits_specobjid, hash_id,
-    log, make_catalog, make_specobjid, progress, reject_table,
+    CATALOG,
+    FLUX_UNIT,
+    SDSS_K,
+    SDSS_WAVE,
+    Spectra,
+    bounded_map,
+    fits_specobjid,
+    hash_id,
+    log,
+    make_catalog,
+    make_specobjid,
+    progress,
+    reject_table,
 )
 
 # %% ../nbs/00c_files.ipynb #cb460a41
@@ -30,18 +41,19 @@ class BadFile(ValueError):
     "A file that cannot be used; the message is the reason."
 
 MAX_BYTES = 2**28  # no file of spectra is larger: a plate of BOSS has 130 MB
-_AT_ONCE = 2**18   # bytes that are read when a file is opened: all of a lite file
+_AT_ONCE = 2**18  # bytes that are read when a file is opened: all of a lite file
 
 class _Source(NamedTuple):
     "The bytes of a file, taken piece by piece and never more than there are."
-    file: object # Open; None: all of it is in `head`
+
+    file: object  # Open; None: all of it is in `head`
     head: bytes  # Its beginning
-    size: int    # Bytes in all
+    size: int  # Bytes in all
 
     def take(self, first: int, size: int) -> bytes:
         "`size` bytes from `first` on. Raises `BadFile` when there are fewer."
         if first + size <= len(self.head):
-            return self.head[first:first + size]
+            return self.head[first : first + size]
         if size > MAX_BYTES:
             raise BadFile(f'a piece of {size} bytes is too large for a file of spectra')
         if first + size <= self.size and self.file:
@@ -89,12 +101,12 @@ def _opened(path: Path) -> Iterator[_Source]:
 _TEXT = re.compile(r"\s*'((?:[^']|'')*)'")
 _INTEGER = re.compile(r'[+-]?\d+')
 _FLOAT = re.compile(r'[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?')
-_FORM = re.compile(r'\s*(\d*)([LXBIJKAEDCMPQ])(.*)')
+_FORM = re.compile(r'\s*(\d*)([LXBIJKAEDCMPQ]).*')
 _WIDTH = dict(L=1, B=1, A=1, I=2, J=4, E=4, K=8, D=8, C=8, P=8, M=16, Q=16)  # bytes
 _TYPES = dict(E='>f4', D='>f8', J='>i4', I='>i2', K='>i8', B='u1')  # that we read
 
 def _value(card: bytes):
-    "The value of a header card: text, bool, integer, float, or None when it is none of them."
+    "The value of a header card: text, bool, integer, float, or None."
     text = card.decode('ascii', 'replace')
     if quoted := _TEXT.match(text):
         return quoted[1].replace("''", "'").rstrip()
@@ -107,10 +119,11 @@ def _value(card: bytes):
 
 class _Column(NamedTuple):
     "Where a column of a table is, and how its numbers are stored."
-    form: str     # TFORM
-    letter: str   # Its type
-    count: int    # Numbers or characters in a row
-    offset: int   # Bytes from the beginning of the row
+
+    form: str  # TFORM
+    letter: str  # Its type
+    count: int  # Numbers or characters in a row
+    offset: int  # Bytes from the beginning of the row
     scale: float  # TSCAL, TZERO, TNULL and TUNIT; None where there is none
     zero: float
     null: int
@@ -118,18 +131,19 @@ class _Column(NamedTuple):
 
 class _Header:
     "The cards of one header."
+
     def __init__(self, raw: bytes):
         self.raw = raw
-        self.place = {raw[i:i + 8]: i for i in range(len(raw) - 80, -1, -80)}
+        self.place = {raw[i : i + 8]: i for i in range(len(raw) - 80, -1, -80)}
 
     def get(self, name: str, default=None):
         "The value of a card, `default` when it is not there."
         i = self.place.get(name.ljust(8).encode(), -1)
-        if i < 0 or self.raw[i + 8:i + 10] != b'= ':
+        if i < 0 or self.raw[i + 8 : i + 10] != b'= ':
             return default
-        return _value(self.raw[i + 10:i + 80])
+        return _value(self.raw[i + 10 : i + 80])
 
-    def whole(self, name: str, default: int=None) -> int:
+    def whole(self, name: str, default: int = None) -> int:
         "A card that must be a whole number, not negative. Raises `BadFile`."
         value = self.get(name, default)
         if type(value) is not int or value < 0:
@@ -148,49 +162,63 @@ class _Header:
     def data_size(self) -> int:
         "Bytes of data that follow. Raises `BadFile` when the header does not say it."
         bits, n = self.get('BITPIX'), self.whole('NAXIS')
-        if bits not in (8, 16, 32, 64, -32, -64) or n > 999 or self.whole('GCOUNT', 1) != 1:
+        if (
+            bits not in (8, 16, 32, 64, -32, -64)
+            or n > 999
+            or self.whole('GCOUNT', 1) != 1
+        ):
             raise BadFile('damaged: a header does not state the size of its data')
         shape = [self.whole(f'NAXIS{i + 1}') for i in range(n)]
-        return abs(bits)//8*(math.prod(shape) + self.whole('PCOUNT', 0)) if n else 0
+        return abs(bits) // 8 * (math.prod(shape) + self.whole('PCOUNT', 0)) if n else 0
 
     @cached_property
     def columns(self) -> dict[str, _Column]:
         "Columns of a table by lower-case name; None for a name that comes twice."
         columns, offset = {}, 0
-        cards = [self.raw[i:i + 8] for i in range(0, len(self.raw), 80)]
-        cards = [c for c in cards if c[:5] in (b'TTYPE', b'TFORM', b'TSCAL', b'TZERO', b'NAXIS')]
+        cards = [self.raw[i : i + 8] for i in range(0, len(self.raw), 80)]
+        cards = [
+            c
+            for c in cards
+            if c[:5] in (b'TTYPE', b'TFORM', b'TSCAL', b'TZERO', b'NAXIS')
+        ]
         if len(set(cards)) < len(cards):
             raise BadFile('damaged: a card that describes the table comes twice')
         for i in range(1, self.whole('TFIELDS') + 1):
             form = _FORM.fullmatch(str(self.get(f'TFORM{i}')))
             if form is None:
-                raise BadFile(f"damaged: column {i} has no FITS format but {self.get(f'TFORM{i}')}")
-            count, letter, rest = int(form[1] or 1), form[2], form[3]
+                raise BadFile(
+                    f"damaged: column {i} has the FITS format {self.get(f'TFORM{i}')}"
+                )
+            count, letter = int(form[1] or 1), form[2]
             scale = (self.number(f'{card}{i}') for card in ('TSCAL', 'TZERO', 'TNULL'))
-            column = _Column(form[0], letter, count, offset, *scale, self.get(f'TUNIT{i}'))
+            column = _Column(
+                form[0], letter, count, offset, *scale, self.get(f'TUNIT{i}')
+            )
             name = str(self.get(f'TTYPE{i}', '')).strip().lower()
             columns[name] = None if name in columns else column
-            offset += -(-count//8) if letter == 'X' else count*_WIDTH[letter]
+            offset += -(-count // 8) if letter == 'X' else count * _WIDTH[letter]
         if offset != self.whole('NAXIS1'):
-            raise BadFile(f"damaged: the columns of a table need {offset} bytes a row, "
-                          f"but the header says NAXIS1 = {self.get('NAXIS1')}")
+            raise BadFile(
+                f"damaged: the columns of a table need {offset} bytes a row, "
+                f"but the header says NAXIS1 = {self.get('NAXIS1')}"
+            )
         return columns
 
 _header = lru_cache(maxsize=64)(_Header)  # headers of tables repeat from file to file
 
 def _header_end(source: _Source, start: int) -> int:
     "First byte of the END card of the header that begins at `start`."
-    for block in range(start, min(source.size, start + 1000*2880), 2880):
+    for block in range(start, min(source.size, start + 1000 * 2880), 2880):
         cards = bytes(source.take(block, min(2880, source.size - block)))
-        end = cards.find(b'END' + b' '*77)
+        end = cards.find(b'END' + b' ' * 77)
         while end % 80 and end > 0:
-            end = cards.find(b'END' + b' '*77, end + 1)
+            end = cards.find(b'END' + b' ' * 77, end + 1)
         if end >= 0:
             return block + end
     raise BadFile(f'truncated: the file ends at byte {source.size} inside a header')
 
 def _hdus(source: _Source) -> Iterator[tuple[_Header, int, int]]:
-    "Walk through the HDUs: header, first byte of the data, one past the last. Raises `BadFile`."
+    "Walk through the HDUs: header, first byte of the data, one past the last."
     if bytes(source.take(0, min(9, source.size))) != b'SIMPLE  =':
         raise BadFile(f'not a FITS file: it begins with {source.head[:9]!r}')
     start = 0
@@ -202,7 +230,9 @@ def _hdus(source: _Source) -> Iterator[tuple[_Header, int, int]]:
         first = end + 80 + -(end + 80 - start) % 2880
         last = first + header.data_size
         if last > source.size:
-            raise BadFile(f'truncated: {source.size} bytes, where the header asks for {last}')
+            raise BadFile(
+                f'truncated: {source.size} bytes, where the header asks for {last}'
+            )
         yield header, first, last
         start = last + -(last - first) % 2880
 
@@ -216,7 +246,7 @@ def _scaled(values: np.ndarray, scale, zero, null) -> np.ndarray:
     elif scale in (None, 1) and whole and float(zero).is_integer():
         out = _shifted(values, int(zero))
     else:
-        out = values.astype(float)*(1 if scale is None else scale) + (zero or 0)
+        out = values.astype(float) * (1 if scale is None else scale) + (zero or 0)
     if missing is not None and missing.any():
         out = np.where(missing, np.nan, out.astype(float))
     return out
@@ -227,36 +257,42 @@ def _shifted(values: np.ndarray, zero: int) -> np.ndarray:
         return values.astype('i8') + zero
     if zero == 2**63:
         return values.astype('i8').view('u8') ^ np.uint64(zero)
-    return np.array([v + zero for v in values.ravel().tolist()], object).reshape(values.shape)
+    return np.array([v + zero for v in values.ravel().tolist()], object).reshape(
+        values.shape
+    )
 
 class _Table:
     "A binary table, whose columns are read when they are asked for."
+
     def __init__(self, source: _Source, header: _Header, first: int):
         self.header, self.columns = header, header.columns
         self.width, self.rows = header.whole('NAXIS1'), header.whole('NAXIS2')
         self._take = partial(source.take, first)
 
     @cached_property
-    def data(self) -> bytes: return self._take(self.width*self.rows)
+    def data(self) -> bytes:
+        return self._take(self.width * self.rows)
 
     def head(self, rows: int) -> '_Table':
         "Nothing after the first rows is looked at."
         self.rows = min(rows, self.rows)
         return self
 
-    def column(self, name: str) -> np.ndarray: # (n,); (n, count) for a vector
+    def column(self, name: str) -> np.ndarray:  # (n,); (n, count) for a vector
         "A column of numbers or of bytes. Raises `BadFile` when it holds something else."
         column = self.columns[name]
         if column is None:
             raise BadFile(f'the column {name.upper()} is there twice')
         kind = f'S{column.count}' if column.letter == 'A' else _TYPES.get(column.letter)
         if kind is None or column.count == 0:
-            raise BadFile(f'the column {name.upper()} has the format {column.form}, '
-                          'which is neither a number nor text')
+            raise BadFile(
+                f'the column {name.upper()} has the format {column.form}, '
+                'which is neither a number nor text'
+            )
         dtype = np.dtype(kind)
         vector = column.letter != 'A' and column.count != 1
         shape = (self.rows, column.count) if vector else (self.rows,)
-        strides = (self.width, dtype.itemsize)[:len(shape)]
+        strides = (self.width, dtype.itemsize)[: len(shape)]
         if not self.rows:
             return np.empty(shape, dtype)
         values = np.ndarray(shape, dtype, self.data, column.offset, strides)
@@ -264,12 +300,14 @@ class _Table:
             return values
         return _scaled(values, column.scale, column.zero, column.null)
 
-    def scalar(self, name: str) -> np.ndarray: # (n,)
+    def scalar(self, name: str) -> np.ndarray:  # (n,)
         "A column with one value a row. Raises `BadFile` when it is a vector."
         values = self.column(name)
         if values.ndim > 1:
-            raise BadFile(f'the column {name.upper()} holds {values.shape[1]} numbers a row, '
-                          'where one is needed')
+            raise BadFile(
+                f'the column {name.upper()} holds {values.shape[1]} numbers a row, '
+                'where one is needed'
+            )
         return values
 
 def _tables(source: _Source, hdus: Iterable[tuple]) -> Iterator[_Table]:
@@ -278,7 +316,7 @@ def _tables(source: _Source, hdus: Iterable[tuple]) -> Iterator[_Table]:
         if header.get('XTENSION') == 'BINTABLE':
             yield _Table(source, header, first)
 
-def _image(source: _Source, hdu: tuple) -> np.ndarray: # (NAXIS2, NAXIS1)
+def _image(source: _Source, hdu: tuple) -> np.ndarray:  # (NAXIS2, NAXIS1)
     "An image of two dimensions. Raises `BadFile` when it is none."
     header, first, last = hdu
     kinds = {-32: '>f4', -64: '>f8', 8: 'u1', 16: '>i2', 32: '>i4', 64: '>i8'}
@@ -286,19 +324,39 @@ def _image(source: _Source, hdu: tuple) -> np.ndarray: # (NAXIS2, NAXIS1)
     if kind is None or header.whole('NAXIS') != 2:
         raise BadFile('an image has an unsupported type or shape')
     shape = header.whole('NAXIS2'), header.whole('NAXIS1')
-    size = math.prod(shape)*np.dtype(kind).itemsize
+    size = math.prod(shape) * np.dtype(kind).itemsize
     values = np.frombuffer(source.take(first, size), kind).reshape(shape)
     return _scaled(values, *(header.number(c) for c in ('BSCALE', 'BZERO', 'BLANK')))
 
 # %% ../nbs/00c_files.ipynb #3fe2a2ec
 _NAMES = {  # ours: theirs, in order of preference
-    'specobjid': ('specobjid', 'specobj_id'), 'plate': ('plate', 'plateid'), 'mjd': ('mjd',), 'fiberid': ('fiberid',), 'ra': ('plug_ra', 'ra'),
-    'dec': ('plug_dec', 'dec'), 'z': ('z',), 'zerr': ('z_err',), 'zwarning': ('zwarning',), 'class': ('class',), 'subclass': ('subclass',),
-    'sn_median': ('sn_median_all', 'sn_median'), 'vdisp': ('vdisp',), 'objtype': ('objtype', 'sourcetype', 'targettype'), 'platequality': ('platequality',),
-    'run2d': ('run2d',), 'survey': ('survey',), 'primtarget': ('legacy_target1', 'primtarget')}
+    'specobjid': ('specobjid', 'specobj_id'),
+    'plate': ('plate', 'plateid'),
+    'mjd': ('mjd',),
+    'fiberid': ('fiberid',),
+    'ra': ('plug_ra', 'ra'),
+    'dec': ('plug_dec', 'dec'),
+    'z': ('z',),
+    'zerr': ('z_err',),
+    'zwarning': ('zwarning',),
+    'class': ('class',),
+    'subclass': ('subclass',),
+    'sn_median': ('sn_median_all', 'sn_median'),
+    'vdisp': ('vdisp',),
+    'objtype': ('objtype', 'sourcetype', 'targettype'),
+    'platequality': ('platequality',),
+    'run2d': ('run2d',),
+    'survey': ('survey',),
+    'primtarget': ('legacy_target1', 'primtarget'),
+}
 _NEEDED = ('plate', 'mjd', 'fiberid', 'z', 'zwarning', 'class')
-_BLANK = {name: '' if 'U' in kind else math.nan if 'f' in kind else 0 for name, (kind, _, _) in CATALOG.items()}
-_RANGE = {kind: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in ('i4', 'i8')}
+_BLANK = {
+    name: '' if 'U' in kind else math.nan if 'f' in kind else 0
+    for name, (kind, _, _) in CATALOG.items()
+}
+_RANGE = {
+    kind: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in ('i4', 'i8')
+}
 
 def _text(value: bytes) -> str:
     "A text of a table without its padding. Raises `BadFile` when it is none."
@@ -325,36 +383,44 @@ def _held(name: str, value):
     if value != value:
         raise BadFile(f'{name} is missing')
     if not low <= value <= high or value != math.floor(value):
-        raise BadFile(f'{name} = {value} is no whole number of {8*int(kind[1])} bits')
+        raise BadFile(f'{name} = {value} is no whole number of {8 * int(kind[1])} bits')
     return int(value)
 
 def _columns(table: _Table) -> tuple[dict[str, list], dict[int, str]]:
     "Wanted columns of a table of pipeline results; rows that cannot be used, and why."
     if 'catalogid' in table.columns and not {'plate', 'fiberid'} <= set(table.columns):
-        raise BadFile('SDSS-V, not read yet: it has CATALOGID in place of PLATE and FIBERID')
+        raise BadFile(
+            'SDSS-V, not read yet: it has CATALOGID in place of PLATE and FIBERID'
+        )
     columns, impossible = {}, {}
     for ours, theirs in _NAMES.items():
         values = _first_usable(table, theirs, ours in _NEEDED)
-        if values is None: continue
+        if values is None:
+            continue
         if ours != 'specobjid':
             values = _hold_all(ours, values, impossible if ours in _NEEDED else {})
         columns[ours] = values
     return columns, impossible
 
-def _first_usable(table: _Table, names: tuple, needed: bool) -> list|None:
-    "Values of the first of several columns that has one a row; `BadFile` when there must be one."
+def _first_usable(table: _Table, names: tuple, needed: bool) -> list | None:
+    "Values of the first of several columns that has one a row, or `BadFile`."
     problem = BadFile(f'the catalogue row has no column {names[0].upper()}')
     for name in names:
-        if name not in table.columns: continue
-        try: return table.scalar(name).tolist()
-        except BadFile as error: problem = error
-    if needed: raise problem
+        if name not in table.columns:
+            continue
+        try:
+            return table.scalar(name).tolist()
+        except BadFile as error:
+            problem = error
+    if needed:
+        raise problem
 
 def _hold_all(name: str, values: list, impossible: dict) -> list:
-    "Values of a column that can be held; the others are blank, and `impossible` says why."
+    "Values of a column; blank where they cannot be held: `impossible` says why."
     held = []
     for i, value in enumerate(values):
-        try: held.append(_held(name, value))
+        try:
+            held.append(_held(name, value))
         except BadFile as error:
             held.append(_BLANK[name])
             impossible.setdefault(i, str(error))
@@ -363,81 +429,125 @@ def _hold_all(name: str, values: list, impossible: dict) -> list:
 def _row(table: _Table) -> dict:
     "The first row of a table of results. Raises `BadFile` when it cannot be used."
     columns, impossible = _columns(table.head(1))
-    if impossible: raise BadFile(impossible[0])
+    if impossible:
+        raise BadFile(impossible[0])
     return {name: values[0] for name, values in columns.items()}
 
-LEGACY = ('26', '103', '104')  # reductions of SDSS-I and -II; the others are of BOSS and eBOSS
+LEGACY = (
+    '26',
+    '103',
+    '104',
+)  # reductions of SDSS-I and -II; the others are of BOSS and eBOSS
 
 def run2d_code(
-    run2d: str, # '26', 'v5_13_0', ...; '' where it is not known
-) -> int: # As packed into specobjid; -1 for a version that has no code of its own
-    "Integer code of an extraction's version: v5_13_0 is 1300 (SDSS: (N-5) 10000 + M 100 + P)."
-    if run2d == '' or run2d in LEGACY: return int(run2d or 0)
+    run2d: str,  # '26', 'v5_13_0', ...; '' where it is not known
+) -> int:  # As packed into specobjid; -1 for a version that has no code of its own
+    "Integer code of an extraction: (N-5)*10000 + M*100 + P for vN_M_P (SDSS)."
+    if run2d == '' or run2d in LEGACY:
+        return int(run2d or 0)
     version = re.fullmatch(r'v(\d+)_(\d{1,2})_(\d{1,2})', run2d)
-    if version is None: return -1
+    if version is None:
+        return -1
     n, m, p = map(int, version.groups())
-    code = (n - 5)*10000 + m*100 + p
+    code = (n - 5) * 10000 + m * 100 + p
     return -1 if code < 1 or str(code) in LEGACY else code
 
 def _given_id(value, plate: int, mjd: int, fiberid: int) -> int:
     "SPECOBJID as a file states it, 0 where that is no number of 64 bits."
     if isinstance(value, bytes):
         value = int(value) if re.fullmatch(rb'\s*\d{1,20}[\s\0]*', value) else 0
-    if not isinstance(value, int): return 0  # a float has lost its last digits
+    if not isinstance(value, int):
+        return 0  # a float has lost its last digits
     unsigned = value % 2**64
-    packed = unsigned >> 50, (unsigned >> 24 & 2**14 - 1) + 50000, unsigned >> 38 & 2**12 - 1
-    signed = -2**63 <= value < 0 and packed == (plate, mjd, fiberid)
+    packed = (
+        unsigned >> 50,
+        (unsigned >> 24 & 2**14 - 1) + 50000,
+        unsigned >> 38 & 2**12 - 1,
+    )
+    signed = -(2**63) <= value < 0 and packed == (plate, mjd, fiberid)
     return unsigned if 0 < value < 2**64 or signed else 0
 
-def _packed_id(plate, mjd, fiberid, run2d) -> np.ndarray: # uint64
+def _packed_id(plate, mjd, fiberid, run2d) -> np.ndarray:  # uint64
     "Ids from the numbers of spectra: packed where they have room, else hashed."
     run2d = np.asarray(run2d, 'U')
     versions, which = np.unique(run2d, return_inverse=True)
-    code = np.array([run2d_code(v) for v in versions.tolist()])[which].reshape(run2d.shape)
+    code = np.array([run2d_code(v) for v in versions.tolist()])[which].reshape(
+        run2d.shape
+    )
     who = plate, mjd, fiberid
     fits = fits_specobjid(*who, code)
     if fits.all():
         return make_specobjid(*who, code)
-    safe = (np.where(fits, x, blank) for x, blank in zip((*who, code), (0, 50000, 0, 0)))
+    safe = (
+        np.where(fits, x, blank) for x, blank in zip((*who, code), (0, 50000, 0, 0))
+    )
     return np.where(fits, make_specobjid(*safe), hash_id('sdss', *who, run2d))
 
 def _identify(row: dict) -> dict:
-    "Fill in `specobjid`, from plate, MJD and fibre where a file does not state it. Raises `BadFile`."
+    "Fill in `specobjid`, from plate, MJD and fibre where a file does not state it."
     who = {name: row[name] for name in ('plate', 'mjd', 'fiberid')}
-    if given := _given_id(row.get('specobjid'), **who): return row | dict(specobjid=given)
+    if given := _given_id(row.get('specobjid'), **who):
+        return row | dict(specobjid=given)
     for name, number in who.items():
-        if number < 1: raise BadFile(f'{name.upper()} = {number}, and no SPECOBJID that says which spectrum it is')
+        if number < 1:
+            raise BadFile(
+                f'{name.upper()} = {number}, '
+                'and no SPECOBJID that says which spectrum it is'
+            )
     return row | dict(specobjid=int(_packed_id(*who.values(), row.get('run2d', ''))))
 
 # %% ../nbs/00c_files.ipynb #210de989
-_DR7_CLASS = {1: 'STAR', 2: 'GALAXY', 3: 'QSO', 4: 'QSO', 5: 'SKY', 6: 'STAR'}  # SPEC_CLN of spSpec files
-_SDSS_UNITS = (None, '', '1E-17 erg/cm^2/s/Ang', '1.0E-17 erg/cm/s/Ang')        # as its files write it
+_DR7_CLASS = {
+    1: 'STAR',
+    2: 'GALAXY',
+    3: 'QSO',
+    4: 'QSO',
+    5: 'SKY',
+    6: 'STAR',
+}  # SPEC_CLN of spSpec files
+_SDSS_UNITS = (
+    None,
+    '',
+    '1E-17 erg/cm^2/s/Ang',
+    '1.0E-17 erg/cm/s/Ang',
+)  # as its files write it
 
 @lru_cache
 def _unit_factor(text: str) -> float:
-    "What a flux in the unit `text` is multiplied by to be in `FLUX_UNIT`. Raises `BadFile`."
-    if text in _SDSS_UNITS: return 1.
+    "What a flux in the unit `text` is multiplied by to be in `FLUX_UNIT`."
+    if text in _SDSS_UNITS:
+        return 1.0
     try:
         words = re.sub(r'(?i)\b(ang|angstroms?|aa?)\b', 'Angstrom', str(text))
         above, *below = re.sub(r'(?i)\bergs?\b', 'erg', words).split('/')
         words = f"{above}/({' '.join(below)})" if below and '(' not in words else words
         factor = u.Unit(words).to(u.Unit(FLUX_UNIT))
     except (ValueError, TypeError, u.UnitsError):
-        raise BadFile(f"BUNIT = '{text}' is not known as a flux per wavelength") from None
-    return 1. if abs(factor - 1) < 1e-9 else factor
+        raise BadFile(
+            f"BUNIT = '{text}' is not known as a flux per wavelength"
+        ) from None
+    return 1.0 if abs(factor - 1) < 1e-9 else factor
 
 def _check_vacuum(header: _Header):
     "Raise `BadFile` unless the wavelengths are in vacuum."
     if (value := header.get('VACUUM', True)) is not True:
-        raise BadFile(f'wavelengths in air (VACUUM = {"F" if value is False else value}) are not read')
+        raise BadFile(
+            'wavelengths in air are not read: VACUUM = '
+            + ('F' if value is False else str(value))
+        )
 
 def _coadd(table: _Table, unit: str) -> tuple:
     "loglam, flux, ivar and mask of a table with a spectrum."
     if missing := [c for c in ('flux', 'ivar', 'and_mask') if c not in table.columns]:
         raise BadFile(f'the spectrum has no column {missing[0]}')
     if table.rows > len(SDSS_K):
-        raise BadFile(f'the spectrum has {table.rows} pixels, more than the {len(SDSS_K)} of the SDSS lattice')
-    loglam, flux, ivar, mask = (table.scalar(c) for c in ('loglam', 'flux', 'ivar', 'and_mask'))
+        raise BadFile(
+            f'the spectrum has {table.rows} pixels, '
+            f'more than the {len(SDSS_K)} of the SDSS lattice'
+        )
+    loglam, flux, ivar, mask = (
+        table.scalar(c) for c in ('loglam', 'flux', 'ivar', 'and_mask')
+    )
     if 'S' in [a.dtype.kind for a in (loglam, flux, ivar, mask)]:
         raise BadFile('a column of the spectrum is text')
     factor = _unit_factor(table.columns['flux'].unit or unit)
@@ -445,169 +555,272 @@ def _coadd(table: _Table, unit: str) -> tuple:
 
 def _in_unit(flux: np.ndarray, ivar: np.ndarray, factor: float) -> tuple:
     "Flux and inverse variance after a change of unit."
-    if factor == 1: return flux, ivar
-    return flux.astype(float)*factor, ivar.astype(float)/factor**2
+    if factor == 1:
+        return flux, ivar
+    return flux.astype(float) * factor, ivar.astype(float) / factor**2
 
 def _spec(source: _Source, hdus: list) -> tuple:
     "loglam, flux, ivar, mask and catalogue row of a `spec` file."
     tables = list(_tables(source, hdus))
     coadd = next((t for t in tables if 'loglam' in t.columns), None)
     row = next((t for t in tables if {'z', 'class'} & set(t.columns) and t.rows), None)
-    names = ', '.join(str(h.get('EXTNAME') or i or 'PRIMARY') for i, (h, _, _) in enumerate(hdus))
-    if coadd is None: raise BadFile(f'no HDU with a spectrum (a table with the column loglam); HDUs found: {names}')
+    names = ', '.join(
+        str(h.get('EXTNAME') or i or 'PRIMARY') for i, (h, _, _) in enumerate(hdus)
+    )
+    if coadd is None:
+        raise BadFile(
+            'no HDU with a spectrum (a table with the column loglam); '
+            f'HDUs found: {names}'
+        )
     spectrum = _coadd(coadd, hdus[0][0].get('BUNIT'))
-    if row is None: raise BadFile(f'no HDU with redshift and class (SPECOBJ or SPALL); HDUs found: {names}')
+    if row is None:
+        raise BadFile(
+            f'no HDU with redshift and class (SPECOBJ or SPALL); HDUs found: {names}'
+        )
     row = _row(row)
-    if not row.get('run2d'): row['run2d'] = str(hdus[0][0].get('RUN2D', ''))
+    if not row.get('run2d'):
+        row['run2d'] = str(hdus[0][0].get('RUN2D', ''))
     return *spectrum, row
 
 _SPSPEC = {  # ours: card of an spSpec file
-    'plate': 'PLATEID', 'mjd': 'MJD', 'fiberid': 'FIBERID', 'ra': 'RAOBJ', 'dec': 'DECOBJ', 'z': 'Z', 'zerr': 'Z_ERR', 'zwarning': 'Z_WARNIN',
-    'vdisp': 'VEL_DIS', 'objtype': 'OBJTYPE', 'primtarget': 'PRIMTARG'}
+    'plate': 'PLATEID',
+    'mjd': 'MJD',
+    'fiberid': 'FIBERID',
+    'ra': 'RAOBJ',
+    'dec': 'DECOBJ',
+    'z': 'Z',
+    'zerr': 'Z_ERR',
+    'zwarning': 'Z_WARNIN',
+    'vdisp': 'VEL_DIS',
+    'objtype': 'OBJTYPE',
+    'primtarget': 'PRIMTARG',
+}
 
 def _spspec_row(header: _Header) -> dict:
     "The catalogue row of an `spSpec` file, from the cards of its header."
     row = {ours: header.get(card, _BLANK[ours]) for ours, card in _SPSPEC.items()}
     quality = str(header.get('QUALITY', ''))
-    row |= {'survey': 'sdss', 'platequality': {'excellent': 'good'}.get(quality, quality), 'class': _DR7_CLASS.get(header.get('SPEC_CLN'), 'UNKNOWN')}
+    row |= {
+        'survey': 'sdss',
+        'platequality': {'excellent': 'good'}.get(quality, quality),
+        'class': _DR7_CLASS.get(header.get('SPEC_CLN'), 'UNKNOWN'),
+    }
     impossible = {}
-    held = {c: _hold_all(c, [value], impossible if c in _NEEDED else {})[0] for c, value in row.items()}
-    if impossible: raise BadFile(impossible[0])
+    held = {
+        c: _hold_all(c, [value], impossible if c in _NEEDED else {})[0]
+        for c, value in row.items()
+    }
+    if impossible:
+        raise BadFile(impossible[0])
     return held
 
-def _lattice(header: _Header, pixels: int) -> np.ndarray: # (pixels,) float64
+def _lattice(header: _Header, pixels: int) -> np.ndarray:  # (pixels,) float64
     "log10 wavelengths from COEFF0 and COEFF1."
-    if pixels > len(SDSS_K): raise BadFile(f'{pixels} pixels, more than the {len(SDSS_K)} of the SDSS lattice')
-    return header.number('COEFF0') + header.number('COEFF1')*np.arange(pixels)
+    if pixels > len(SDSS_K):
+        raise BadFile(
+            f'{pixels} pixels, more than the {len(SDSS_K)} of the SDSS lattice'
+        )
+    return header.number('COEFF0') + header.number('COEFF1') * np.arange(pixels)
 
 def _needs(header: _Header, *cards: str):
     "Raise `BadFile` when a card is missing."
     missing = [c for c in cards if header.get(c) is None]
-    if missing: raise BadFile(f'the header has no card {missing[0]}')
+    if missing:
+        raise BadFile(f'the header has no card {missing[0]}')
 
 def _spspec(source: _Source, hdus: list) -> tuple:
     "The same of an `spSpec` file (DR7 and before)."
     header = hdus[0][0]
     _needs(header, 'PLATEID', 'MJD', 'FIBERID', 'Z', 'COEFF0', 'COEFF1')
     loglam = _lattice(header, header.whole('NAXIS1'))
-    if header.whole('NAXIS2') < 4: raise BadFile('the image of an spSpec file has flux, continuum, error and mask')
+    if header.whole('NAXIS2') < 4:
+        raise BadFile('the image of an spSpec file has flux, continuum, error and mask')
     image = _image(source, hdus[0])
     with_mask = next((t for t in _tables(source, hdus) if 'andmask' in t.columns), None)
     bits = image[3] if with_mask is None else with_mask.scalar('andmask')
-    if len(bits) != len(loglam): raise BadFile(f'{len(bits)} mask values for {len(loglam)} pixels')
+    if len(bits) != len(loglam):
+        raise BadFile(f'{len(bits)} mask values for {len(loglam)} pixels')
     error = image[2].astype(float)
-    with np.errstate(divide='ignore'): ivar = np.where(error > 0, 1/error**2, np.where(np.isfinite(error), 0, error))
-    return loglam, *_in_unit(image[0], ivar, _unit_factor(header.get('BUNIT'))), bits, _spspec_row(header)
+    with np.errstate(divide='ignore'):
+        ivar = np.where(error > 0, 1 / error**2, np.where(np.isfinite(error), 0, error))
+    return (
+        loglam,
+        *_in_unit(image[0], ivar, _unit_factor(header.get('BUNIT'))),
+        bits,
+        _spspec_row(header),
+    )
 
 def _position(loglam: np.ndarray) -> np.ndarray:
     "Where on `SDSS_WAVE` the pixels of a spectrum lie, or `BadFile`."
-    if not len(loglam): raise BadFile('the spectrum has no pixels')
-    if not (np.abs(loglam) < 10).all(): raise BadFile('wavelengths are not log10 of angstroms')
-    k = np.round(1e4*loglam).astype(int)
-    if np.abs(1e4*loglam - k).max() > .1 or (np.diff(k) < 1).any(): raise BadFile('wavelengths are not on the SDSS lattice log10(wave) = 1e-4 k')
-    if k[0] < SDSS_K[0] or k[-1] > SDSS_K[-1]: raise BadFile(f'wavelengths {10**loglam[0]:.0f}-{10**loglam[-1]:.0f} AA go beyond {SDSS_WAVE[0]:.0f}-{SDSS_WAVE[-1]:.0f} AA')
+    if not len(loglam):
+        raise BadFile('the spectrum has no pixels')
+    if not (np.abs(loglam) < 10).all():
+        raise BadFile('wavelengths are not log10 of angstroms')
+    k = np.round(1e4 * loglam).astype(int)
+    if np.abs(1e4 * loglam - k).max() > 0.1 or (np.diff(k) < 1).any():
+        raise BadFile('wavelengths are not on the SDSS lattice log10(wave) = 1e-4 k')
+    if k[0] < SDSS_K[0] or k[-1] > SDSS_K[-1]:
+        raise BadFile(
+            f'wavelengths {10 ** loglam[0]:.0f}-{10 ** loglam[-1]:.0f} AA '
+            f'go beyond {SDSS_WAVE[0]:.0f}-{SDSS_WAVE[-1]:.0f} AA'
+        )
     return k - SDSS_K[0]
 
-def _bits(mask: np.ndarray) -> np.ndarray: # uint32
+def _bits(mask: np.ndarray) -> np.ndarray:  # uint32
     "Flags of a survey as 32 bits. Raises `BadFile` when they are none."
     real = mask.dtype.kind == 'f'
-    if real and not (np.isfinite(mask) & (mask == np.floor(mask))).all(): raise BadFile('and_mask holds numbers that are not whole')
-    if (real or mask.dtype.itemsize > 4) and mask.size and not -2**31 <= mask.min() <= mask.max() < 2**32: raise BadFile('and_mask holds more than 32 bits')
+    if real and not (np.isfinite(mask) & (mask == np.floor(mask))).all():
+        raise BadFile('and_mask holds numbers that are not whole')
+    if (
+        (real or mask.dtype.itemsize > 4)
+        and mask.size
+        and not -(2**31) <= mask.min() <= mask.max() < 2**32
+    ):
+        raise BadFile('and_mask holds more than 32 bits')
     return mask.astype('i8').astype('u4')
 
 def _contradiction(flux: np.ndarray, ivar: np.ndarray) -> str:
     "What is impossible about a spectrum; '' when nothing is."
-    if not np.isfinite(ivar).all(): return f'ivar is not a number in {(~np.isfinite(ivar)).sum()} pixels'
-    if (ivar < 0).any(): return f'ivar is negative in {(ivar < 0).sum()} pixels'
+    if not np.isfinite(ivar).all():
+        return f'ivar is not a number in {(~np.isfinite(ivar)).sum()} pixels'
+    if (ivar < 0).any():
+        return f'ivar is negative in {(ivar < 0).sum()} pixels'
     bad = ~np.isfinite(flux) & (ivar > 0)
-    return f'flux is not a number in {bad.sum()} pixels with positive ivar' if bad.any() else ''
+    return (
+        f'flux is not a number in {bad.sum()} pixels with positive ivar'
+        if bad.any()
+        else ''
+    )
 
-def _single(array: np.ndarray) -> np.ndarray: # float32
+def _single(array: np.ndarray) -> np.ndarray:  # float32
     "What float32 cannot hold is infinite, and refused as that."
-    with np.errstate(over='ignore', invalid='ignore'): return np.asarray(array, 'f4')
+    with np.errstate(over='ignore', invalid='ignore'):
+        return np.asarray(array, 'f4')
 
 def _checked(loglam, flux, ivar, mask, row) -> tuple:
-    "Lattice position, float32 flux and ivar, uint32 bits and row, or `BadFile` with what is wrong."
+    "Lattice position, float32 flux and ivar, uint32 bits and row, or `BadFile`."
     k, flux, ivar = _position(loglam), _single(flux), _single(ivar)
-    if reason := _contradiction(flux, ivar): raise BadFile(reason)
+    if reason := _contradiction(flux, ivar):
+        raise BadFile(reason)
     return k, np.where(ivar > 0, flux, 0), ivar, _bits(mask), _identify(row)
 
 def _median_snr(flux, ivar) -> float:
     "Over the measured pixels; 0 where there is none."
     good = ivar > 0
     with np.errstate(over='ignore', invalid='ignore'):
-        return float(np.median(flux[good]*np.sqrt(ivar[good]))) if good.any() else 0.
+        return float(np.median(flux[good] * np.sqrt(ivar[good]))) if good.any() else 0.0
 
 def read_spec(
-    path: Path, # One spec-*.fits or spSpec-*.fit, lite or full, gzipped or not
-) -> tuple: # Lattice positions, flux, ivar, bits, catalogue row
+    path: Path,  # One spec-*.fits or spSpec-*.fit, lite or full, gzipped or not
+) -> tuple:  # Lattice positions, flux, ivar, bits, catalogue row
     "Read one file. Raises `BadFile` with the reason when it cannot be used."
     with _opened(path) as source:
         walk = _hdus(source)
         first = next(walk)
         old = first[0].whole('NAXIS') == 2 and first[0].get('SPEC_CLN') is not None
-        hdus = [first, *islice(walk, None if old else 2)]  # a full file goes on with its exposures: stop before them
+        hdus = [
+            first,
+            *islice(walk, None if old else 2),
+        ]  # a full file goes on with its exposures: stop before them
         _check_vacuum(first[0])
         out = _checked(*(_spspec if old else _spec)(source, hdus))
-    if math.isnan(out[-1].get('sn_median', math.nan)): out[-1]['sn_median'] = _median_snr(out[1], out[2])
+    if math.isnan(out[-1].get('sn_median', math.nan)):
+        out[-1]['sn_median'] = _median_snr(out[1], out[2])
     return out
 
 # %% ../nbs/00c_files.ipynb #be6d2c39
 def _plugmap(tables: Iterable[_Table], fibres: int) -> dict[str, list]:
-    "What each fibre was put on, where the plate file says it; a row per fibre, numbered -1 where none was plugged."
+    "What each fibre was put on, where the plate says it; -1: none was plugged."
     found = next((t for t in tables if {'objtype', 'fiberid'} <= set(t.columns)), None)
-    if found is None: return {}
+    if found is None:
+        return {}
     numbers = found.scalar('fiberid')
-    if len(numbers) != fibres or not ((numbers < 1) | (numbers == np.arange(1, fibres + 1))).all():
+    if (
+        len(numbers) != fibres
+        or not ((numbers < 1) | (numbers == np.arange(1, fibres + 1))).all()
+    ):
         raise BadFile('the plug map of the plate is not in the order of its fibres')
-    wanted = {c: _first_usable(found, (c,), False) for c in ('objtype', 'primtarget', 'ra', 'dec')}
-    return {c: _hold_all(c, values, {}) for c, values in wanted.items() if values is not None}
+    wanted = {
+        c: _first_usable(found, (c,), False)
+        for c in ('objtype', 'primtarget', 'ra', 'dec')
+    }
+    return {
+        c: _hold_all(c, values, {})
+        for c, values in wanted.items()
+        if values is not None
+    }
 
-def _results(zbest: Path, plate: int, mjd: int, fibres: int) -> tuple[dict[str, list], dict[int, str]]:
-    "Columns of an `spZbest` file in the order of the fibres; fibres that cannot be used, and why."
+def _results(
+    zbest: Path, plate: int, mjd: int, fibres: int
+) -> tuple[dict[str, list], dict[int, str]]:
+    "Columns of an `spZbest` file, by fibre; fibres that cannot be used, and why."
     with _opened(zbest) as source:
         table = next(_tables(source, _hdus(source)), None)
-        if table is None: raise BadFile(f'{zbest.name} holds no table')
-        if table.rows != fibres: raise BadFile(f'{zbest.name} has {table.rows} rows for {fibres} fibres')
+        if table is None:
+            raise BadFile(f'{zbest.name} holds no table')
+        if table.rows != fibres:
+            raise BadFile(f'{zbest.name} has {table.rows} rows for {fibres} fibres')
         columns, impossible = _columns(table)
     if set(columns['plate']) != {plate} or set(columns['mjd']) != {mjd}:
-        raise BadFile(f"{zbest.name} is of plate {columns['plate'][0]}, MJD {columns['mjd'][0]}, not of {plate}, {mjd}")
+        raise BadFile(
+            f"{zbest.name} is of plate {columns['plate'][0]}, MJD {columns['mjd'][0]}, "
+            f'not of {plate}, {mjd}'
+        )
     order = np.argsort(columns['fiberid']).tolist()
     if [columns['fiberid'][i] for i in order] != list(range(1, fibres + 1)):
         raise BadFile(f'{zbest.name} does not list the fibres 1 to {fibres} once each')
     reasons = {row: impossible[i] for row, i in enumerate(order) if i in impossible}
-    return {name: [values[i] for i in order] for name, values in columns.items()}, reasons
+    return {
+        name: [values[i] for i in order] for name, values in columns.items()
+    }, reasons
 
 def _reduction(zbest: Path) -> str:
     "RUN2D of an `spZbest` file, '' where it does not say."
     with _opened(zbest) as source:
         hdus = list(islice(_hdus(source), 2))
-        if stated := hdus[0][0].get('RUN2D'): return str(stated)
+        if stated := hdus[0][0].get('RUN2D'):
+            return str(stated)
         table = next(_tables(source, hdus), None)
-        if table is None or 'run2d' not in table.columns: return ''
+        if table is None or 'run2d' not in table.columns:
+            return ''
         return _text(table.head(1).scalar('run2d').tolist()[0])
 
 def _steps(one: Path, other: Path) -> int:
     "From the folder of one file to that of another."
     a, b = one.parent.parts, other.parent.parts
-    return len(a) + len(b) - 2*len(os.path.commonprefix([a, b]))
+    return len(a) + len(b) - 2 * len(os.path.commonprefix([a, b]))
 
 def _choose(plate: Path, candidates: list[Path], run2d: str) -> Path:
-    "The file with the redshifts of a plate among several of its name, the nearest first. Raises `BadFile`."
+    "The redshifts of a plate among files of that name, the nearest first."
     name = plate.name.replace('spPlate', 'spZbest')
-    if not candidates: raise BadFile(f'no {name} with its redshifts among the files')
-    if len(candidates) == 1 and not run2d: return candidates[0]
+    if not candidates:
+        raise BadFile(f'no {name} with its redshifts among the files')
+    if len(candidates) == 1 and not run2d:
+        return candidates[0]
     stated = {z: _reduction(z) for z in candidates}
-    same = [z for z in candidates if stated[z] == run2d] or [z for z in candidates if not stated[z] or not run2d]
-    if not same: raise BadFile(f'no {name} of its own reduction, {run2d}, among the files, only of {stated[candidates[0]]}')
+    same = [z for z in candidates if stated[z] == run2d] or [
+        z for z in candidates if not stated[z] or not run2d
+    ]
+    if not same:
+        raise BadFile(
+            f'no {name} of its own reduction, {run2d}, among the files, '
+            f'only of {stated[candidates[0]]}'
+        )
     near = {z.parent for z in same if _steps(plate, z) == _steps(plate, same[0])}
-    if len(near) > 1: raise BadFile(f'{len(near)} files {name} are equally near: which has its redshifts?')
+    if len(near) > 1:
+        raise BadFile(
+            f'{len(near)} files {name} are equally near: which has its redshifts?'
+        )
     return same[0]
 
 def _beside(plate: Path) -> list[Path]:
-    "Files with redshifts in the folder of a plate and in those below, as the archive has them; the nearest first."
+    "Files with redshifts in the folder of a plate and in those below it."
     name = _base(plate).replace('spPlate', 'spZbest')
-    found = [p for p in (*plate.parent.glob(f'{name}*'), *plate.parent.glob(f'*/{name}*')) if _base(p) == name]
+    found = [
+        p
+        for p in (*plate.parent.glob(f'{name}*'), *plate.parent.glob(f'*/{name}*'))
+        if _base(p) == name
+    ]
     return _by_distance(plate, found)
 
 def _base(path: Path) -> str:
@@ -616,19 +829,24 @@ def _base(path: Path) -> str:
 
 def _by_distance(plate: Path, results: list[Path]) -> list[Path]:
     "The nearest first; in one folder the one that is packed as the plate is."
-    return sorted(results, key=lambda z: (_steps(plate, z), z.suffix != plate.suffix, z))
+    return sorted(
+        results, key=lambda z: (_steps(plate, z), z.suffix != plate.suffix, z)
+    )
 
 def read_plate(
-    path: Path,       # spPlate-PLATE-MJD.fits, gzipped or not
-    zbest: Path=None, # spZbest-PLATE-MJD.fits; None: the one in the same folder or in one below it
-    *, fibers: np.ndarray=None, # Fibre numbers to keep, from 1; None: all
-) -> Spectra: # Raw, observed frame, a spectrum per fibre
-    "Read one plate. Raises `BadFile` when the pair cannot be used; fibres with impossible pixels go to `rejected`."
+    path: Path,  # spPlate-PLATE-MJD.fits, gzipped or not
+    zbest: Path = None,  # spZbest-PLATE-MJD.fits; None: beside it or in a folder below
+    *,
+    fibers: np.ndarray = None,  # Fibre numbers to keep, from 1; None: all
+) -> Spectra:  # Raw, observed frame, a spectrum per fibre
+    "Read one plate; impossible fibres go to `rejected`. Raises `BadFile`."
     path = Path(path)
-    return _read_plate(path, _beside(path) if zbest is None else [Path(zbest)], fibers, path.name)
+    return _read_plate(
+        path, _beside(path) if zbest is None else [Path(zbest)], fibers, path.name
+    )
 
 def _read_plate(path: Path, candidates: list[Path], fibers, name: str) -> Spectra:
-    "The same with several files that may hold the redshifts, and the name by which the plate goes."
+    "The same with files that may hold the redshifts, and a name for the plate."
     with _opened(path) as source:
         hdus = list(islice(_hdus(source), 12))
         header = hdus[0][0]
@@ -636,179 +854,300 @@ def _read_plate(path: Path, candidates: list[Path], fibers, name: str) -> Spectr
         rows = _plugmap(_tables(source, hdus[3:]), fibres)
         flux, ivar, mask = (_image(source, hdu) for hdu in hdus[:3])
     run2d = str(header.get('RUN2D', ''))
-    results, impossible = _results(_choose(path, candidates, run2d), header.whole('PLATEID'), header.whole('MJD'), fibres)
-    rows |= results | (dict(run2d=[run2d]*fibres) if run2d else {})
+    results, impossible = _results(
+        _choose(path, candidates, run2d),
+        header.whole('PLATEID'),
+        header.whole('MJD'),
+        fibres,
+    )
+    rows |= results | (dict(run2d=[run2d] * fibres) if run2d else {})
     keep = np.arange(fibres) if fibers is None else np.sort(np.asarray(fibers, int)) - 1
-    if len(keep) and not 0 <= keep[0] <= keep[-1] < fibres: raise ValueError(f'{path.name} has the fibres 1 to {fibres}')
-    images = *_in_unit(flux[keep], ivar[keep], _unit_factor(header.get('BUNIT'))), mask[keep]
+    if len(keep) and not 0 <= keep[0] <= keep[-1] < fibres:
+        raise ValueError(f'{path.name} has the fibres 1 to {fibres}')
+    images = (
+        *_in_unit(flux[keep], ivar[keep], _unit_factor(header.get('BUNIT'))),
+        mask[keep],
+    )
     kept = {column: [values[i] for i in keep] for column, values in rows.items()}
-    return _fibres(name, k, *images, kept, {j: impossible[i] for j, i in enumerate(keep.tolist()) if i in impossible})
+    return _fibres(
+        name,
+        k,
+        *images,
+        kept,
+        {j: impossible[i] for j, i in enumerate(keep.tolist()) if i in impossible},
+    )
 
-def _plate_shape(hdus: list) -> tuple[int, np.ndarray]: # Number of fibres, lattice positions (pixels,)
+def _plate_shape(
+    hdus: list,
+) -> tuple[int, np.ndarray]:  # Number of fibres, lattice positions (pixels,)
     "What the headers of a plate say, before anything is read. Raises `BadFile`."
-    if len(hdus) < 3: raise BadFile('a plate file has flux, ivar and and_mask in its first three HDUs')
+    if len(hdus) < 3:
+        raise BadFile(
+            'a plate file has flux, ivar and and_mask in its first three HDUs'
+        )
     header = hdus[0][0]
     _check_vacuum(header)
     _needs(header, 'PLATEID', 'MJD', 'COEFF0', 'COEFF1')
-    if any(h.whole('NAXIS') != 2 for h, _, _ in hdus[:3]): raise BadFile('an image of the plate has an unsupported type or shape')
+    if any(h.whole('NAXIS') != 2 for h, _, _ in hdus[:3]):
+        raise BadFile('an image of the plate has an unsupported type or shape')
     shapes = {(h.whole('NAXIS2'), h.whole('NAXIS1')) for h, _, _ in hdus[:3]}
-    if len(shapes) > 1: raise BadFile('flux, ivar and and_mask of the plate differ in shape')
+    if len(shapes) > 1:
+        raise BadFile('flux, ivar and and_mask of the plate differ in shape')
     fibres, pixels = shapes.pop()
-    if not 1 <= fibres < 2**12: raise BadFile(f'{fibres} fibres: a plate has 640 or 1000')
+    if not 1 <= fibres < 2**12:
+        raise BadFile(f'{fibres} fibres: a plate has 640 or 1000')
     k = _position(_lattice(header, pixels))
-    if k[-1] - k[0] != pixels - 1: raise BadFile(f"COEFF1 = {header.get('COEFF1')} is not the step of the SDSS lattice, 1e-4")
+    if k[-1] - k[0] != pixels - 1:
+        raise BadFile(
+            f"COEFF1 = {header.get('COEFF1')} is not the step of the SDSS lattice, 1e-4"
+        )
     return fibres, k
 
-def _fibres(name: str, k: np.ndarray, flux, ivar, mask, rows: dict[str, list], impossible: dict[int, str]) -> Spectra:
+def _fibres(
+    name: str,
+    k: np.ndarray,
+    flux,
+    ivar,
+    mask,
+    rows: dict[str, list],
+    impossible: dict[int, str],
+) -> Spectra:
     "Images of a plate on the lattice; impossible fibres set aside."
     n, start, stop = len(flux), k[0], k[-1] + 1
     out = [np.zeros((n, len(SDSS_WAVE)), t) for t in ('f4', 'f4', 'u4')]
-    for whole, image in zip(out, (_single(flux), _single(ivar), _bits(mask))): whole[:, start:stop] = image
+    for whole, image in zip(out, (_single(flux), _single(ivar), _bits(mask))):
+        whole[:, start:stop] = image
     with np.errstate(invalid='ignore'):
         good = out[1] > 0
-        bad = ~(np.isfinite(out[1]).all(1) & (out[1] >= 0).all(1)) | (good & ~np.isfinite(out[0])).any(1)
-    reasons = {i: _contradiction(out[0][i], out[1][i]) for i in np.flatnonzero(bad).tolist()} | impossible
+        bad = ~(np.isfinite(out[1]).all(1) & (out[1] >= 0).all(1)) | (
+            good & ~np.isfinite(out[0])
+        ).any(1)
+    reasons = {
+        i: _contradiction(out[0][i], out[1][i]) for i in np.flatnonzero(bad).tolist()
+    } | impossible
     bad[list(impossible)] = True
     out[0][~good] = 0
     files = np.array([f'{name}#{f:04d}' for f in rows['fiberid']], 'U')
     columns = rows | dict(file=files, specobjid=_ids(rows))
-    measured = [_median_snr(f, i) for f, i in zip(*out[:2])] if 'sn_median' not in rows else rows['sn_median']
+    measured = (
+        [_median_snr(f, i) for f, i in zip(*out[:2])]
+        if 'sn_median' not in rows
+        else rows['sn_median']
+    )
     columns['sn_median'] = np.asarray(measured, 'f4')
-    rejected = reject_table(files[bad], 'read', [reasons[i] for i in np.flatnonzero(bad).tolist()], columns['specobjid'][bad])
+    rejected = reject_table(
+        files[bad],
+        'read',
+        [reasons[i] for i in np.flatnonzero(bad).tolist()],
+        columns['specobjid'][bad],
+    )
     kept = [a[~bad] if bad.any() else a for a in out]
-    return Spectra(*kept[:2], SDSS_WAVE, make_catalog({c: np.asarray(v)[~bad] for c, v in columns.items()}), kept[2], rejected)
+    return Spectra(
+        *kept[:2],
+        SDSS_WAVE,
+        make_catalog({c: np.asarray(v)[~bad] for c, v in columns.items()}),
+        kept[2],
+        rejected,
+    )
 
-def _ids(rows: dict[str, list]) -> np.ndarray: # (n,) uint64
+def _ids(rows: dict[str, list]) -> np.ndarray:  # (n,) uint64
     "Identifiers of the fibres of a plate."
     who = [rows[c] for c in ('plate', 'mjd', 'fiberid')]
-    ids = _packed_id(*who, rows.get('run2d', ['']*len(who[0])))
-    given = [_given_id(*each) for each in zip(rows.get('specobjid', [0]*len(ids)), *who)]
+    ids = _packed_id(*who, rows.get('run2d', [''] * len(who[0])))
+    given = [
+        _given_id(*each) for each in zip(rows.get('specobjid', [0] * len(ids)), *who)
+    ]
     return np.where(np.array(given, 'u8') > 0, np.array(given, 'u8'), ids)
 
 # %% ../nbs/00c_files.ipynb #8d41c9d4
 _ENDINGS = ('.fits', '.fit', '.fits.gz', '.fit.gz')
 
 def _walk(folder: Path) -> Iterator[Path]:
-    "FITS files of a folder and of all below it, linked ones too; a folder that cannot be read comes as itself."
+    "FITS files of a folder and all below it, and folders that cannot be read."
     closed, seen = [], set()
-    for base, folders, names in os.walk(folder, followlinks=True, onerror=lambda e: closed.append(Path(e.filename))):
+    for base, folders, names in os.walk(
+        folder, followlinks=True, onerror=lambda e: closed.append(Path(e.filename))
+    ):
         status = os.stat(base)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()  # a link that leads back
             continue
         seen.add((status.st_dev, status.st_ino))
-        yield from (Path(base, name) for name in names if name.lower().endswith(_ENDINGS))
+        yield from (
+            Path(base, name) for name in names if name.lower().endswith(_ENDINGS)
+        )
     yield from closed
 
 def find_spectra(
-    source: Path | Iterable[Path], # A folder (searched with its sub-folders), one file, or several files
-) -> tuple[list[Path], Path]: # Sorted files, and the folder that their names are relative to
+    source: Path
+    | Iterable[
+        Path
+    ],  # A folder (searched with its sub-folders), one file, or several files
+) -> tuple[
+    list[Path], Path
+]:  # Sorted files, and the folder that their names are relative to
     "List FITS files, each once. Raises `FileNotFoundError` when there is none."
     if isinstance(source, (str, Path)):
         source = Path(source)
-        if not source.exists(): raise FileNotFoundError(f'{source}: no such file or folder')
+        if not source.exists():
+            raise FileNotFoundError(f'{source}: no such file or folder')
         root = source if source.is_dir() else source.parent
         files = list(_walk(source)) if source.is_dir() else [source]
     else:
         files = [Path(os.path.abspath(p)) for p in source]
         root = Path(os.path.commonpath([p.parent for p in files])) if files else Path()
-    if not files: raise FileNotFoundError(f'{source}: no .fits or .fit file in it')
+    if not files:
+        raise FileNotFoundError(f'{source}: no .fits or .fit file in it')
     return sorted(set(files)), root
 
 def name_below(
-    path: Path, # A file
-    root: Path, # Folder of `find_spectra`
-) -> str: # As in the column `file`
-    "The name of a file as tables hold it: below `root`, with `/`; what cannot be printed is written as an escape."
+    path: Path,  # A file
+    root: Path,  # Folder of `find_spectra`
+) -> str:  # As in the column `file`
+    "The name of a file as tables hold it; what cannot be printed is escaped."
     path = Path(path)
     name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-    return name if name.isprintable() else ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    return (
+        name
+        if name.isprintable()
+        else ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    )
 
 def file_of(
-    name: str, # As in the column `file`
+    name: str,  # As in the column `file`
 ) -> str:
-    "The file that a spectrum was read from: 'a/spPlate-0266-51602.fits#0162' is in 'a/spPlate-0266-51602.fits'."
+    "The file of a spectrum: the name without the fibre, for those of a plate."
     return re.sub(r'(spPlate-[^/]*)#\d+$', r'\1', name)
 
-def _is_plate(path: Path) -> bool: return path.name.startswith('spPlate')
+def _is_plate(path: Path) -> bool:
+    return path.name.startswith('spPlate')
 
 def _groups(files: list[Path], size: int) -> list[list[Path]]:
-    "In order: single spectra in groups of `size`; a plate and the files that may hold its redshifts."
+    "In order: single spectra, `size` together; a plate and its redshifts."
     plates, results = {}, {}
     for path in files:
-        if _is_plate(path): plates.setdefault(_base(path)[7:], []).append(path)
-        if path.name.startswith('spZbest'): results.setdefault(_base(path)[7:], []).append(path)
+        if _is_plate(path):
+            plates.setdefault(_base(path)[7:], []).append(path)
+        if path.name.startswith('spZbest'):
+            results.setdefault(_base(path)[7:], []).append(path)
     groups = [[]]
     for path in files:
-        if _is_plate(path): groups += [[path, *_partners(path, plates[_base(path)[7:]], results.get(_base(path)[7:], []))], []]
+        if _is_plate(path):
+            groups += [
+                [
+                    path,
+                    *_partners(
+                        path, plates[_base(path)[7:]], results.get(_base(path)[7:], [])
+                    ),
+                ],
+                [],
+            ]
         elif not path.name.startswith('spZ'):
-            if len(groups[-1]) == size: groups.append([])
+            if len(groups[-1]) == size:
+                groups.append([])
             groups[-1].append(path)
     return [g for g in groups if g]
 
 def _partners(plate: Path, plates: list[Path], results: list[Path]) -> list[Path]:
-    "Files that may hold the redshifts of a plate: those that no other plate of its name is nearer to, the nearest first."
+    "Redshifts that may be of a plate: no other of its name is nearer to them."
     free = [z for z in results if _steps(plate, z) == min(_steps(p, z) for p in plates)]
     return _by_distance(plate, free) or _beside(plate)
 
 def _why(error: Exception) -> str:
     "The reason for which a file was refused."
-    if isinstance(error, BadFile): return str(error)
-    if isinstance(error, OSError): return f'cannot be read: {error.strerror or error}'
-    if isinstance(error, MemoryError): return 'there is not enough memory to read it'
-    return f'damaged: {type(error).__name__}: {error}'  # whatever damage we did not think of
+    if isinstance(error, BadFile):
+        return str(error)
+    if isinstance(error, OSError):
+        return f'cannot be read: {error.strerror or error}'
+    if isinstance(error, MemoryError):
+        return 'there is not enough memory to read it'
+    return f'damaged: {type(error).__name__}: {error}'  # what we did not think of
 
 def _nothing(files: list[Path], root: Path, reason: str) -> Spectra:
     "No spectra, and files that were refused for one reason."
     nothing = _read_files([], root)
-    nothing.rejected = reject_table([name_below(p, root) for p in files], 'read', [reason]*len(files))
+    nothing.rejected = reject_table(
+        [name_below(p, root) for p in files], 'read', [reason] * len(files)
+    )
     return nothing
 
 def _read_group(files: list[Path], root: Path) -> Spectra:
     "Files into one `Spectra`; those that cannot be used into its rejected table."
-    if not _is_plate(files[0]): return _read_files(files, root)
-    try: return _read_plate(files[0], files[1:], None, name_below(files[0], root))
-    except Exception as error: return _nothing(files[:1], root, _why(error))
+    if not _is_plate(files[0]):
+        return _read_files(files, root)
+    try:
+        return _read_plate(files[0], files[1:], None, name_below(files[0], root))
+    except Exception as error:
+        return _nothing(files[:1], root, _why(error))
 
 def _read_files(files: list[Path], root: Path) -> Spectra:
     "The same for files of single spectra."
-    flux, ivar, mask = (np.zeros((len(files), len(SDSS_WAVE)), t) for t in ('f4', 'f4', 'u4'))
+    flux, ivar, mask = (
+        np.zeros((len(files), len(SDSS_WAVE)), t) for t in ('f4', 'f4', 'u4')
+    )
     rows, reasons = [], []
     for path in files:
         name = name_below(path, root)
-        try: k, f, i, bits, row = read_spec(path)
-        except Exception as error: reasons.append((name, _why(error)))
+        try:
+            k, f, i, bits, row = read_spec(path)
+        except Exception as error:
+            reasons.append((name, _why(error)))
         else:
             flux[len(rows), k], ivar[len(rows), k], mask[len(rows), k] = f, i, bits
             rows.append(row | dict(file=name))
     n = len(rows)
-    columns = {c: [r.get(c, _BLANK[c]) for r in rows] for c in (*_NAMES, 'file')} if rows else {}
-    return Spectra(flux[:n], ivar[:n], SDSS_WAVE, make_catalog(columns), mask[:n], reject_table([r[0] for r in reasons], 'read', [r[1] for r in reasons]))
+    columns = (
+        {c: [r.get(c, _BLANK[c]) for r in rows] for c in (*_NAMES, 'file')}
+        if rows
+        else {}
+    )
+    return Spectra(
+        flux[:n],
+        ivar[:n],
+        SDSS_WAVE,
+        make_catalog(columns),
+        mask[:n],
+        reject_table([r[0] for r in reasons], 'read', [r[1] for r in reasons]),
+    )
 
 def _drop_repeated(spectra: Spectra, seen: dict) -> Spectra:
     "Set aside spectra whose id was `seen` (id -> file, plate, MJD and fibre) before."
     c = spectra.catalog
-    ids, who = c['specobjid'].tolist(), list(zip(*(c[k].tolist() for k in ('file', 'plate', 'mjd', 'fiberid'))))
+    ids, who = (
+        c['specobjid'].tolist(),
+        list(zip(*(c[k].tolist() for k in ('file', 'plate', 'mjd', 'fiberid')))),
+    )
     first = [seen.setdefault(i, w) for i, w in zip(ids, who)]
     repeated = np.array([a is not b for a, b in zip(first, who)], bool)
     said = {True: 'the same spectrum as', False: 'another spectrum with the id of'}
-    reasons = [f'{said[first[i][1:] == who[i][1:]]} {first[i][0]} (specobjid {ids[i]})' for i in np.flatnonzero(repeated)]
+    reasons = [
+        f'{said[first[i][1:] == who[i][1:]]} {first[i][0]} (specobjid {ids[i]})'
+        for i in np.flatnonzero(repeated)
+    ]
     return spectra.reject(repeated, 'read', reasons)
 
 def _alone(group: list[Path], root: Path) -> Spectra:
-    "Read a group in a process of its own; when that dies, its halves, down to the file that is to blame."
+    "Read a group in a process of its own; when that dies, its halves."
     try:
-        with ProcessPoolExecutor(1) as pool: return pool.submit(_read_group, group, root).result()
+        with ProcessPoolExecutor(1) as pool:
+            return pool.submit(_read_group, group, root).result()
     except BrokenExecutor:
-        if len(group) == 1 or _is_plate(group[0]): return _nothing(group[:1], root, 'the process that read it died, perhaps for want of memory')
-    half = len(group)//2
+        if len(group) == 1 or _is_plate(group[0]):
+            return _nothing(
+                group[:1],
+                root,
+                'the process that read it died, perhaps for want of memory',
+            )
+    half = len(group) // 2
     return Spectra.concatenate([_alone(group[:half], root), _alone(group[half:], root)])
 
 def _processes_start() -> bool:
-    "Whether a second process can be had at all: not in a script without `if __name__ == '__main__'` where they are spawned."
+    "Whether another process can be had: not where a script starts itself again."
     try:
-        with ProcessPoolExecutor(1) as pool: return pool.submit(os.getpid).result() > 0
-    except (BrokenExecutor, OSError, RuntimeError): return False
+        with ProcessPoolExecutor(1) as pool:
+            return pool.submit(os.getpid).result() > 0
+    except (BrokenExecutor, OSError, RuntimeError):
+        return False
 
 def _read_groups(groups: list[list[Path]], root: Path, jobs: int) -> Iterator[Spectra]:
     "Read groups by several processes, in order."
@@ -816,47 +1155,63 @@ def _read_groups(groups: list[list[Path]], root: Path, jobs: int) -> Iterator[Sp
     try:
         while todo or waiting:
             try:
-                while todo and len(waiting) < 2*jobs:
+                while todo and len(waiting) < 2 * jobs:
                     waiting.append((todo[0], pool.submit(_read_group, todo[0], root)))
                     todo.popleft()
                 group, future = waiting[0]
                 spectra = future.result()
                 waiting.popleft()
-            except (BrokenExecutor, RuntimeError):  # a process died, and all that were with it
+            except (
+                BrokenExecutor,
+                RuntimeError,
+            ):  # a process died, and all that were with it
                 pool.shutdown(cancel_futures=True)
                 todo.extendleft(g for g, _ in reversed(waiting))
                 waiting.clear()
                 if not _processes_start():
-                    log.warning('no further process can be started here: reading in this one')
+                    log.warning(
+                        'no further process can be started here: reading in this one'
+                    )
                     yield from bounded_map(partial(_read_group, root=root), todo)
                     return
                 spectra, pool = _alone(todo.popleft(), root), ProcessPoolExecutor(jobs)
             yield spectra
-    finally: pool.shutdown(cancel_futures=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 def iter_spectra(
-    source: Path | Iterable[Path], # A folder, searched with its sub-folders, or files
-    *, jobs: int=None,             # Processes; None: one per core when there are more than 500 files, else none
-    chunk: int=500,                # Files in a group
-    root: Path=None,               # What names are relative to, when `find_spectra` has listed the files already
-) -> Iterator[Spectra]: # Raw sets in the observed frame
+    source: Path | Iterable[Path],  # A folder, searched with its sub-folders, or files
+    *,
+    # Processes; None: one per core when there are more than 500 files, else none
+    jobs: int = None,
+    chunk: int = 500,  # Files in a group
+    # What names are relative to, when `find_spectra` has listed the files already
+    root: Path = None,
+) -> Iterator[Spectra]:  # Raw sets in the observed frame
     "Read files group by group. What cannot be used is in each set's `rejected`; raises `FileNotFoundError` when there is no file at all."
     files, root = find_spectra(source) if root is None else (list(source), root)
     jobs = jobs or (1 if len(files) <= 500 else os.cpu_count())
     groups = _groups(files, chunk)
-    if not groups: raise FileNotFoundError(f'{source}: no spectra, only the redshifts of plates')
+    if not groups:
+        raise FileNotFoundError(f'{source}: no spectra, only the redshifts of plates')
     seen = {}
     several = jobs > 1 and len(groups) > 1
-    results = _read_groups(groups, root, jobs) if several else map(partial(_read_group, root=root), groups)
+    results = (
+        _read_groups(groups, root, jobs)
+        if several
+        else map(partial(_read_group, root=root), groups)
+    )
     for spectra in progress(results, 'reading', len(groups), 'group'):
         spectra = _drop_repeated(spectra, seen)
-        for row in spectra.rejected: log.info('%s: %s', row['name'], row['reason'])
+        for row in spectra.rejected:
+            log.info('%s: %s', row['name'], row['reason'])
         yield spectra
 
 def read_spectra(
-    source: Path | Iterable[Path], # A folder, searched with its sub-folders, or files
-    *, jobs: int=None,             # Processes; None: one per core when there are more than 500 files, else none
-) -> Spectra: # (n, 4900) raw, observed frame, flux in 1e-17 erg/s/cm2/AA, with `mask` bits and catalogue
+    source: Path | Iterable[Path],  # A folder, searched with its sub-folders, or files
+    *,
+    jobs: int = None,  # Processes; None: one per core when there are more than 500 files, else none
+) -> Spectra:  # (n, 4900) raw, observed frame, flux in 1e-17 erg/s/cm2/AA, with `mask` bits and catalogue
     "Read SDSS spectra from disk into one raw `Spectra`; `rejected` says which files could not be used and why."
     return Spectra.concatenate(iter_spectra(source, jobs=jobs))
 

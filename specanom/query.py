@@ -8,7 +8,8 @@ __all__ = ['SELECTIONS', 'CAP', 'R_EXTINCTION', 'LITE_BYTES', 'galaxy_sql', 'Sur
            'Part', 'tidy_catalog', 'plan_download', 'describe_plan', 'download_spectra', 'plot_catalog']
 
 # %% ../nbs/01a_query.ipynb #1eb333f0
-import csv, hashlib, html, http.client, io, json, os, re, shutil, socket, threading, time
+import csv, hashlib, html, http.client, io, json, os, re
+import shutil, socket, threading, time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,10 +26,42 @@ from astropy.table import Table, vstack
 from tqdm import tqdm
 
 from . import __version__
-from .core import (CATALOG, SDSS_WAVE, Spectra, atomic, bounded_map, digest, home, id_fraction, log, make_catalog, make_specobjid, progress,
-                           read_table, reject_table, spec_name, write_chunks, write_table)
-from .files import (LEGACY, MAX_BYTES, BadFile, _hdus, _opened, _packed_id, _read_files, _why, find_spectra, iter_spectra, plot_raw, read_plate,
-                            read_spec, read_spectra, run2d_code)
+from specanom.core import (
+    CATALOG,
+    SDSS_WAVE,
+    Spectra,
+    atomic,
+    bounded_map,
+    digest,
+    home,
+    id_fraction,
+    log,
+    make_catalog,
+    make_specobjid,
+    progress,
+    read_table,
+    reject_table,
+    spec_name,
+    write_chunks,
+    write_table,
+)
+from specanom.files import (
+    LEGACY,
+    MAX_BYTES,
+    BadFile,
+    _hdus,
+    _opened,
+    _packed_id,
+    _read_files,
+    _why,
+    find_spectra,
+    iter_spectra,
+    plot_raw,
+    read_plate,
+    read_spec,
+    read_spectra,
+    run2d_code,
+)
 
 # %% ../nbs/01a_query.ipynb #f14bd160
 SELECTIONS = {
@@ -61,7 +94,7 @@ def galaxy_sql(
 
 # %% ../nbs/01a_query.ipynb #aff64bb6
 class SurveyError(OSError):
-    "The survey's servers do not answer, or not as they should; the message says what to do."
+    "The survey's servers do not answer as they should; the message says what to do."
 
 class _Temporary(Exception):
     "An answer that may be better next time."
@@ -75,36 +108,53 @@ def _no_later(seconds: float, cut: Callable):
     watch = threading.Timer(max(0, seconds), cut)
     watch.daemon = True
     watch.start()
-    try: yield
-    finally: watch.cancel()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 class _InTime:
-    "A connection that is cut when the header of its answer does not end; the answer can be cut by `cut`."
+    "A connection that is cut when a header does not end; `cut` ends its answer."
+
     def getresponse(self):
         sock = self.sock
+
         def cut():
-            try: sock.shutdown(socket.SHUT_RDWR)
-            except OSError: pass  # it is closed already
-        with _no_later(2*(sock.gettimeout() or 60), cut):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is closed already
+
+        with _no_later(2 * (sock.gettimeout() or 60), cut):
             response = super().getresponse()
         response.cut = cut
         return response
 
-class _HTTPConnection(_InTime, urllib3.connection.HTTPConnection): pass
-class _HTTPSConnection(_InTime, urllib3.connection.HTTPSConnection): pass
-class _HTTPPool(urllib3.HTTPConnectionPool): ConnectionCls = _HTTPConnection
-class _HTTPSPool(urllib3.HTTPSConnectionPool): ConnectionCls = _HTTPSConnection
+class _HTTPConnection(_InTime, urllib3.connection.HTTPConnection):
+    pass
+
+class _HTTPSConnection(_InTime, urllib3.connection.HTTPSConnection):
+    pass
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
 
 class _Adapter(requests.adapters.HTTPAdapter):
     "requests over such connections."
+
     def init_poolmanager(self, *args, **kwargs):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = dict(http=_HTTPPool, https=_HTTPSPool)
 
-def _session(jobs: int=1) -> requests.Session:
+def _session(jobs: int = 1) -> requests.Session:
     "A session that says who asks, and asks for bodies as they are."
     session = requests.Session()
-    session.headers.update({'User-Agent': f'specanom/{__version__}', 'Accept-Encoding': 'identity'})
+    session.headers.update(
+        {'User-Agent': f'specanom/{__version__}', 'Accept-Encoding': 'identity'}
+    )
     for scheme in ('http://', 'https://'):
         session.mount(scheme, _Adapter(pool_maxsize=jobs))
     return session
@@ -112,12 +162,19 @@ def _session(jobs: int=1) -> requests.Session:
 def _allowed(base: str, url: str) -> bool:
     "May a request to `base` end at `url`? On the same host, or by https."
     there, here = urlsplit(url), urlsplit(base)
-    return there.scheme == 'https' or (there.scheme, there.netloc) == (here.scheme, here.netloc)
+    return there.scheme == 'https' or (there.scheme, there.netloc) == (
+        here.scheme,
+        here.netloc,
+    )
 
 def _reason(error: Exception) -> str:
     "Why a connection failed, without the address and the layers of the library."
     kinds = {
-        'no answer in time': (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError),
+        'no answer in time': (
+            requests.Timeout,
+            TimeoutError,
+            urllib3.exceptions.TimeoutError,
+        ),
         'the connection broke off': (
             requests.exceptions.ChunkedEncodingError,
             urllib3.exceptions.ProtocolError,
@@ -133,150 +190,254 @@ def _reason(error: Exception) -> str:
 _NETWORK = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
 
 def _ask_for(
-    session: requests.Session, url: str, timeout: tuple, wait: Callable=lambda: None, **request,
+    session: requests.Session,
+    url: str,
+    timeout: tuple,
+    wait: Callable = lambda: None,
+    **request,
 ) -> requests.Response:
     "A response that is not a redirection. Raises `_Temporary` or `_Refused`."
     for _ in range(5):
         wait()
         try:
-            answer = session.get(url, stream=True, timeout=timeout, allow_redirects=False, **request)
+            answer = session.get(
+                url, stream=True, timeout=timeout, allow_redirects=False, **request
+            )
             if not answer.is_redirect:
                 return answer
             answer.close()
             there = urljoin(url, answer.headers['Location'])
             allowed = _allowed(url, there)
         except ValueError as error:
-            raise _Refused(f'the server sends us to an impossible address ({_reason(error)})') from None
+            raise _Refused(
+                f'the server sends us to an impossible address ({_reason(error)})'
+            ) from None
         except _NETWORK as error:
             raise _Temporary(_reason(error)) from None
         if not allowed:
-            raise _Refused(f'the server sends us to {there[:200]}, which is neither the same host nor https')
+            raise _Refused(
+                f'the server sends us to {there[:200]}, '
+                'which is neither the same host nor https'
+            )
         url, request = there, request | dict(params=None)
     raise _Refused('the server sends us round in circles')
 
 def _body(answer: requests.Response, limit: int, end: float) -> Iterator[bytes]:
-    "The body of an answer as it comes, at most `limit` bytes and until the time `end`. Raises `_Temporary` or `_Refused`."
+    "The body of an answer as it comes: at most `limit` bytes, until the time `end`."
     coding = answer.headers.get('Content-Encoding', 'identity')
     if coding.strip().lower() not in ('', 'identity'):
-        raise _Refused(f'the server packs what was to be sent as it is (Content-Encoding: {coding[:40]})')
+        raise _Refused(
+            'the server packs what was to be sent as it is '
+            f'(Content-Encoding: {coding[:40]})'
+        )
     read, have = getattr(answer.raw, 'read1', answer.raw.read), 0
     with _no_later(end - time.monotonic(), getattr(answer.raw, 'cut', answer.close)):
         while True:
-            try: block = read(2**14, decode_content=False)
-            except (*_NETWORK, ValueError) as error: raise _Temporary(_reason(error)) from None
+            try:
+                block = read(2**14, decode_content=False)
+            except (*_NETWORK, ValueError) as error:
+                raise _Temporary(_reason(error)) from None
             have += len(block)
-            if have > limit: raise _Refused(f'the answer does not end: more than {limit} bytes')
-            if time.monotonic() > end: raise _Temporary(f'too slow: {have} bytes in the time for the whole')
-            if not block: return
+            if have > limit:
+                raise _Refused(f'the answer does not end: more than {limit} bytes')
+            if time.monotonic() > end:
+                raise _Temporary(f'too slow: {have} bytes in the time for the whole')
+            if not block:
+                return
             yield block
 
 # %% ../nbs/01a_query.ipynb #2f73418a
 R_EXTINCTION = 2.285  # A_r / E(B-V), SkyServer since DR13
 _AGAIN = (429, 500, 502, 503, 504)
 _WHO = ('specobjid', 'plate', 'mjd', 'fiberid')  # never empty
-_CELL = 1000          # characters of an entry, and bytes of a row, at most
+_CELL = 1000  # characters of an entry, and bytes of a row, at most
 
 class _BadEntry(ValueError):
-    "An entry of an answer that cannot be what it should be; the message names row and column."
+    "An entry of an answer that is impossible; the message names row and column."
 
 def _check_release(release: int):
-    if release not in range(13, 18): raise ValueError(f'release must be 13 to 17, not {release}: earlier and later ones keep their files elsewhere')
+    if release not in range(13, 18):
+        raise ValueError(
+            f'release must be 13 to 17, not {release}: '
+            'earlier and later ones keep their files elsewhere'
+        )
 
 def _words(page: str) -> str:
     "The beginning of what an error page says."
-    return ' '.join(html.unescape(re.sub(r'(?s)<(style|script|head).*?</\1>|<[^>]*>', ' ', page[:2**16])).split())[:200] or 'an empty page'
+    return (
+        ' '.join(
+            html.unescape(
+                re.sub(r'(?s)<(style|script|head).*?</\1>|<[^>]*>', ' ', page[: 2**16])
+            ).split()
+        )[:200]
+        or 'an empty page'
+    )
 
 def _parse(text: str, columns: list[str]) -> dict:
-    "CSV of SkyServer to columns of text. Raises `SurveyError` when it is anything else, `_BadEntry` for a row that is none."
+    "CSV of SkyServer to columns of text. Raises `SurveyError` or `_BadEntry`."
     table = re.sub(r'\A(?:\ufeff|#[^\n]*\n)*', '', text)
-    try: rows = list(csv.reader(io.StringIO(table, newline='')))
-    except csv.Error as error: raise _BadEntry(f'an entry that cannot be read ({error})') from None
-    if not rows or [c.strip().lower() for c in rows[0]] != columns: raise SurveyError(f'SkyServer refused the query: {_words(text)}')
-    if not text.endswith('\n') and len(rows) > 2: rows.pop()  # the answer may end in the middle of a number; the next page begins with this row
+    try:
+        rows = list(csv.reader(io.StringIO(table, newline='')))
+    except csv.Error as error:
+        raise _BadEntry(f'an entry that cannot be read ({error})') from None
+    if not rows or [c.strip().lower() for c in rows[0]] != columns:
+        raise SurveyError(f'SkyServer refused the query: {_words(text)}')
+    if not text.endswith('\n') and len(rows) > 2:
+        rows.pop()  # it may be cut in a number; the next page begins with this row
     for i, row in enumerate(rows[1:], 1):
-        if len(row) != len(columns): raise _Temporary(f'the answer ends in the middle of a row (row {i})')
-        if max(map(len, row)) > _CELL: raise _BadEntry(f'{len(max(row, key=len))} characters in row {i}, column {columns[np.argmax([len(c) for c in row])]}')
+        if len(row) != len(columns):
+            raise _Temporary(f'the answer ends in the middle of a row (row {i})')
+        if max(map(len, row)) > _CELL:
+            raise _BadEntry(
+                f'{len(max(row, key=len))} characters in row {i}, '
+                f'column {columns[np.argmax([len(c) for c in row])]}'
+            )
     return dict(zip(columns, np.array(rows[1:], dtype='U').reshape(-1, len(columns)).T))
 
-_FORMS = {'f': r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan', 'i': r'[+-]?\d{1,29}', 'u': r'\d{1,29}'}
+_FORMS = {
+    'f': r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan',
+    'i': r'[+-]?\d{1,29}',
+    'u': r'\d{1,29}',
+}
 
 def _is_number(text: str, dtype: str) -> bool:
     "Whether a text is a number that the type holds."
-    if not re.fullmatch(_FORMS[dtype[0]], text.strip().lower(), re.A): return False
+    if not re.fullmatch(_FORMS[dtype[0]], text.strip().lower(), re.A):
+        return False
     return dtype[0] == 'f' or np.iinfo(dtype).min <= int(text) <= np.iinfo(dtype).max
 
-def _number(text: np.ndarray, dtype: str, name: str='') -> np.ndarray:
-    "Text to numbers; what is empty or null is NaN, or 0 where there is no NaN. Raises `_BadEntry`, naming row and column."
+def _number(text: np.ndarray, dtype: str, name: str = '') -> np.ndarray:
+    "Text to numbers; empty or null is NaN, or 0 where there is no NaN."
     missing = np.isin(np.char.lower(text), ['', 'null'])
-    if name in _WHO and missing.any(): raise _BadEntry(f'nothing in row {missing.argmax() + 1}, column {name}')
+    if name in _WHO and missing.any():
+        raise _BadEntry(f'nothing in row {missing.argmax() + 1}, column {name}')
     texts = np.where(missing, 'nan' if 'f' in dtype else '0', text).tolist()
     bad = next((i for i, t in enumerate(texts) if not _is_number(t, dtype)), None)
-    if bad is not None: raise _BadEntry(f'{texts[bad][:60]!r} in row {bad + 1}, column {name}, where a number of type {dtype} was expected')
-    return np.array([float(t) if 'f' in dtype else int(t) for t in texts], dtype)  # 64-bit ids do not survive a float
+    if bad is not None:
+        raise _BadEntry(
+            f'{texts[bad][:60]!r} in row {bad + 1}, column {name}, '
+            f'where a number of type {dtype} was expected'
+        )
+    return np.array(
+        [float(t) if 'f' in dtype else int(t) for t in texts], dtype
+    )  # 64-bit ids do not survive a float
 
-def _address(release: int, skyserver: str) -> tuple[str, str]: # Base, and where queries go
+def _address(
+    release: int, skyserver: str
+) -> tuple[str, str]:  # Base, and where queries go
     "Of SkyServer, as astroquery knows it."
     from astroquery.sdss import SDSS, conf
+
     base = skyserver or conf.skyserver_baseurl
     return base, base + SDSS.QUERY_URL_SUFFIX_DR_NEW.format(dr=release)
 
-def _ask(sql: str, convert: Callable, release: int, skyserver: str, timeout: float, tries: int, pause: float) -> Table:
+def _ask(
+    sql: str,
+    convert: Callable,
+    release: int,
+    skyserver: str,
+    timeout: float,
+    tries: int,
+    pause: float,
+) -> Table:
     "One page, converted, tried again where that may help."
     from astroquery.sdss import SDSS
+
     base, url = _address(release, skyserver)
     payload = SDSS.query_sql_async(sql, data_release=release, get_query_payload=True)
-    limit = 2**16 + _CELL*int(re.search(r'TOP (\d+)', sql)[1])
+    limit = 2**16 + _CELL * int(re.search(r'TOP (\d+)', sql)[1])
     for attempt in range(tries):
-        if attempt: time.sleep(min(pause*2**attempt, 60))
+        if attempt:
+            time.sleep(min(pause * 2**attempt, 60))
         end = time.monotonic() + timeout
         try:
-            with _ask_for(_session(), url, (min(timeout, 60), timeout), params=payload) as answer:
-                if answer.status_code in _AGAIN: raise _Temporary(f'HTTP {answer.status_code}')
+            with _ask_for(
+                _session(), url, (min(timeout, 60), timeout), params=payload
+            ) as answer:
+                if answer.status_code in _AGAIN:
+                    raise _Temporary(f'HTTP {answer.status_code}')
                 text = b''.join(_body(answer, limit, end)).decode('utf-8', 'replace')
             return convert(text)
-        except _Refused as error: raise SurveyError(f'SkyServer ({base}): {error}') from None
-        except (_Temporary, _BadEntry) as error: reason = error
-    if isinstance(reason, _BadEntry): raise SurveyError(f'SkyServer ({base}) sent {reason}')
-    raise SurveyError(f'SkyServer ({base}) did not answer in {tries} attempts ({_reason(reason)}); what it gave so far is kept, and the same command goes on from there')
+        except _Refused as error:
+            raise SurveyError(f'SkyServer ({base}): {error}') from None
+        except (_Temporary, _BadEntry) as error:
+            reason = error
+    if isinstance(reason, _BadEntry):
+        raise SurveyError(f'SkyServer ({base}) sent {reason}')
+    raise SurveyError(
+        f'SkyServer ({base}) did not answer in {tries} attempts ({_reason(reason)}); '
+        'what it gave so far is kept, and the same command goes on from there'
+    )
 
 # %% ../nbs/01a_query.ipynb #6947a933
 _NAMES = [c.split()[-1].split('.')[-1].lower() for c in re.sub(r'\{z\}', 'z', _COLUMNS).split(', ')]
 
 def _to_catalog(text: dict) -> Table:
     "Text of SkyServer to a catalogue with types and units."
-    columns = {c: t if 'U' in CATALOG[c][0] else _number(t, CATALOG[c][0], c) for c, t in text.items() if c in CATALOG}
-    return make_catalog(columns | dict(ebv=_number(text['extinction_r'], 'f4', 'extinction_r')/R_EXTINCTION))
+    columns = {
+        c: t if 'U' in CATALOG[c][0] else _number(t, CATALOG[c][0], c)
+        for c, t in text.items()
+        if c in CATALOG
+    }
+    return make_catalog(
+        columns
+        | dict(ebv=_number(text['extinction_r'], 'f4', 'extinction_r') / R_EXTINCTION)
+    )
 
-def _kept(path: Path) -> Table|None:
+def _kept(path: Path) -> Table | None:
     "A page that came before, None where there is none or it is damaged."
-    try: return read_table(path) if path.exists() else None
+    try:
+        return read_table(path) if path.exists() else None
     except Exception as error:
-        log.warning('%s is damaged and is asked for again (%s)', path, type(error).__name__)
+        log.warning(
+            '%s is damaged and is asked for again (%s)', path, type(error).__name__
+        )
 
-def _page(sql: str, after: int, columns: list[str], convert: Callable, release: int, skyserver: str, **patience) -> Table:
-    "The answer to one query, from the cache where it is known. An empty one is not kept: a release may still be filled."
-    path = home()/'query'/f'{digest(sql, release, skyserver)}.ecsv'
-    if (page := _kept(path)) is not None: return page
+def _page(
+    sql: str,
+    after: int,
+    columns: list[str],
+    convert: Callable,
+    release: int,
+    skyserver: str,
+    **patience,
+) -> Table:
+    "The answer to one query, from the cache where it is known and not empty."
+    path = home() / 'query' / f'{digest(sql, release, skyserver)}.ecsv'
+    if (page := _kept(path)) is not None:
+        return page
+
     def checked(text):
         page = convert(_parse(text, columns))
         ids = [after, *page['specobjid'].tolist()]
         i = next((i for i in range(1, len(ids)) if ids[i] <= ids[i - 1]), None)
-        if i: raise _BadEntry(f'specObjID {ids[i]} in row {i}, after {ids[i - 1]}: not in the order that was asked for')
+        if i:
+            raise _BadEntry(
+                f'specObjID {ids[i]} in row {i}, after {ids[i - 1]}: '
+                'not in the order that was asked for'
+            )
         return page
+
     page = _ask(sql, checked, release, skyserver, **patience)
-    if len(page): write_table(page, path)
+    if len(page):
+        write_table(page, path)
     return page
 
 _MAX_PAGES = 10_000  # a survey has fewer, even when its server cuts them short
 
 def _pages(make_sql, what: str, *args, **patience) -> Table:
-    "All pages of a query as one table; `make_sql(after)` is the SQL of the page that follows an identifier."
+    "All pages of a query; `make_sql(after)` is that of the page after an identifier."
     pages, after = [], 0
     with tqdm(desc=what, unit=' rows', disable=None, dynamic_ncols=True) as bar:
         while len(page := _page(make_sql(after), after, *args, **patience)):
             bar.update(len(page))
-            pages.append(page); after = int(page['specobjid'][-1])
-            if len(pages) > _MAX_PAGES: raise SurveyError(f'SkyServer does not come to an end: {_MAX_PAGES} pages, the last with {len(page)} rows')
+            pages.append(page)
+            after = int(page['specobjid'][-1])
+            if len(pages) > _MAX_PAGES:
+                raise SurveyError(
+                    f'SkyServer does not come to an end: {_MAX_PAGES} pages, '
+                    f'the last with {len(page)} rows'
+                )
     return vstack(pages, metadata_conflicts='silent') if pages else page
 
 def query_catalog(
@@ -538,7 +699,14 @@ def _lite_part(rows: Table, trees: dict) -> Part:
         files.append((f'{run2d}/{inner}', f'{trees[run2d]}/{inner}'))
     return Part(f'lite-{spec_name(rows)[0]}', tuple(files), rows, len(rows)*LITE_BYTES)
 
-_THEIRS = dict(snmedian='sn_median', veldisp='vdisp', sourcetype='objtype', legacy_target1='primtarget', z_err='zerr', fiber='fiberid')  # SkyServer's names
+_THEIRS = dict(
+    snmedian='sn_median',
+    veldisp='vdisp',
+    sourcetype='objtype',
+    legacy_target1='primtarget',
+    z_err='zerr',
+    fiber='fiberid',
+)  # SkyServer's names
 
 def _own_names(catalog: Table) -> Table:
     "A copy whose columns are called as in `CATALOG`, whatever their case."
@@ -546,44 +714,76 @@ def _own_names(catalog: Table) -> Table:
     for name in catalog.colnames:
         plain = name.strip('\ufeff \t').lower()
         plain = _THEIRS.get(plain, plain)
-        if plain in CATALOG and plain not in catalog.colnames: catalog.rename_column(name, plain)
+        if plain in CATALOG and plain not in catalog.colnames:
+            catalog.rename_column(name, plain)
     return catalog
 
-def _texts(column) -> np.ndarray: # (n,) str, '' where masked
+def _texts(column) -> np.ndarray:  # (n,) str, '' where masked
     "A column as text; whole numbers without a point."
     filled = np.ma.filled(np.ma.asarray(column).astype(object), '').tolist()
-    plain = lambda v: v.decode('utf-8', 'replace') if isinstance(v, bytes) else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)
+    plain = lambda v: (
+        v.decode('utf-8', 'replace')
+        if isinstance(v, bytes)
+        else str(int(v))
+        if isinstance(v, float) and v.is_integer()
+        else str(v)
+    )
     return np.array([plain(v).strip() for v in filled], 'U')
 
 def _typed(catalog: Table, name: str) -> np.ndarray:
     "A column with the type of `CATALOG`. Raises `ValueError` naming row and value."
     kind, column = CATALOG[name][0], catalog[name]
-    if 'U' in kind: return _texts(column)
-    if column.dtype.kind in 'iuf' and not np.ma.is_masked(column) and 'f' in kind: return np.asarray(column, kind)
-    try: return _number(_texts(column), kind, name)
-    except _BadEntry as error: raise ValueError(f'the catalogue has {error}') from None
+    if 'U' in kind:
+        return _texts(column)
+    if column.dtype.kind in 'iuf' and not np.ma.is_masked(column) and 'f' in kind:
+        return np.asarray(column, kind)
+    try:
+        return _number(_texts(column), kind, name)
+    except _BadEntry as error:
+        raise ValueError(f'the catalogue has {error}') from None
 
-def _given_ids(column) -> np.ndarray: # (n,) uint64
-    "Identifiers of a catalogue, 0 where there is none or it has lost its last digits as a float."
-    if column.dtype.kind == 'f': return np.zeros(len(column), 'u8')
-    texts = [t if re.fullmatch(r'\d{1,20}', t, re.A) else '0' for t in _texts(column).tolist()]
+def _given_ids(column) -> np.ndarray:  # (n,) uint64
+    "Identifiers of a catalogue, 0 where there is none or it has become a float."
+    if column.dtype.kind == 'f':
+        return np.zeros(len(column), 'u8')
+    texts = [
+        t if re.fullmatch(r'\d{1,20}', t, re.A) else '0'
+        for t in _texts(column).tolist()
+    ]
     return np.array([int(t) if int(t) < 2**64 else 0 for t in texts], 'u8')
 
 def tidy_catalog(
-    catalog: Table, # With plate, mjd, fiberid and run2d, in the words of `CATALOG` or of SkyServer, in any case
-) -> Table: # Each spectrum once, in the order of specobjid
-    "A catalogue of anybody's with the names and types of `CATALOG`. Raises `ValueError` when a spectrum cannot be named."
+    # With plate, mjd, fiberid and run2d, called as in `CATALOG` or by SkyServer
+    catalog: Table,
+) -> Table:  # Each spectrum once, in the order of specobjid
+    "Anybody's catalogue with our names and types. Raises `ValueError` naming the row."
     catalog = _own_names(catalog)
-    missing = [c for c in ('plate', 'mjd', 'fiberid', 'run2d') if c not in catalog.colnames]
-    if missing: raise ValueError(f"the catalogue has no column {' and no column '.join(missing)}; SkyServer's SpecObj has plate, mjd, fiberID and run2d")
-    given = _given_ids(catalog['specobjid']) if 'specobjid' in catalog.colnames else np.zeros(len(catalog), 'u8')
+    missing = [
+        c for c in ('plate', 'mjd', 'fiberid', 'run2d') if c not in catalog.colnames
+    ]
+    if missing:
+        raise ValueError(
+            f"the catalogue has no column {' and no column '.join(missing)}; "
+            "SkyServer's SpecObj has plate, mjd, fiberID and run2d"
+        )
+    given = (
+        _given_ids(catalog['specobjid'])
+        if 'specobjid' in catalog.colnames
+        else np.zeros(len(catalog), 'u8')
+    )
     for name in catalog.colnames:
-        if name in CATALOG and name != 'specobjid': catalog[name] = _typed(catalog, name)
-    if (catalog['run2d'] == '').any(): raise ValueError(f"the catalogue has no run2d in row {int((catalog['run2d'] == '').argmax()) + 1}")
+        if name in CATALOG and name != 'specobjid':
+            catalog[name] = _typed(catalog, name)
+    if (catalog['run2d'] == '').any():
+        raise ValueError(
+            'the catalogue has no run2d in row '
+            f"{int((catalog['run2d'] == '').argmax()) + 1}"
+        )
     packed = _packed_id(*(catalog[c] for c in ('plate', 'mjd', 'fiberid', 'run2d')))
     catalog['specobjid'] = np.where(given > 0, given, packed)
     first = np.unique(catalog['specobjid'], return_index=True)[1]
-    if len(first) < len(catalog): log.info('%d rows of the catalogue are repetitions', len(catalog) - len(first))
+    if len(first) < len(catalog):
+        log.info('%d rows of the catalogue are repetitions', len(catalog) - len(first))
     return catalog[first]
 
 def plan_download(
@@ -620,54 +820,100 @@ def describe_plan(
     return f'{sum(len(p.rows) for p in parts)} spectra in {files} files ({plates} whole plates), {size/2**30:.2f} GiB, {duration} at {rate/1e6:.0f} MB/s'
 
 # %% ../nbs/01a_query.ipynb #e74ce599
-_ETAG = re.compile(r'"[!#-~]{0,200}"')  # a strong one: what two versions of a file do not share
-_LITE_LIMIT = 2**24                     # bytes of a single spectrum, at most: a lite file has 170 kB
+_ETAG = re.compile(
+    r'"[!#-~]{0,200}"'
+)  # a strong one: what two versions of a file do not share
+_LITE_LIMIT = 2**24  # bytes of a single spectrum, at most: a lite file has 170 kB
 
 class _Client:
     "HTTP connections to one archive, shared by several threads."
-    def __init__(self, jobs: int, timeout: tuple, tries: int, pause: float, longest: float=3600):
-        self.session, self.timeout, self.tries, self.pause, self.longest = _session(jobs), timeout, tries, pause, longest
-        self.not_before = 0.
 
-    def wait(self): time.sleep(max(0, self.not_before - time.monotonic()))
+    def __init__(
+        self, jobs: int, timeout: tuple, tries: int, pause: float, longest: float = 3600
+    ):
+        self.session, self.timeout, self.tries, self.pause, self.longest = (
+            _session(jobs),
+            timeout,
+            tries,
+            pause,
+            longest,
+        )
+        self.not_before = 0.0
+
+    def wait(self):
+        time.sleep(max(0, self.not_before - time.monotonic()))
 
     def slow_down(self, answer: requests.Response):
         "Let nobody ask before the time that the server names."
-        try: seconds = float(answer.headers.get('Retry-After', 0))
-        except ValueError: seconds = 30  # a date
+        try:
+            seconds = float(answer.headers.get('Retry-After', 0))
+        except ValueError:
+            seconds = 30  # a date
         self.not_before = max(self.not_before, time.monotonic() + min(seconds, 600))
 
-    def download(self, url: str, part: Path, limit: int, end: float, count=lambda n: None):
+    def download(
+        self, url: str, part: Path, limit: int, end: float, count=lambda n: None
+    ):
         "Bring `part` to its full length. Raises `_Temporary`, `_Refused`, or `SurveyError` when it cannot be written."
         tag = part.with_suffix('.etag')
         etag = tag.read_text() if part.exists() and tag.exists() else ''
         have = part.stat().st_size if _ETAG.fullmatch(etag) else 0
         headers = {'Range': f'bytes={have}-', 'If-Range': etag} if have else {}
-        with _ask_for(self.session, url, self.timeout, self.wait, headers=headers) as answer:
+        with _ask_for(
+            self.session, url, self.timeout, self.wait, headers=headers
+        ) as answer:
             have = self._check(answer, part, have)
             length = answer.headers.get('Content-Length', '').strip()
-            length = int(length) if re.fullmatch(r'\d{1,18}', length, re.A) else -1  # a length that is no number says nothing
-            if have + length > limit: raise _Refused(f'{have + length} bytes are too many for a file of spectra')
+            length = (
+                int(length) if re.fullmatch(r'\d{1,18}', length, re.A) else -1
+            )  # a length that is no number says nothing
+            if have + length > limit:
+                raise _Refused(
+                    f'{have + length} bytes are too many for a file of spectra'
+                )
             etag = answer.headers.get('ETag', '')
-            tag.write_text(etag) if _ETAG.fullmatch(etag) else tag.unlink(missing_ok=True)
+            tag.write_text(etag) if _ETAG.fullmatch(etag) else tag.unlink(
+                missing_ok=True
+            )
             size = self._write(_body(answer, limit - have, end), part, have, count)
-            if length >= 0 and size != have + length: raise _Temporary(f'the connection was cut after {size} of {have + length} bytes')
+            if length >= 0 and size != have + length:
+                raise _Temporary(
+                    f'the connection was cut after {size} of {have + length} bytes'
+                )
 
-    def _check(self, answer: requests.Response, part: Path, have: int) -> int: # Bytes that need not be sent again
+    def _check(
+        self, answer: requests.Response, part: Path, have: int
+    ) -> int:  # Bytes that need not be sent again
         "Whether an answer is what was asked for. Raises `_Temporary` or `_Refused`."
         status = answer.status_code
         if status in _AGAIN:
             self.slow_down(answer)
             raise _Temporary(f'HTTP {status}')
-        if status == 200: return 0
-        if have and status == 206 and answer.headers.get('Content-Range', '').startswith(f'bytes {have}-'): return have
+        if status == 200:
+            return 0
+        if (
+            have
+            and status == 206
+            and answer.headers.get('Content-Range', '').startswith(f'bytes {have}-')
+        ):
+            return have
         part.unlink(missing_ok=True)
-        if have and status == 416: raise _Temporary('the file on the server is shorter than what we have of it')
-        if status == 206: raise _Temporary('the server sent another range' if have else 'the server sent a part, where the whole was asked for')
+        if have and status == 416:
+            raise _Temporary(
+                'the file on the server is shorter than what we have of it'
+            )
+        if status == 206:
+            raise _Temporary(
+                'the server sent another range'
+                if have
+                else 'the server sent a part, where the whole was asked for'
+            )
         raise _Refused(f'HTTP {status}')
 
     @staticmethod
-    def _write(blocks: Iterator[bytes], part: Path, have: int, count) -> int: # Bytes in all
+    def _write(
+        blocks: Iterator[bytes], part: Path, have: int, count
+    ) -> int:  # Bytes in all
         "Append what comes to a file."
         try:
             with open(part, 'ab' if have else 'wb', buffering=0) as file:
@@ -675,7 +921,10 @@ class _Client:
                     file.write(block)
                     have += len(block)
                     count(len(block))
-        except OSError as error: raise SurveyError(f'{part} cannot be written ({error.strerror}). Nothing is lost; the same command goes on from here') from None
+        except OSError as error:
+            raise SurveyError(
+                f'{part} cannot be written ({error.strerror}). Nothing is lost; the same command goes on from here'
+            ) from None
         return have
 
 def _verify(path: Path):
@@ -684,35 +933,58 @@ def _verify(path: Path):
         start = 0
         for number, (header, first, last) in enumerate(_hdus(source)):
             end = last + -(last - first) % 2880
-            if end > source.size: raise BadFile(f'truncated: {source.size} bytes of {end}')
+            if end > source.size:
+                raise BadFile(f'truncated: {source.size} bytes of {end}')
             if str(header.get('CHECKSUM', '')).strip('0 '):
-                total = int(np.frombuffer(source.take(start, end - start), '>u4').sum(dtype='u8'))
-                while total >> 32: total = (total & 0xffffffff) + (total >> 32)
-                if total != 0xffffffff: raise BadFile(f'the checksum of HDU {number} is wrong')
+                total = int(
+                    np.frombuffer(source.take(start, end - start), '>u4').sum(
+                        dtype='u8'
+                    )
+                )
+                while total >> 32:
+                    total = (total & 0xFFFFFFFF) + (total >> 32)
+                if total != 0xFFFFFFFF:
+                    raise BadFile(f'the checksum of HDU {number} is wrong')
             start = end
 
 def _record(path: Path) -> dict:
-    with open(path, 'rb') as file: return dict(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, 'sha256').hexdigest())
+    with open(path, 'rb') as file:
+        return dict(
+            bytes=path.stat().st_size,
+            sha256=hashlib.file_digest(file, 'sha256').hexdigest(),
+        )
 
 def _fetch(client: _Client, url: str, path: Path, count=lambda n: None) -> dict:
     "Fetch one file: its size and sha256, or the reason why not, and whether that may change."
-    if path.exists(): count(path.stat().st_size); return _record(path)
+    if path.exists():
+        count(path.stat().st_size)
+        return _record(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, reason, end = path.with_name(path.name + '.part'), '', time.monotonic() + client.longest
+    part, reason, end = (
+        path.with_name(path.name + '.part'),
+        '',
+        time.monotonic() + client.longest,
+    )
     limit = _LITE_LIMIT if path.name.startswith('spec-') else MAX_BYTES
     for attempt in range(client.tries):
-        if attempt: time.sleep(min(client.pause*2**(attempt - 1), 60))
+        if attempt:
+            time.sleep(min(client.pause * 2 ** (attempt - 1), 60))
         try:
             client.download(url, part, limit, end, count)
             _verify(part)
-            os.replace(part, path); part.with_suffix('.etag').unlink(missing_ok=True)
+            os.replace(part, path)
+            part.with_suffix('.etag').unlink(missing_ok=True)
             return _record(path)
-        except BadFile as error: part.unlink(missing_ok=True); reason = str(error)
-        except _Temporary as error: reason = str(error)
+        except BadFile as error:
+            part.unlink(missing_ok=True)
+            reason = str(error)
+        except _Temporary as error:
+            reason = str(error)
         except _Refused as error:  # asking again will not help
             part.unlink(missing_ok=True)
             return dict(reason=str(error), final=True)
-        if time.monotonic() > end: break
+        if time.monotonic() > end:
+            break
     return dict(reason=f'{reason} (tried {attempt + 1} times)', final=False)
 
 # %% ../nbs/01a_query.ipynb #42ba0c04
