@@ -26,7 +26,7 @@ NETWORKS = {  # keyword arguments of `Autoencoder` (SCIENCE: three versions of o
 def _dense(sizes: list[int], slope: float, dropout: float) -> nn.Sequential:
     "Linear layers with leaky ReLU (and dropout) between them, none after the last."
     layers = []
-    for a, b in zip(sizes, sizes[1:]): layers += [nn.Linear(a, b), nn.Sequential(nn.LeakyReLU(slope), nn.Dropout(dropout)) if dropout else nn.LeakyReLU(slope)]
+    for a, b in zip(sizes, sizes[1:]): layers += [nn.Linear(a, b, dtype=torch.float32), nn.Sequential(nn.LeakyReLU(slope), nn.Dropout(dropout)) if dropout else nn.LeakyReLU(slope)]
     return nn.Sequential(*layers[:-1])
 
 class Autoencoder(nn.Module):
