@@ -208,7 +208,7 @@ _header = lru_cache(maxsize=64)(_Header)  # headers of tables repeat from file t
 
 def _header_end(source: _Source, start: int) -> int:
     "First byte of the END card of the header that begins at `start`."
-    for block in range(start, min(source.size, start + 1000 * 2880), 2880):
+    for block in range(start, min(source.size, start + 200 * 2880), 2880):
         cards = bytes(source.take(block, min(2880, source.size - block)))
         end = cards.find(b'END' + b' ' * 77)
         while end % 80 and end > 0:
@@ -360,8 +360,9 @@ _RANGE = {
 
 def _text(value: bytes) -> str:
     "A text of a table without its padding. Raises `BadFile` when it is none."
-    text = value.partition(b'\0')[0].decode('latin1').strip()
-    if not (text.isascii() and text.isprintable()):
+    text, _, padding = value.partition(b'\0')
+    text = text.decode('latin1').strip()
+    if not (text.isascii() and text.isprintable()) or padding.strip(b'\0 '):
         raise BadFile(f'damaged: {value!r} is not text')
     return text
 
@@ -718,10 +719,8 @@ def read_spec(
         walk = _hdus(source)
         first = next(walk)
         old = first[0].whole('NAXIS') == 2 and first[0].get('SPEC_CLN') is not None
-        hdus = [
-            first,
-            *islice(walk, None if old else 2),
-        ]  # a full file goes on with its exposures: stop before them
+        # a full file goes on with its exposures: stop before them
+        hdus = [first, *islice(walk, None if old else 2)]
         _check_vacuum(first[0])
         out = _checked(*(_spspec if old else _spec)(source, hdus))
     if math.isnan(out[-1].get('sn_median', math.nan)):
@@ -761,9 +760,11 @@ def _results(
         if table.rows != fibres:
             raise BadFile(f'{zbest.name} has {table.rows} rows for {fibres} fibres')
         columns, impossible = _columns(table)
-    if set(columns['plate']) != {plate} or set(columns['mjd']) != {mjd}:
+    said = zip(columns['plate'], columns['mjd'])
+    others = {who for i, who in enumerate(said) if i not in impossible} - {(plate, mjd)}
+    if others:
         raise BadFile(
-            f"{zbest.name} is of plate {columns['plate'][0]}, MJD {columns['mjd'][0]}, "
+            f'{zbest.name} is of plate {min(others)[0]}, MJD {min(others)[1]}, '
             f'not of {plate}, {mjd}'
         )
     order = np.argsort(columns['fiberid']).tolist()

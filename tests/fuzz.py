@@ -375,18 +375,12 @@ def by_astropy(path):
             }
             if 'subclass' in names(found) and isinstance(of(found, 'subclass')[0], str):
                 row['subclass'] = of(found, 'subclass')[0]
-        k, factor = (
-            np.round(1e4 * loglam.astype(float)).astype(int) - SDSS_K[0],
-            factor_of(unit),
-        )
+        k = np.round(1e4 * loglam.astype(float)).astype(int) - SDSS_K[0]
+        factor = factor_of(unit)
         with np.errstate(all='ignore'):
-            return (
-                k,
-                (np.where(ivar > 0, flux, 0).astype(float) * factor),
-                ivar.astype(float) / factor**2,
-                mask.astype('i8').astype('u4'),
-                row,
-            )
+            ivar = (ivar.astype(float) / factor**2).astype('f4')
+            flux = np.where(ivar > 0, flux, 0).astype(float) * factor
+            return k, flux, ivar, mask.astype('i8').astype('u4'), row
 
 
 def disagreement(spectra, path):

@@ -152,6 +152,8 @@ def test_one_id_stated_by_two_spectra(tmp_path):
         (dict(ZWARNING=('2J', [[6, 0]])), 'the column ZWARNING holds 2 numbers a row'),
         (dict(CLASS=('J', [3])), 'class is a number'),
         (dict(Z=('5A', ['.1'])), 'z is text'),
+        (dict(CLASS=('6A', [b'GA\0XY'])), 'is not text'),
+        (dict(CLASS=('20A', ['GALAXY_WITH_A_TAIL'])), 'longer than 8'),
         (
             dict(Z=('PE()', np.array([[0.1, 0.2]], object))),
             'the column Z has the format PE',
