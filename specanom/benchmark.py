@@ -827,9 +827,9 @@ def run_tail(
         rows += _tail_rows('known', flow, *sets['test'], draws)
     model, select = run.model, partial(preprocess, **dataclasses.asdict(run.config.preprocess))
     survey = [select(raw) for raw in mock_chunks(n_test, rng=run.config.seed + 10_000)]
-    latent = np.concatenate([model.encode(s.flux) for s in survey])
+    latent = np.concatenate([model.members[0].encode(s.flux) for s in survey])
     label = np.concatenate([spectral_class(s.catalog) for s in survey])
-    rows += _tail_rows('mock', model.flows[0], latent, label, draws)
+    rows += _tail_rows('mock', model.members[0].flows[0], latent, label, draws)
     with atomic(path) as aside: aside.write_text(json.dumps(dict(results=rows, machine=_machine()), indent=1))
     return Table(rows)
 

@@ -316,14 +316,15 @@ def download_command(args) -> str:
 
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the table that matters and where the rest is."
-    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_flow, run_speed, run_stability, run_training, time_to_loss
+    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_flow, run_speed, run_stability, run_tables, run_tail, run_training, time_to_loss
     said, wanted = [], lambda part: args.only in (None, part)
-    if (wanted('detection') or wanted('training')) and not (args.model/'config.toml').exists():
+    if any(map(wanted, ('detection', 'training', 'flow'))) and not (args.model/'config.toml').exists():
         from specanom.core import load_config
         from specanom.pipeline import run
         run(load_config('demo'), args.model)
     if wanted('detection'):
         table = run_detection(args.model, args.out/'detection.ecsv', n=args.n)
+        run_tables(args.model, args.out/'tables.ecsv')
         side = lambda seeds: table[[s in seeds for s in table['seed']]]
         comparison = compare(side(DEVELOPMENT), side(LOCKED))
         for name in ('value', 'baseline', 'margin'): comparison[name].info.format = '.3f'
@@ -334,6 +335,7 @@ def benchmark_command(args) -> str:
     if wanted('training'): said += [*time_to_loss(run_training(args.model, args.out/'training.ecsv')).pformat(show_dtype=False), f"training in {args.out/'training.ecsv'}"]
     if wanted('flow'):
         run_flow(args.out/'flow.json')
+        run_tail(args.model, args.out/'tail.json')
         said.append(f"flows in {args.out/'flow.json'}")
     if wanted('stability'): said += [*run_stability(args.out/'stability.json').pformat(show_dtype=False), f"stability in {args.out/'stability.json'}"]
     return '\n'.join(said)

@@ -466,6 +466,7 @@ def _one_thread():
 # %% ../nbs/04_flow.ipynb #67eb645e
 _STATE = ('mean', 'whitening', 'counts')
 _METHODS = ('warp', 'sliced', 'published')
+_WIDTHS = tuple(round(.9 + .02*i, 2) for i in range(11))   # factors of the inverse widths that are tried
 
 @dataclass(eq=False, repr=False)
 class SlicedFlow:
@@ -524,7 +525,17 @@ class SlicedFlow:
         fit = lambda m: fit_warp((z, self.counts), (zv, counts_v), mixtures=self.mixtures, epochs=self.epochs, depth=min(8, self.max_layers), rng=rngs[m], precision=self.precision, quiet=self.quiet or m > 0)
         warps, histories = zip(*one_thread_each(fit, range(self.members)))
         self.warp = {k: torch.stack([warp[k] for warp in warps]) for k in warps[0]}
+        self._choose_width(xv, counts_v)
         self.history = np.mean(histories, 0) + float(logdet[0])
+
+    def _choose_width(self, xv, counts_v):
+        "Narrow or widen all mixtures by the one factor that validation finds most probable: an average of members is too broad, a member alone too narrow."
+        x, label = xv.T.numpy(), np.repeat(np.arange(self.n_classes), counts_v.numpy())
+        lower = self.warp['lower']
+        def score(factor):
+            self.warp['lower'] = factor*lower
+            return float(self.log_prob(x, label).mean())
+        self.warp['lower'] = max(_WIDTHS, key=score)*lower
 
     def _next_layer(self, z, rng):
         "Axes and knots of one more layer."
