@@ -16,7 +16,7 @@ setup(
     name=c["lib_name"], version=c["version"], description=c["description"], keywords=c["keywords"].split(),
     author=c["author"], author_email=c["author_email"], url=c["git_url"], license="BSD-3-Clause",
     long_description=(here/"README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
-    packages=find_packages(include=[c["lib_path"] + "*"]), include_package_data=True,
+    packages=find_packages(include=[c["lib_path"] + "*"]), package_data={c["lib_path"]: ["data/*"]},
     package_dir={"": "."},  # an editable install is then a path, which a clone in the working folder does not hide
     python_requires=">=" + c["min_python"],
     install_requires=c["requirements"].split(), extras_require={"dev": c["dev_requirements"].split(), "tune": c["tune_requirements"].split()},

@@ -8,10 +8,10 @@ __all__ = ['log', 'CURVES', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'L
            'galactic_extinction', 'mark_lines', 'Catalog', 'text_id', 'make_catalog', 'spec_name', 'fits_specobjid',
            'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path', 'fits_text', 'write_as',
            'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'load_network', 'StoreArray',
-           'Spectra', 'check_store', 'write_chunks', 'grid_of', 'check_grid', 'bounded_map', 'map_chunks', 'progress',
-           'check_precision', 'QueryConfig', 'MockConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig',
-           'AnomaliesConfig', 'Config', 'load_config', 'check_config', 'digest', 'home', 'cached', 'id_fraction',
-           'versions', 'provenance']
+           'Spectra', 'store_digest', 'check_store', 'write_chunks', 'grid_of', 'check_grid', 'bounded_map',
+           'map_chunks', 'progress', 'check_precision', 'QueryConfig', 'MockConfig', 'PreprocessConfig',
+           'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'check_config', 'digest',
+           'home', 'cached', 'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, difflib, errno, hashlib, html, io, json, logging, os, platform, re, shutil, socket, subprocess, tempfile, tomllib, warnings
@@ -854,26 +854,26 @@ def _other_scale(low: float, high: float) -> str:
     return ''
 
 @lru_cache(maxsize=16)
-def _parsed(unit: str):
+def _kind(unit: str) -> tuple:  # per wavelength, per frequency or None; unit
+    "What kind of flux density a unit is of."
     try:
-        return u.Unit(unit)
+        parsed = u.Unit(unit)
     except (ValueError, TypeError):
         raise ValueError(
             f"unit '{unit}' is not a unit; SDSS's is '{FLUX_UNIT}'"
         ) from None
+    known = {'wave': FLUX_UNIT, 'frequency': 'Jy'}
+    return next((k for k in known if parsed.is_equivalent(known[k])), None), parsed
 
 def _scale(unit: str, wave: np.ndarray) -> tuple:  # factor, scalar or (d,); unit
     "What brings a flux density to `FLUX_UNIT`; other kinds of unit stay as they are."
     if unit in ('', FLUX_UNIT):
         return 1.0, unit
-    parsed = _parsed(unit)
-    if parsed.is_equivalent(FLUX_UNIT):
-        return parsed.to(FLUX_UNIT), FLUX_UNIT
-    if parsed.is_equivalent('Jy'):
-        return (1 * parsed).to_value(
-            FLUX_UNIT, u.spectral_density(wave * u.AA)
-        ), FLUX_UNIT
-    return 1.0, unit
+    kind, parsed = _kind(unit)
+    if kind is None:
+        return 1.0, unit
+    way = u.spectral_density(wave * u.AA) if kind == 'frequency' else []
+    return (1 * parsed).to_value(FLUX_UNIT, way), FLUX_UNIT
 
 def _pixels(name: str, array, dtype: str, factor=1.0) -> np.ndarray:
     "An image of (n, d) numbers, native and by rows; masked ones are NaN."
@@ -1461,6 +1461,15 @@ def _open_store(path: Path) -> tuple[Callable, dict]:
     return (
         lambda name: StoreArray(store[name], path / name) if name in store else None
     ), facts
+
+def store_digest(
+    path: Path,  # A `.zarr` folder
+) -> str:
+    """Hash of what a store holds: another one when anything in it was made anew.
+
+    Raises `ValueError` naming what is missing or damaged, as far as opening shows it.
+    """
+    return _json_hash(_check_seal(Path(path)))
 
 def check_store(
     path: Path,  # A `.zarr` folder

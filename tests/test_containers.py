@@ -18,7 +18,7 @@ from fuzz_stores import test_damaged_files  # noqa: F401: a bounded part of it
 from specanom import core
 from specanom.core import (
     FLUX_UNIT, SDSS_WAVE, Spectra, atomic, check_store, load_network, make_catalog, read_arrays, read_json, read_table, text_id, write_arrays,
-    write_chunks, write_table,
+    store_digest, write_chunks, write_table,
 )
 
 N, D = 6, 400
@@ -249,6 +249,7 @@ def test_same_bytes(tmp_path):
     files = sorted(p.relative_to(tmp_path/'a') for p in (tmp_path/'a').rglob('*') if p.is_file())
     assert len(files) > 10
     assert [p for p in files if (tmp_path/'a'/p).read_bytes() != (tmp_path/'b'/p).read_bytes()] == []
+    assert store_digest(tmp_path/'a/x.zarr') == store_digest(tmp_path/'b/x.zarr') != store_digest(make(4).write(tmp_path/'d.zarr'))
     write_chunks(tmp_path/'c.zarr', data.chunks(4))
     assert (tmp_path/'c.zarr/flux/c/0/0').read_bytes() == (tmp_path/'a/x.zarr/flux/c/0/0').read_bytes()
 
