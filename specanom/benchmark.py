@@ -9,7 +9,7 @@ __all__ = ['MEASURES', 'OURS', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'TABLE1_CO
            'plot_found', 'race', 'speed_reading', 'speed_rebinning', 'speed_explaining', 'speed_neighbours',
            'speed_steps', 'speed_scoring', 'run_speed', 'speed_training', 'run_training', 'time_to_loss',
            'plot_training', 'LatentDensity', 'flow_density', 'density_measures', 'try_flow', 'run_flow', 'run_tail',
-           'run_stability']
+           'run_stability', 'run_overlap']
 
 # %% ../nbs/09_benchmark.ipynb #5229f46b
 import dataclasses, functools, json, os, platform, tempfile, time, warnings
@@ -30,9 +30,9 @@ from .core import Config, Spectra, atomic, id_fraction, load_config, progress, r
 from .flow import SlicedFlow, anomaly_score, class_pit, class_prior, pit_tail, spectral_class, stability
 from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks, mock_survey
-from .model import Member, Model, ten_scores
+from .model import Member, Model, fit_densities, fit_networks, ten_scores
 from .pipeline import Run
-from .preprocess import preprocess, split_name
+from .preprocess import preprocess, split_ids, split_name
 from .reconstruction import SCORES, reconstruction_error
 from .significance import Conditioner
 
@@ -867,4 +867,39 @@ def run_stability(
     for n in progress(list(sizes), 'stability', unit='survey'):
         rows += [{k: _plain(v) if isinstance(v, float) else v for k, v in row.items()} for row in _retrained(n, config or load_config('demo'))]
         with atomic(path) as aside: aside.write_text(json.dumps(dict(results=rows, machine=_machine()), indent=1))
+    return Table(rows)
+
+# %% ../nbs/09_benchmark.ipynb #886516f8
+def _top_rows(model: Model, data: Spectra, edges: np.ndarray, k: int) -> list:
+    "The k lowest log p among the quiescent of each redshift bin, as sets of ids."
+    scores = model.align(model.score(data), split_ids(data.catalog))
+    quiet, ids = quiescent(scores), np.asarray(data.catalog['specobjid'])
+    zbin, logp = bin_number(np.asarray(data.catalog['z']), edges), np.asarray(scores['logp'])
+    picked = []
+    for b in range(1, len(edges)):
+        rows = np.flatnonzero(quiet & (zbin == b))
+        picked.append(set(ids[rows[np.argsort(logp[rows], kind='stable')[:k]]].tolist()))
+    return picked
+
+def run_overlap(
+    folder: Path,                 # A finished run
+    path: Path, *,                # JSON file to write, anew after each seed
+    seeds: Iterable[int]=(1, 2),  # Of further ensembles, beside that of the run
+    k: int=8,                     # Rows per bin
+) -> Table: # one, other: seeds; shared: mean fraction of the k rows of a bin; low, high: of the five bins
+    "Train the ensemble of a run again and count the rows of table A1 that both share."
+    run = Run.load(folder)
+    config, data, model = run.config, run.spectra, run.model
+    for member in model.members: member.centre, member.width = 0., 1.
+    tops, rows = {config.seed: _top_rows(model, data, model.edges, k)}, []
+    for seed in progress(list(seeds), 'overlap', unit='ensemble'):
+        pairs = fit_networks(data, config.ensemble, rng=seed, **dataclasses.asdict(config.autoencoder))
+        members = fit_densities(data, pairs, rng=seed, **dataclasses.asdict(config.flow))
+        again = _top_rows(Model(members), data, model.edges, k)
+        for other, known in tops.items():
+            shared = [len(x & y)/k for x, y in zip(known, again)]
+            rows.append(dict(one=other, other=seed, shared=float(np.mean(shared)), low=min(shared), high=max(shared)))
+        tops[seed] = again
+        text = dict(results=rows, spectra=len(data), members=config.ensemble, k=k, machine=_machine())
+        with atomic(path) as aside: aside.write_text(json.dumps(text, indent=1))
     return Table(rows)

@@ -316,9 +316,9 @@ def download_command(args) -> str:
 
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the table that matters and where the rest is."
-    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_flow, run_speed, run_stability, run_tables, run_tail, run_training, time_to_loss
+    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_flow, run_overlap, run_speed, run_stability, run_tables, run_tail, run_training, time_to_loss
     said, wanted = [], lambda part: args.only in (None, part)
-    if any(map(wanted, ('detection', 'training', 'flow'))) and not (args.model/'config.toml').exists():
+    if any(map(wanted, ('detection', 'training', 'flow', 'stability'))) and not (args.model/'config.toml').exists():
         from specanom.core import load_config
         from specanom.pipeline import run
         run(load_config('demo'), args.model)
@@ -337,7 +337,9 @@ def benchmark_command(args) -> str:
         run_flow(args.out/'flow.json')
         run_tail(args.model, args.out/'tail.json')
         said.append(f"flows in {args.out/'flow.json'}")
-    if wanted('stability'): said += [*run_stability(args.out/'stability.json').pformat(show_dtype=False), f"stability in {args.out/'stability.json'}"]
+    if wanted('stability'):
+        said += [*run_stability(args.out/'stability.json').pformat(show_dtype=False), f"stability in {args.out/'stability.json'}"]
+        said += [*run_overlap(args.model, args.out/'overlap.json').pformat(show_dtype=False), f"overlap in {args.out/'overlap.json'}"]
     return '\n'.join(said)
 
 def tune_command(args) -> str:
