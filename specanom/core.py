@@ -1742,7 +1742,7 @@ class Config:
     def _repr_html_(self): return f'<pre>{html.escape(tomli_w.dumps(dataclasses.asdict(self)))}</pre>'
 
 PROFILES = {  # what differs from the defaults above
-    'tiny': {'n': 3_000, 'ensemble': 2, 'autoencoder.hidden': (256, 128), 'autoencoder.batch_size': 32, 'autoencoder.ae1_epochs': 20, 'autoencoder.ae2_epochs': 15},
+    'tiny': {'n': 3_000, 'ensemble': 2, 'autoencoder.hidden': (256, 128), 'autoencoder.batch_size': 32, 'autoencoder.ae1_epochs': 20, 'autoencoder.ae2_epochs': 15, 'flow.members': 2},
     'demo': {},
     'paper': {'n': 412_000, 'flow.max_layers': 250, 'autoencoder.precision': 'float32', 'flow.precision': 'float32'}}
 
