@@ -124,10 +124,10 @@ class _Column(NamedTuple):
     letter: str  # Its type
     count: int  # Numbers or characters in a row
     offset: int  # Bytes from the beginning of the row
-    scale: float  # TSCAL, TZERO, TNULL and TUNIT; None where there is none
+    scale: float  # TSCAL, TZERO and TNULL; None where there is none
     zero: float
     null: int
-    unit: str
+    unit: str     # TUNIT
 
 class _Header:
     "The cards of one header."
@@ -192,7 +192,7 @@ class _Header:
             count, letter = int(form[1] or 1), form[2]
             scale = (self.number(f'{card}{i}') for card in ('TSCAL', 'TZERO', 'TNULL'))
             column = _Column(
-                form[0], letter, count, offset, *scale, self.get(f'TUNIT{i}')
+                form[0], letter, count, offset, *scale, self.get(f'TUNIT{i}', '')
             )
             name = str(self.get(f'TTYPE{i}', '')).strip().lower()
             columns[name] = None if name in columns else column
@@ -219,8 +219,8 @@ def _header_end(source: _Source, start: int) -> int:
 
 def _hdus(source: _Source) -> Iterator[tuple[_Header, int, int]]:
     "Walk through the HDUs: header, first byte of the data, one past the last."
-    if bytes(source.take(0, min(9, source.size))) != b'SIMPLE  =':
-        raise BadFile(f'not a FITS file: it begins with {source.head[:9]!r}')
+    if bytes(source.take(0, min(30, source.size))) != b'SIMPLE  =                    T':
+        raise BadFile(f'not a FITS file: it begins with {source.head[:30]!r}')
     start = 0
     while start < source.size:
         end = _header_end(source, start)
@@ -507,7 +507,6 @@ _DR7_CLASS = {
     6: 'STAR',
 }  # SPEC_CLN of spSpec files
 _SDSS_UNITS = (
-    None,
     '',
     '1E-17 erg/cm^2/s/Ang',
     '1.0E-17 erg/cm/s/Ang',
@@ -551,7 +550,8 @@ def _coadd(table: _Table, unit: str) -> tuple:
     )
     if 'S' in [a.dtype.kind for a in (loglam, flux, ivar, mask)]:
         raise BadFile('a column of the spectrum is text')
-    factor = _unit_factor(table.columns['flux'].unit or unit)
+    said = table.columns['flux'].unit
+    factor = _unit_factor(unit if said == '' else said)
     return loglam.astype(float), *_in_unit(flux, ivar, factor), mask
 
 def _in_unit(flux: np.ndarray, ivar: np.ndarray, factor: float) -> tuple:
@@ -573,7 +573,7 @@ def _spec(source: _Source, hdus: list) -> tuple:
             'no HDU with a spectrum (a table with the column loglam); '
             f'HDUs found: {names}'
         )
-    spectrum = _coadd(coadd, hdus[0][0].get('BUNIT'))
+    spectrum = _coadd(coadd, hdus[0][0].get('BUNIT', ''))
     if row is None:
         raise BadFile(
             f'no HDU with redshift and class (SPECOBJ or SPALL); HDUs found: {names}'
@@ -646,7 +646,7 @@ def _spspec(source: _Source, hdus: list) -> tuple:
         ivar = np.where(error > 0, 1 / error**2, np.where(np.isfinite(error), 0, error))
     return (
         loglam,
-        *_in_unit(image[0], ivar, _unit_factor(header.get('BUNIT'))),
+        *_in_unit(image[0], ivar, _unit_factor(header.get('BUNIT', ''))),
         bits,
         _spspec_row(header),
     )
@@ -866,7 +866,7 @@ def _read_plate(path: Path, candidates: list[Path], fibers, name: str) -> Spectr
     if len(keep) and not 0 <= keep[0] <= keep[-1] < fibres:
         raise ValueError(f'{path.name} has the fibres 1 to {fibres}')
     images = (
-        *_in_unit(flux[keep], ivar[keep], _unit_factor(header.get('BUNIT'))),
+        *_in_unit(flux[keep], ivar[keep], _unit_factor(header.get('BUNIT', ''))),
         mask[keep],
     )
     kept = {column: [values[i] for i in keep] for column, values in rows.items()}
@@ -1049,6 +1049,15 @@ def _groups(files: list[Path], size: int) -> list[list[Path]]:
             groups[-1].append(path)
     return [g for g in groups if g]
 
+def _some(
+    files: list[Path], root: Path, size: int, names: Iterable[str]
+) -> list[list[Path]]:
+    "Groups of the named files only; a plate keeps the redshifts that it had among all."
+    wanted = {file_of(n) for n in names}
+    named = {f for f in files if name_below(f, root) in wanted}
+    kept = [f for f in files if f in named or f.name.startswith(('spPlate', 'spZbest'))]
+    return [g for g in _groups(kept, size) if g[0] in named]
+
 def _partners(plate: Path, plates: list[Path], results: list[Path]) -> list[Path]:
     "Redshifts that may be of a plate: no other of its name is nearer to them."
     free = [z for z in results if _steps(plate, z) == min(_steps(p, z) for p in plates)]
@@ -1188,11 +1197,12 @@ def iter_spectra(
     chunk: int = 500,  # Files in a group
     # What names are relative to, when `find_spectra` has listed the files already
     root: Path = None,
+    only: Iterable[str] = None,  # Names as in the column `file`: read nothing else
 ) -> Iterator[Spectra]:  # Raw sets in the observed frame
-    "Read files group by group. What cannot be used is in each set's `rejected`; raises `FileNotFoundError` when there is no file at all."
+    "Read files group by group; `rejected` has the others. Raises `FileNotFoundError`."
     files, root = find_spectra(source) if root is None else (list(source), root)
-    jobs = jobs or (1 if len(files) <= 500 else os.cpu_count())
-    groups = _groups(files, chunk)
+    groups = _groups(files, chunk) if only is None else _some(files, root, chunk, only)
+    jobs = jobs or (1 if sum(map(len, groups)) <= 500 else os.cpu_count())
     if not groups:
         raise FileNotFoundError(f'{source}: no spectra, only the redshifts of plates')
     seen = {}
@@ -1211,9 +1221,10 @@ def iter_spectra(
 def read_spectra(
     source: Path | Iterable[Path],  # A folder, searched with its sub-folders, or files
     *,
-    jobs: int = None,  # Processes; None: one per core when there are more than 500 files, else none
-) -> Spectra:  # (n, 4900) raw, observed frame, flux in 1e-17 erg/s/cm2/AA, with `mask` bits and catalogue
-    "Read SDSS spectra from disk into one raw `Spectra`; `rejected` says which files could not be used and why."
+    # Processes; None: one per core when there are more than 500 files, else none
+    jobs: int = None,
+) -> Spectra:  # (n, 4900) raw, observed frame, flux in 1e-17 erg/s/cm2/AA, with `mask`
+    "Read SDSS spectra from disk; `rejected` says which files were not used, and why."
     return Spectra.concatenate(iter_spectra(source, jobs=jobs))
 
 # %% ../nbs/00c_files.ipynb #742ec11a

@@ -223,6 +223,20 @@ def test_plate_and_single_spectrum(tmp_path):
     )
 
 
+def test_some_files_only(tmp_path):
+    "A plate keeps the redshifts that it had among all, whatever else is left out."
+    for run2d, z in (('v5_10_0', 0.19), ('v5_13_2', 0.11)):
+        write_plate(tmp_path / run2d / '7102', run2d, z=z, run2d=run2d)
+    for fiber in (1, 2, 3):
+        write_spec(tmp_path / f'{fiber}.fits', fiber=fiber, plate=7103)
+    files, root = find_spectra(tmp_path)
+    names = ['v5_13_2/7102/spPlate-7102-56666.fits#0003', '2.fits']
+    some = list(iter_spectra(files, root=root, only=names))
+    found = {f: z for s in some for f, z in redshifts(s).items()}
+    assert set(found) == {'2.fits', *(f'{names[0][:-1]}{i}' for i in (1, 2, 3, 4))}
+    assert found[names[0]] == 0.11
+
+
 def test_two_reductions_of_a_plate(tmp_path):
     for run2d, z in (('v5_10_0', 0.19), ('v5_13_2', 0.11)):
         write_plate(tmp_path / run2d / '7102', run2d, z=z, run2d=run2d)
@@ -553,7 +567,7 @@ def test_a_header_without_end(tmp_path):
 def test_bomb_and_damage_in_gzip(tmp_path):
     write_spec(tmp_path / 'good.fits', fiber=1)
     whole = gzip.compress(write_spec(tmp_path / 'x').read_bytes())
-    with gzip.open(tmp_path / 'bomb.fits.gz', 'wb', 9) as file:
+    with gzip.open(tmp_path / 'bomb.fits.gz', 'wb', 1) as file:
         for _ in range(300):
             file.write(bytes(2**20))
     (tmp_path / 'cut.fits.gz').write_bytes(whole[:-1000])
