@@ -6,16 +6,22 @@ READY := .venv/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test bench lab docs clean
+.PHONY: help run test test-processors fuzz bench lab docs clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
 
 run: $(READY) ## run the whole chain on the mock survey; options go in ARGS: make run ARGS='--seed 1'
 	@$(BIN)/specanom run --profile demo $(ARGS)
 
 test: $(READY) ## run every notebook and every other test
 	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)
+
+test-processors: $(READY) ## run the notebooks that train as other processors would, and on two threads
+	@SPECANOM_PROCESSORS='default avx2 threads' $(BIN)/python -m pytest tests/test_notebooks.py -n 2 --maxschedchunk 1 -k test_processor $(ARGS)
+
+fuzz: $(READY) ## damage thousands of files and misbehave as a hundred servers, with a seed; what is lost is an error of ours
+	@$(BIN)/python -W ignore tests/fuzz.py $(ARGS)
 
 bench: $(READY) ## run the benchmark, two hours or so; 09_benchmark draws what it writes into nbs/bench
 	@$(BIN)/specanom benchmark --out nbs/bench $(ARGS)

@@ -4,7 +4,7 @@
     python .ci/execute.py NOTEBOOK OUTPUTS.json    leave it alone; write {cell id: outputs} of the cells that ran
 
 Exit status 1, with the traceback, when a cell fails; the notebook is then left as it was. Authors and tests run notebooks in this
-one way: one thread, figures as plain PNG.
+one way: one thread (SPECANOM_THREADS=2: two), figures as plain PNG.
 """
 import json
 import os
@@ -12,7 +12,8 @@ import re
 import sys
 from pathlib import Path
 
-os.environ['OMP_NUM_THREADS'] = '1'  # read when NumPy and torch are imported
+THREADS = os.environ.get('SPECANOM_THREADS', '1')
+os.environ['OMP_NUM_THREADS'] = THREADS  # read when NumPy and torch are imported
 os.environ.pop('MPLBACKEND', None)
 
 import nbdev.test
@@ -28,6 +29,7 @@ class RecordingShell(nbdev.test.CaptureShell):
     def __init__(self, path): super().__init__(path, mpl_format='png')
 
     def cell(self, cell, **kwargs):
+        cell.source = cell.source.replace('torch.set_num_threads(1)', f'torch.set_num_threads({THREADS})')
         super().cell(cell, **kwargs)
         if cell.cell_type == 'code': self.outputs[cell.id] = cell.get('outputs', [])
 

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['MEASURES', 'OURS', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'TABLE1_COUNTS', 'FLOWS', 'FLOW_RACES', 'detection',
            'detection_interval', 'half_amplitude', 'MaskedPCA', 'Baselines', 'pae_scores', 'evaluate', 'summarize',
-           'compare', 'combination', 'run_detection', 'plot_heatmap', 'plot_found', 'race', 'speed_reading',
-           'speed_rebinning', 'speed_explaining', 'speed_neighbours', 'speed_steps', 'speed_scoring', 'run_speed',
-           'speed_training', 'run_training', 'time_to_loss', 'plot_training', 'LatentDensity', 'flow_density',
-           'density_measures', 'try_flow', 'run_flow', 'run_stability']
+           'by_amplitude', 'compare', 'combination', 'run_detection', 'in_tables', 'run_tables', 'plot_heatmap',
+           'plot_found', 'race', 'speed_reading', 'speed_rebinning', 'speed_explaining', 'speed_neighbours',
+           'speed_steps', 'speed_scoring', 'run_speed', 'speed_training', 'run_training', 'time_to_loss',
+           'plot_training', 'LatentDensity', 'flow_density', 'density_measures', 'try_flow', 'run_flow', 'run_tail',
+           'run_stability']
 
 # %% ../nbs/09_benchmark.ipynb #5229f46b
 import dataclasses, functools, json, os, platform, tempfile, time, warnings
@@ -23,12 +24,14 @@ from astropy.table import Table
 from scipy.sparse.linalg import eigsh
 from scipy.special import logsumexp
 
+from .anomalies import bin_number, quiescent
 from .autoencoder import fit_pair
-from .core import Config, Spectra, atomic, id_fraction, load_config, progress, versions, write_table
-from .flow import SlicedFlow, anomaly_score, class_prior, spectral_class, stability
-from .inject import ANOMALIES, inject
+from .core import Config, Spectra, atomic, id_fraction, load_config, progress, read_table, versions, write_table
+from .flow import SlicedFlow, anomaly_score, class_pit, class_prior, pit_tail, spectral_class, stability
+from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks, mock_survey
-from .pipeline import Model, Run, ten_scores
+from .model import Member, Model, ten_scores
+from .pipeline import Run
 from .preprocess import preprocess, split_name
 from .reconstruction import SCORES, reconstruction_error
 from .significance import Conditioner
@@ -181,9 +184,28 @@ def pae_scores(
 DEVELOPMENT, LOCKED = (0, 1, 2), (1001, 1002, 1003)  # seeds of the injections
 AMPLITUDES = (1., 2., 4., 8., 16., 32.)                    # change in units of the local noise per SDSS pixel, see `inject`
 
-def _hosts(raw: Spectra, n: int, kind: int, seed: int) -> Spectra:
-    "`n` spectra by hash, another draw for each kind and seed."
-    return raw[np.sort(np.argsort(id_fraction(raw.catalog['specobjid'], salt=1000*kind + seed + 1))[:n])]
+def _hosts(raw: Spectra, n: int, kind: str, seed: int, natural: bool) -> Spectra:
+    "`n` spectra by hash, another draw for each kind and seed; natural hosts, if asked."
+    rows = np.flatnonzero(natural_hosts(kind, raw.catalog) | (not natural))
+    if not len(rows):
+        wanted = ANOMALIES.loc[kind]['hosts']
+        raise ValueError(f"none of {len(raw)} spectra is a natural host of '{kind}' "
+                         f'({wanted}); give more, or natural=False')
+    salt = 1000*list(ANOMALIES['name']).index(kind) + seed + 1
+    order = np.argsort(id_fraction(raw.catalog['specobjid'][rows], salt=salt))
+    return raw[np.sort(rows[order[:n]])]
+
+def _injected(hosts: Spectra, kinds, amplitudes, seeds, n, natural, selection):
+    """Seed, kind, number of hosts, and the anomalies of all amplitudes that pass the
+    selection, with column asked."""
+    amplitudes, kinds = list(amplitudes), list(kinds or ANOMALIES['name'])
+    pairs = [(seed, kind) for seed in seeds for kind in kinds]
+    for seed, kind in progress(pairs, 'injecting', unit='kind'):
+        raw = _hosts(hosts, n, kind, seed, natural)
+        every = raw[np.tile(np.arange(len(raw)), len(amplitudes))]  # all amplitudes at once
+        every.catalog['asked'] = np.repeat(amplitudes, len(raw))
+        odd = inject(every, kind, every.catalog['asked'], rng=seed)[0]
+        yield seed, kind, len(raw), preprocess(odd, **(selection or {}))
 
 def evaluate(
     score: Callable,    # Spectra on REST_GRID -> {method: (n,) scores}, larger is odder
@@ -194,21 +216,24 @@ def evaluate(
     seeds: Iterable[int]=DEVELOPMENT,
     n: int=100,                             # Injections per kind, amplitude and seed
     bootstrap: int=100,                     # Samples for the intervals
+    natural: bool=True,                     # Natural hosts, ranked among their like; False: any, among all
     selection: dict=None,                   # Arguments of `preprocess`
 ) -> Table: # A row per method, kind, amplitude and seed
-    "Inject, preprocess, score, compare. Raises `ValueError` when a method gives something that is not a number."
-    kinds, amplitudes, select = list(kinds or ANOMALIES['name']), list(amplitudes), partial(preprocess, **(selection or {}))
+    """Inject, preprocess, score, compare. Raises `ValueError` when a method gives
+    something that is not a number, or a kind has no host."""
     ordinary, rows = score(normal), []
-    for seed, kind in progress([(s, k) for s in seeds for k in kinds], 'injecting', unit='kind'):
-        raw = _hosts(hosts, n, list(ANOMALIES['name']).index(kind), seed)
-        every = raw[np.tile(np.arange(len(raw)), len(amplitudes))]           # all amplitudes at once
-        every.catalog['asked'] = np.repeat(amplitudes, len(raw))
-        odd = select(inject(every, kind, every.catalog['asked'], rng=seed)[0])
+    what = hosts, kinds, amplitudes, seeds, n, natural, selection
+    for seed, kind, size, odd in _injected(*what):
+        like = natural_hosts(kind, normal.catalog) | (not natural)
         scores, asked = score(odd), np.asarray(odd.catalog['asked'])
-        for amplitude, (method, values) in product(amplitudes, scores.items()):
+        for amplitude, (method, values) in product(np.unique(asked), scores.items()):
             mine = values[asked == amplitude]
-            if len(mine): rows.append(_row(ordinary[method], mine, seed, bootstrap) | dict(method=method, kind=kind, amplitude=amplitude, seed=seed, normal=len(normal), injected=len(raw), lost=len(raw) - len(mine)))
-    order = ['method', 'kind', 'amplitude', 'seed', 'normal', 'injected', 'lost', *(f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high'))]
+            where = ANOMALIES.loc[kind]['hosts'] if natural else 'any'
+            row = dict(method=method, kind=kind, hosts=where, amplitude=amplitude, seed=seed)
+            row |= dict(normal=int(like.sum()), injected=size, lost=size - len(mine))
+            rows.append(row | _row(ordinary[method][like], mine, seed, bootstrap))
+    order = ['method', 'kind', 'hosts', 'amplitude', 'seed', 'normal', 'injected', 'lost']
+    order += [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]
     return Table(rows)[order]
 
 def _row(normal: np.ndarray, injected: np.ndarray, seed: int, bootstrap: int) -> dict:
@@ -228,6 +253,21 @@ def summarize(
         amplitudes = np.unique(mine['amplitude'])
         half = half_amplitude(amplitudes, np.array([mine['found'][mine['amplitude'] == a].mean() for a in amplitudes]))
         rows.append(dict(method=method, kind=kind, **{measure: np.mean(by_seed), 'spread': np.std(by_seed), 'half_amplitude': half}))
+    return Table(rows)
+
+def by_amplitude(
+    table: Table,        # From `evaluate`
+    measure: str='ap',   # Of `MEASURES`
+) -> Table: # A row per method and kind: method, kind, how, mean, a column per amplitude
+    """Means over the seeds, which an average over amplitudes hides. Where an object is
+    replaced (column how), amplitude is the brightness of what is seen instead."""
+    amplitudes, rows = np.unique(table['amplitude']), []
+    for method, kind in sorted({(r['method'], r['kind']) for r in table}):
+        mine = table[(table['method'] == method) & (table['kind'] == kind)]
+        at = {a: np.asarray(mine[measure])[mine['amplitude'] == a] for a in amplitudes}
+        values = {f'{a:g}': v.mean() if len(v) else np.nan for a, v in at.items()}
+        row = dict(method=method, kind=kind, how=ANOMALIES.loc[kind]['how'])
+        rows.append(row | dict(mean=np.nanmean(list(values.values()))) | values)
     return Table(rows)
 
 def compare(
@@ -265,20 +305,92 @@ def run_detection(
     **settings,           # Further arguments of `evaluate`; seeds: both sets unless given
 ) -> Table: # As `evaluate`, for all methods
     "The whole experiment with the model of a run. Raises `ValueError` when the run is not one on the mock survey."
-    run = Run.load(folder)
-    if run.config.source != 'mock': raise ValueError(f'{folder} is not a run on the mock survey, where we know what is normal')
+    run, normal, hosts = _mock_run(folder)
     model, data, config = run.model, run.spectra, run.config
-    side = split_name(data.catalog['specobjid'])
-    normal, train = data[np.flatnonzero(side == 'test')], data[np.flatnonzero(side == 'train')]
-    hosts = Spectra.concatenate(raw[np.isin(raw.catalog['specobjid'], normal.catalog['specobjid'])] for raw in mock_chunks(config.n, rng=config.seed))
-    classical = Baselines(train, model.pair[0], rng=config.seed)
+    train = data[np.flatnonzero(split_name(data.catalog['specobjid']) == 'train')]
+    classical = Baselines(train, model.members[0].pair[0], rng=config.seed)
     settings = dict(seeds=DEVELOPMENT + LOCKED) | settings
-    if model.calibration is None: raise ValueError(f'{folder} was made by an older version and holds no calibration: run it again')
     table = evaluate(lambda spectra: classical(spectra) | pae_scores(model, spectra, eight=True), normal, hosts, n=n, **settings)
     for name in [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]: table[name] = table[name].round(4)
     table.meta.update(profile=config.profile, survey=config.n, seed=config.seed, versions={r['package']: r['version'] for r in versions()})
     write_table(table[[c for c in table.colnames if not c.startswith(('precision_', 'found_'))]], path)
     return table
+
+# %% ../nbs/09_benchmark.ipynb #d6407bdc
+def in_tables(
+    model: Model,
+    normal: Spectra,    # On REST_GRID, not seen in training
+    hosts: Spectra,     # Raw, observed frame, not seen in training
+    *, kinds: Iterable[str]=None,           # Of `ANOMALIES`; None: all
+    amplitudes: Iterable[float]=AMPLITUDES,
+    n: int=100,                             # Injections per kind and amplitude
+    k: int=8,                               # Rows per redshift bin
+    seed: int=LOCKED[0],
+    selection: dict=None,                   # Arguments of `preprocess`
+) -> Table: # kind, amplitude, injected, lost, quiescent, A1, B1, log_p
+    """Whether each anomaly, put into a natural host and alone in a survey, would stand in
+    B23's tables: fractions of those injected that are quiescent, in A1, in B1; log_p is the
+    median fraction of the quiescent of its bin that are less probable. Raises `ValueError`
+    when a kind has no host."""
+    ordinary, amplitudes, rows = _ranked_scores(model, normal), list(amplitudes), []
+    quiet = np.bincount(ordinary['zbin'][ordinary['quiescent']], minlength=len(model.edges))
+    what = hosts, kinds, amplitudes, [seed], n, True, selection
+    for _, kind, size, odd in _injected(*what):
+        mine, asked = _ranked_scores(model, odd), np.asarray(odd.catalog['asked'])
+        higher = {name: _how_many_higher(mine, ordinary, name) for name in ('as', 're')}
+        rarer = higher['as']/np.maximum(quiet[mine['zbin']], 1)
+        able = mine['quiescent'] & (mine['zbin'] > 0)
+        listed = {'quiescent': able, 'A1': able & (higher['as'] < k), 'B1': able & (higher['re'] < k)}
+        for amplitude in amplitudes:
+            here = asked == amplitude
+            row = dict(kind=kind, amplitude=amplitude, injected=size, lost=size - int(here.sum()))
+            row |= {name: float((found & here).sum()/size) for name, found in listed.items()}
+            rows.append(row | dict(log_p=float(np.median(rarer[here])) if here.any() else np.nan))
+    return Table(rows)
+
+def _ranked_scores(model: Model, data: Spectra) -> dict:
+    "Scores (n,), larger is odder, redshift bins and who is quiescent."
+    table = model.score(data)
+    zbin = bin_number(np.asarray(data.catalog['z']), model.edges)
+    return {'as': -np.asarray(table['logp']), 're': np.asarray(table['re']),
+            'quiescent': quiescent(table), 'zbin': zbin}
+
+def _how_many_higher(mine: dict, ordinary: dict, name: str) -> np.ndarray:
+    "(n,) how many of the ordinary quiescent of the same bin score higher."
+    higher = np.zeros(len(mine[name]), int)
+    for b in np.unique(mine['zbin']):
+        here, like = mine['zbin'] == b, ordinary['quiescent'] & (ordinary['zbin'] == b)
+        theirs = np.sort(ordinary[name][like])
+        higher[here] = len(theirs) - np.searchsorted(theirs, mine[name][here], 'right')
+    return higher
+
+def run_tables(
+    folder: Path,  # A finished run on the mock survey
+    path: Path,    # Table to write, .ecsv
+    **settings,    # Of `in_tables`
+) -> Table: # As `in_tables`
+    "`in_tables` with the model of a run. Raises `ValueError` when it is not on the mock survey."
+    run, normal, hosts = _mock_run(folder)
+    table = in_tables(run.model, normal, hosts, **settings)
+    for name in ('quiescent', 'A1', 'B1', 'log_p'): table[name] = table[name].round(4)
+    config = run.config
+    table.meta.update(profile=config.profile, survey=config.n, seed=config.seed,
+                      normal=len(normal), versions={r['package']: r['version'] for r in versions()})
+    write_table(table, path)
+    return table
+
+def _mock_run(folder: Path) -> tuple[Run, Spectra, Spectra]:
+    "A run on the mock survey, its test spectra, and the same in the observed frame."
+    run = Run.load(folder)
+    data, config = run.spectra, run.config
+    if config.source != 'mock':
+        raise ValueError(f'{folder} is not a run on the mock survey, where we know what is normal')
+    known = np.asarray(read_table(run.folder/'truth.ecsv')['specobjid'], np.uint64)  # what is normal holds no anomaly
+    odd = np.isin(np.asarray(data.catalog['specobjid'], np.uint64), known)
+    normal = data[np.flatnonzero((split_name(data.catalog['specobjid']) == 'test') & ~odd)]
+    ids, survey = normal.catalog['specobjid'], mock_chunks(config.n, rng=config.seed)
+    hosts = Spectra.concatenate(raw[np.isin(raw.catalog['specobjid'], ids)] for raw in survey)
+    return run, normal, hosts
 
 # %% ../nbs/09_benchmark.ipynb #57329692
 def plot_heatmap(
@@ -686,6 +798,40 @@ def run_flow(
         results = [{k: v if isinstance(v, bool) else int(v) if k in ('n', 'seed', 'layers', 'members') else _plain(v) for k, v in row.items()} for row in rows]
         with atomic(path) as aside: aside.write_text(json.dumps(dict(results=results, machine=_machine()), indent=1))
     return Table(results)
+
+# %% ../nbs/09_benchmark.ipynb #671f8334
+def _tail_rows(data: str, flow: SlicedFlow, x: np.ndarray, labels: np.ndarray, draws: int):
+    """Rows of `pit_tail` with what they belong to: everybody, and the classes with fewer
+    than a hundred training objects."""
+    pit, few = class_pit(flow, x, labels, draws=draws), flow.counts.numpy()[labels] < 100
+    rows = []
+    for who, here in (('all', np.ones(len(x), bool)), ('rare', few)):
+        of = dict(data=data, training=int(flow.counts.sum()), who=who, objects=int(here.sum()))
+        tail = pit_tail(pit[here], labels[here], draws=draws)
+        rows += [of | {name: float(row[name]) for name in row.colnames} for row in tail]
+    return rows
+
+def run_tail(
+    folder: Path, path: Path, *,          # A finished run on the mock survey; JSON file to write
+    sizes: Iterable[int]=(2_000, 16_000), # Training objects of the known density
+    n_test: int=20_000,                   # New objects of the known density, and new mock spectra before cuts
+    draws: int=10_000,                    # Of each class
+    **options,                            # Of `SlicedFlow`
+) -> Table: # data, training, who ('all' or 'rare'), objects, level, expected, found, sigma
+    """Test the tail of the density: how many of new objects are found below low levels of
+    its probability integral transform."""
+    run, rows = Run.load(folder), []
+    for n in sizes:
+        sets = flow_density(n, seed=_NEW_SEEDS[0], n_test=n_test)
+        flow = SlicedFlow(**options).fit(*sets['train'], validation=sets['valid'])
+        rows += _tail_rows('known', flow, *sets['test'], draws)
+    model, select = run.model, partial(preprocess, **dataclasses.asdict(run.config.preprocess))
+    survey = [select(raw) for raw in mock_chunks(n_test, rng=run.config.seed + 10_000)]
+    latent = np.concatenate([model.encode(s.flux) for s in survey])
+    label = np.concatenate([spectral_class(s.catalog) for s in survey])
+    rows += _tail_rows('mock', model.flows[0], latent, label, draws)
+    with atomic(path) as aside: aside.write_text(json.dumps(dict(results=rows, machine=_machine()), indent=1))
+    return Table(rows)
 
 # %% ../nbs/09_benchmark.ipynb #c80c3b2b
 def _retrained(n: int, config: Config) -> list[dict]:

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'CLASS_NAMES', 'spectral_class', 'sliced_axes', 'fit_splines', 'spline', 'spline_inverse',
-           'published_splines', 'fit_warp', 'check_points', 'SlicedFlow', 'plot_history', 'relabel', 'class_prior',
-           'anomaly_score', 'fit_relabelled', 'save_flows', 'load_flows', 'plot_corner', 'class_pit', 'plot_pit',
-           'relabelled_pairs', 'stability', 'rank_range']
+           'published_splines', 'fit_warp', 'check_points', 'one_thread_each', 'SlicedFlow', 'plot_history', 'relabel',
+           'class_log_prob', 'class_prior', 'anomaly_score', 'fit_relabelled', 'save_flows', 'load_flows',
+           'plot_corner', 'class_pit', 'pit_tail', 'plot_pit', 'relabelled_pairs', 'stability', 'rank_range']
 
 # %% ../nbs/04_flow.ipynb #3b435501
 import contextlib, json, math
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, KW_ONLY
 from pathlib import Path
@@ -17,13 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from astropy.table import Table
-from safetensors import safe_open, SafetensorError
-from safetensors.torch import save_file
 from scipy.spatial import KDTree
 from scipy.special import chdtri, logsumexp
 from torch.special import ndtr, ndtri
 
-from .core import atomic, progress
+from .core import atomic, check_precision, progress, read_arrays, write_arrays
 
 # %% ../nbs/04_flow.ipynb #bc36bb7d
 _SUBCLASSES = ('NONE', 'AGN', 'STARBURST', 'STARFORMING')
@@ -148,11 +147,12 @@ def _mixture_quantiles(node, weight, p):
     part = ((p - lo)/(hi - lo).clamp(min=1e-12)).clamp(0, 1)
     return torch.lerp(node.gather(-1, i - 1), node.gather(-1, i), part)
 
-def _knots(x, y, blend=0.):
-    "Stack knots with slopes: parabolic inside, drawn towards 1 by `blend`; 1 at the ends."
-    step = x.diff(); slope = y.diff()/step
+def _knots(x, y):
+    "Stack knots with slopes: parabolic inside, 1 at the ends. Values drawn towards the identity have slopes drawn towards 1."
+    step = x.diff()
+    slope = y.diff()/step
     inner = (slope[..., :-1]*step[..., 1:] + slope[..., 1:]*step[..., :-1])/(step[..., 1:] + step[..., :-1])
-    return torch.stack([x, y, torch.nn.functional.pad((1 - blend)*inner + blend, (1, 1), value=1.)])
+    return torch.stack([x, y, torch.nn.functional.pad(inner, (1, 1), value=1.)])
 
 def fit_splines(
     u: torch.Tensor,      # (K, n) data along K directions, objects ordered by class
@@ -226,7 +226,7 @@ def published_splines(
         x = x + 1e-5*sigma*torch.linspace(-1, 1, m, dtype=u.dtype)
         cdf = sum(ndtr((x[..., None] - part[:, None])/width[..., None]).sum(-1) for part in own.split(4096, 1))/own.shape[1]
         y = (1 - shrink)*kappa*ndtri(cdf.clamp(1e-12, 1 - 1e-12)) + shrink*x
-        return _knots(x, y, shrink)
+        return _knots(x, y)
     return torch.stack([fit(own if own.shape[1] > 1 else u) for own in u.split(counts.tolist(), 1)], 1)
 
 # %% ../nbs/04_flow.ipynb #2cd9d90b
@@ -235,7 +235,7 @@ def _ar_nets(d, depth, hidden, rng):
     order = np.stack([o for _ in range((depth + 1)//2) for p in [rng.permutation(d)] for o in (p, p[::-1])][:depth])
     rank, degree = torch.from_numpy(order.argsort(1)), torch.arange(hidden) % max(d - 1, 1)
     masks = ((degree[:, None] >= rank[:, None]), (degree[:, None] >= degree).expand(depth, -1, -1), (rank[..., None] > degree).repeat(1, 2, 1))
-    uniform = lambda *shape: torch.from_numpy(rng.uniform(-1, 1, shape)).float()/shape[-1]**.5
+    uniform = lambda *shape: torch.from_numpy(rng.uniform(-1, 1, shape))/shape[-1]**.5
     return dict(order=torch.from_numpy(order.copy()), w1=uniform(depth, hidden, d), b1=torch.zeros(depth, hidden), w2=uniform(depth, hidden, hidden),
                 b2=torch.zeros(depth, hidden), w3=torch.zeros(depth, 2*d, hidden), b3=torch.zeros(depth, 2*d)), masks
 
@@ -318,13 +318,13 @@ def _predictive(q, counts):
 # %% ../nbs/04_flow.ipynb #7050a7f3
 class _Trial:
     "Free parameters of the warp and the mixtures, and what they say."
-    def __init__(self, x, counts, mixtures, depth, hidden, rng):
+    def __init__(self, x, counts, mixtures, depth, hidden, rng, dtype):
         nets, self.masks = _ar_nets(len(x), depth, hidden, rng)
         self.order = nets.pop('order')
         parts = zip(*[_class_mixture(part, mixtures, rng) for part in x.split(counts.tolist(), 1)])
         nets |= dict(zip(('mean', 'lower', 'log_weight'), map(torch.stack, parts))) | dict(tails=torch.zeros(4, len(x)), linear=torch.eye(len(x)))
         nets['log_diagonal'] = nets['lower'].diagonal(dim1=-2, dim2=-1).log()
-        self.free = {k: v.float().clone().requires_grad_() for k, v in nets.items()}
+        self.free = {k: v.to(dtype).clone().requires_grad_() for k, v in nets.items()}
 
     def tensors(self):
         "The parameters with masks, positive diagonals and normalised weights."
@@ -362,12 +362,13 @@ def fit_warp(
     hidden: int=32,   # Width of their hidden layers
     rate: float=.04,  # Highest learning rate
     rng: int|np.random.Generator=0,
+    precision: str='float64', # Of the training, or 'float32'
     quiet: bool=False, # No progress bar
 ) -> tuple: # tensors by name; mean log density of train (at most 20,000 objects) and validation at each check
     "Fit one warp for all classes together with a Gaussian mixture for each. Raises `ValueError` when no density is finite."
-    rng = np.random.default_rng(rng)
-    trial = _Trial(*train, mixtures, depth, hidden, rng)
-    (x, label), (xv, label_v) = ((x.T.float().contiguous(), torch.repeat_interleave(torch.arange(len(counts)), counts)) for x, counts in (train, valid))
+    rng, dtype = np.random.default_rng(rng), getattr(torch, check_precision(precision))
+    trial = _Trial(*train, mixtures, depth, hidden, rng, dtype)
+    (x, label), (xv, label_v) = ((x.T.to(dtype).contiguous(), torch.repeat_interleave(torch.arange(len(counts)), counts)) for x, counts in (train, valid))
     n, some = len(x), torch.from_numpy(rng.permutation(len(x))[:20_000])
     batch = min(512, max(n//8, 1)); steps = min(max(epochs*n//batch, 20), 20_000)
     optimiser = trial.optimiser(rate)
@@ -443,9 +444,17 @@ def _subsample(z, counts, size, rng):
     label = torch.repeat_interleave(torch.arange(len(counts)), counts)
     return z[:, pick], torch.bincount(label[pick], minlength=len(counts))
 
-def _threads(fn, items):
-    "The results of fn for all items, each on one thread, as many at a time as torch may use."
-    with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool: return list(pool.map(fn, items))
+def one_thread_each(
+    fn: Callable,    # item -> anything
+    items: Iterable,
+) -> list: # Results, in order
+    "Do all items, each on one thread, as many at a time as torch may use: what comes out does not depend on how many."
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        with pool: return list(pool.map(fn, items))
+    finally:
+        torch.set_num_threads(threads)  # a worker sets it for the whole of MKL
 
 @contextlib.contextmanager
 def _one_thread():
@@ -476,6 +485,8 @@ class SlicedFlow:
     pool: float = 50.         # A class of n members weighs n/(n + pool) against everybody
     axis_steps: int = 20      # Descent steps in the search for directions; 0: random directions
     axis_sample: int = 4000   # Objects on which directions are searched
+    precision: str = 'float64' # warp: of the training, or 'float32': 0.6 of the time, and another processor then gives another density
+    quiet: bool = False       # No progress bar
     rng: int|np.random.Generator = 0
     warp: dict = field(default=None, init=False)              # Tensors of `fit_warp`, each with a first axis of members
     mean: torch.Tensor = field(default=None, init=False)      # (d,)
@@ -488,6 +499,7 @@ class SlicedFlow:
     def __post_init__(self):
         for name, low in dict(n_classes=1, members=1, mixtures=1, epochs=1, max_layers=1, patience=1, n_slices=1, n_knots=4, axis_steps=0, axis_sample=2).items():
             if getattr(self, name) < low: raise ValueError(f'{name} = {getattr(self, name)} must be at least {low}')
+        check_precision(self.precision)
         if self.method not in _METHODS: raise ValueError(f"method = '{self.method}' must be one of {', '.join(_METHODS)}")
         if not 0 <= self.shrink < 1: raise ValueError(f'shrink = {self.shrink} must be in [0, 1)')
         if not 0 < self.edge < .5 or self.pool <= 0: raise ValueError(f'edge = {self.edge} must be in (0, 0.5) and pool = {self.pool} positive')
@@ -509,8 +521,8 @@ class SlicedFlow:
 
     def _fit_warp(self, x, xv, counts_v):
         (z, logdet), (zv, _), rngs = self._whiten(x), self._whiten(xv), np.random.default_rng(self.rng).spawn(self.members)
-        fit = lambda m: fit_warp((z, self.counts), (zv, counts_v), mixtures=self.mixtures, epochs=self.epochs, depth=min(8, self.max_layers), rng=rngs[m], quiet=m > 0)
-        warps, histories = zip(*_threads(fit, range(self.members)))
+        fit = lambda m: fit_warp((z, self.counts), (zv, counts_v), mixtures=self.mixtures, epochs=self.epochs, depth=min(8, self.max_layers), rng=rngs[m], precision=self.precision, quiet=self.quiet or m > 0)
+        warps, histories = zip(*one_thread_each(fit, range(self.members)))
         self.warp = {k: torch.stack([warp[k] for warp in warps]) for k in warps[0]}
         self.history = np.mean(histories, 0) + float(logdet[0])
 
@@ -528,7 +540,7 @@ class SlicedFlow:
         (z, logdet), (zv, logdet_v), rng = self._whiten(x), self._whiten(xv), np.random.default_rng(self.rng)
         score = lambda: [float(_normal_log_prob(*pair).mean()) for pair in ((z, logdet), (zv, logdet_v))]
         layers, history = [], [score()]
-        for _ in progress(range(self.max_layers), 'flow layers'):
+        for _ in progress(range(self.max_layers), 'flow layers', quiet=self.quiet):
             axes, knots = self._next_layer(z, rng)
             z, logdet = _layer_by_class(z, logdet, self.counts, axes, knots)
             zv, logdet_v = _layer_by_class(zv, logdet_v, counts_v, axes, knots)
@@ -616,7 +628,7 @@ class SlicedFlow:
             one = lambda x, c: [self._log_probs(x, slice(c, c + 1))[..., 0].T]
             return mean(torch.from_numpy(self._own_class(one, x, labels)[0].T.copy())).numpy()
         pieces = torch.from_numpy(self._check(x)[0]).split(512)      # small enough for a processor's cache
-        return torch.cat(_threads(torch.no_grad()(lambda piece: mean(self._log_probs(piece))), pieces), -2).numpy()
+        return torch.cat(one_thread_each(torch.no_grad()(lambda piece: mean(self._log_probs(piece))), pieces), -2).numpy()
 
     def transform(self,
         x: np.ndarray,      # (n, d)
@@ -661,20 +673,21 @@ class SlicedFlow:
         if not isinstance(self.rng, int): options['rng'] = 0      # a generator's state is no option; it is spent by the fit
         tensors = {name: getattr(self._fitted(), name).contiguous() for name in _STATE} | {'history': torch.from_numpy(self.history)}
         tensors |= {f'warp.{k}': v.contiguous() for k, v in self.warp.items()} if self.method == 'warp' else dict(axes=self.axes.contiguous(), knots=self.knots.contiguous())
-        with atomic(path) as aside: save_file(tensors, aside, metadata=dict(kind='SlicedFlow', options=json.dumps(options)))
+        write_arrays(path, tensors, 'SlicedFlow', options=options)
 
     @classmethod
     def load(cls, path: Path):
         "Read what `save` wrote. Raises `ValueError` when the file is something else."
+        header, arrays = read_arrays(path, 'SlicedFlow')
+        tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
         try:
-            with safe_open(path, 'pt') as f: header, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
-        except SafetensorError as error: raise ValueError(f'{path} is damaged or no safetensors file ({error})') from error
-        if header.get('kind') != 'SlicedFlow': raise ValueError(f'{path} holds a {header.get("kind", "file of another kind")}, not a SlicedFlow')
-        flow = cls(**json.loads(header['options']))
-        flow.history = tensors.pop('history').numpy()
-        for name, value in tensors.items():
-            if not name.startswith('warp.'): setattr(flow, name, value)
-        if flow.method == 'warp': flow.warp = {k.removeprefix('warp.'): v for k, v in tensors.items() if k.startswith('warp.')}
+            flow = cls(**header['options'])
+            flow.history = tensors.pop('history').numpy()
+            warp = {k.removeprefix('warp.'): tensors.pop(k) for k in list(tensors) if k.startswith('warp.')}
+            flow.warp = warp or None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'{path} is damaged: {error}') from error
+        for name, value in tensors.items(): setattr(flow, name, value)
         return flow
 
     @property
@@ -712,9 +725,18 @@ def relabel(
     min_members: int=10, # Classes with fewer training objects receive nobody
 ) -> np.ndarray: # (n,) labels
     "Give each object the class under which it is most probable, without prior (B23 eq. 6). Raises `ValueError` when no class qualifies."
+    return class_log_prob(flow, x, min_members=min_members).argmax(1)
+
+def class_log_prob(
+    flow: SlicedFlow,
+    x: np.ndarray, # (n, d)
+    *,
+    min_members: int=10, # Classes with fewer training objects are out of the question
+) -> np.ndarray: # (n, n_classes), -inf for a class that is out of the question
+    "Log density of each object under each class that it may be given. Raises `ValueError` when no class qualifies."
     able = flow._fitted().counts.numpy() >= max(min_members, 1)
     if not able.any(): raise ValueError(f'no class has {min_members} training objects; lower min_members')
-    return np.where(able, flow.log_prob(x), -np.inf).argmax(1)
+    return np.where(able, flow.log_prob(x), -np.inf)
 
 def class_prior(
     labels: np.ndarray, # (n,) integers
@@ -802,7 +824,7 @@ def class_pit(
     x: np.ndarray,      # (n, d) objects that the flow has not seen
     labels: np.ndarray, # (n,) their classes
     *,
-    draws: int=400,     # Objects drawn from each class
+    draws: int=4000,    # Objects drawn from each class; below 40/draws it is coarse
     rng: int|np.random.Generator=0,
 ) -> np.ndarray: # (n,), uniform in 0..1 if the density is right
     "Compute for each object the fraction of draws from its class that are less probable."
@@ -811,6 +833,20 @@ def class_pit(
         mine, same = labels == c, np.full(draws, c)
         pit[mine] = (np.searchsorted(np.sort(flow.log_prob(flow.sample(same, rng=rng), same)), own[mine]) + .5)/(draws + 1)
     return pit
+
+def pit_tail(
+    pit: np.ndarray,    # (n,) of `class_pit`
+    labels: np.ndarray, # (n,) their classes
+    *,
+    draws: int=4000,    # With which they were made
+    levels: tuple=(.001, .01, .1),
+) -> Table: # A row per level: level, expected, found (objects below it), sigma
+    """Count the objects below low levels, where ranks are made, with the standard deviation
+    that chance gives: of the objects, and of the draws that those of a class share."""
+    size, level = np.unique(labels, return_counts=True)[1], np.array(levels)
+    sigma = np.sqrt(level*(1 - level)*(len(pit) + (size**2).sum()/draws))
+    found = (np.asarray(pit)[:, None] < level).sum(0)
+    return Table(dict(level=level, expected=level*len(pit), found=found, sigma=sigma))
 
 def plot_pit(
     pit: np.ndarray,      # (n,) of `class_pit`

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .autoencoder import pick_device, weighted_loss
-from .core import Spectra, check_grid, grid_of, id_fraction, load_network, log, progress, read_arrays, write_arrays
+from .core import Spectra, check_grid, check_precision, grid_of, id_fraction, load_network, log, progress, read_arrays, write_arrays
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
 class VAE(nn.Module):
@@ -24,10 +24,11 @@ class VAE(nn.Module):
         n_in: int=4000,                 # Wavelengths
         *, hidden: tuple=(256, 128, 64),# Units of the encoder; the decoder mirrors them
         n_latent: int=12,
+        precision: str='float64',       # Of weights and arithmetic: 'float64', or 'float32'
         rng: int=0,                     # Seed of the initial weights
     ):
         super().__init__()
-        self.settings, self.history = dict(n_in=n_in, hidden=list(hidden), n_latent=n_latent), []
+        self.settings, self.history = dict(n_in=n_in, hidden=list(hidden), n_latent=n_latent, precision=precision), []
         self.grid = None  # of the spectra that it was trained on
         dense = lambda sizes: [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b, dtype=torch.float32), nn.ReLU())]
         self.encoder = nn.Sequential(*dense([n_in, *hidden]))
@@ -36,8 +37,10 @@ class VAE(nn.Module):
         self.register_buffer('fill', torch.ones(n_in, dtype=torch.float32))
         generator = torch.Generator().manual_seed(rng)
         for p in self.parameters():  # Glorot uniform weights, zero biases
+            if p.is_meta: continue
             if p.ndim == 2: nn.init.xavier_uniform_(p, generator=generator)
             else: nn.init.zeros_(p)
+        self.to(getattr(torch, check_precision(precision)))
 
     def forward(self, x: torch.Tensor, generator: torch.Generator=None) -> tuple: # reconstruction, mean, log-variance, latents
         "One pass; latents are drawn when a generator is given."
@@ -47,8 +50,12 @@ class VAE(nn.Module):
         return self.decoder(z), mean, log_variance, z
 
     def _apply_to(self, fn: Callable, x: np.ndarray, size: int=4096) -> np.ndarray:
-        device = self.fill.device
-        with torch.inference_mode(): return np.concatenate([fn(torch.from_numpy(np.ascontiguousarray(x[i:i + size], np.float32)).to(device)).cpu().numpy() for i in range(0, max(len(x), 1), size)])
+        out = []
+        with torch.inference_mode():
+            for start in range(0, max(len(x), 1), size):
+                piece = torch.as_tensor(np.ascontiguousarray(x[start:start + size]))
+                out.append(fn(piece.to(self.fill)).cpu().numpy())
+        return np.concatenate(out)
 
     def filled(
         self,
@@ -65,11 +72,11 @@ class VAE(nn.Module):
 
     def decode(self, latent: np.ndarray) -> np.ndarray: # (n, n_in)
         "Spectra of latents."
-        return self._apply_to(self.decoder, latent)
+        return self._apply_to(lambda z: self.decoder(z).float(), latent)
 
     def reconstruct(self, data: Spectra) -> np.ndarray: # (n, n_in)
         "Spectra through the bottleneck, z = mean."
-        return self._apply_to(lambda x: self(x)[0], self.filled(data))
+        return self._apply_to(lambda x: self(x)[0].float(), self.filled(data))
 
     def save(self, path: Path):
         "Write settings, history (JSON header) and weights (safetensors)."
@@ -103,6 +110,7 @@ def fit_vae(
     *, hidden: tuple=(256, 128, 64), n_latent: int=12,
     mmd: float=10.,        # lambda
     epochs: int=120, lr: float=1e-3, batch_size: int=256, patience: int=10,
+    precision: str='float64', # Of the network and its training, or 'float32'
     rng: int=0,            # Seed of weights, batches and draws
     device: str='auto',    # 'auto', 'cpu', 'cuda'
     name: str='VAE',       # On the progress bar
@@ -111,10 +119,10 @@ def fit_vae(
     for side, s in (('training', train), ('validation', valid)):
         if len(s) == 0: raise ValueError(f'the {side} set is empty')
     device = pick_device(device)
-    model = VAE(train.flux.shape[1], hidden=hidden, n_latent=n_latent, rng=rng)
+    model = VAE(train.flux.shape[1], hidden=hidden, n_latent=n_latent, precision=precision, rng=rng)
     good = train.ivar[:] > 0
-    model.fill = torch.from_numpy(np.nan_to_num(_column_median(train.flux[:], good), nan=1.).astype('f4'))
-    tensor = lambda a: torch.from_numpy(np.asarray(a, np.float32)).to(device)
+    model.fill = torch.from_numpy(np.nan_to_num(_column_median(train.flux[:], good), nan=1.).astype(precision))
+    tensor = lambda a: torch.from_numpy(np.asarray(a, precision)).to(device)
     x, x_valid = tensor(model.filled(train)), tensor(model.filled(valid))
     weight, weight_valid = tensor(good), tensor(valid.ivar[:] > 0)
     best = _train(model.to(device), x, weight, x_valid, weight_valid, mmd=mmd, epochs=epochs, lr=lr, batch_size=batch_size, patience=patience, rng=rng, name=name)

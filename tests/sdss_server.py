@@ -19,6 +19,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -288,7 +289,7 @@ def _error_page(message, sql) -> str:
 
 # ---------------------------------------------------------------- misbehaviour
 
-KINDS = ('slow', 'status', 'cut', 'wrong length', 'truncated', 'html', 'redirect', 'dotdot', 'hang', 'changed')
+KINDS = ('slow', 'status', 'cut', 'wrong length', 'truncated', 'html', 'redirect', 'dotdot', 'hang', 'changed', 'raw')
 
 
 @dataclass
@@ -308,6 +309,7 @@ class Fault:
     name: str = '../../etc/x' # dotdot: name in listings, in text of the first row of SQL answers, in Content-Disposition of files
     seconds: float = None     # hang: how long, None: until the server stops; slow: pause before the first byte
     method: str = None        # 'GET' or 'HEAD' only; None: all
+    reply: Callable = None    # raw: from the honest body to what goes over the wire, header and all: bytes, or seconds of silence
     seen: int = 0             # Requests that matched
     used: int = 0             # Requests that suffered
 
@@ -377,6 +379,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.fault = fault
         kind = fault.kind if fault else None
         if kind == 'hang' and fault.after is None: return self._hang()
+        if kind == 'raw': return self._raw()
         if kind == 'slow' and fault.seconds: self.replay._stop.wait(fault.seconds)
         try: self._send({'status': self._status, 'redirect': self._redirect, 'html': self._html}.get(kind, self._answer)(), kind)
         except (BrokenPipeError, ConnectionResetError): self.close_connection = True     # the other side has had enough
@@ -384,6 +387,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _hang(self):
         self.replay._stop.wait(self.fault.seconds)
         self.close_connection = True
+
+    def _raw(self):
+        "Whatever the fault says in place of an answer."
+        self.close_connection, answer = True, self._answer()
+        body = answer.body.read(answer.length) if answer.body else b''
+        try:
+            for piece in self.fault.reply(body):
+                if isinstance(piece, bytes): self.wfile.write(piece)
+                elif self.replay._stop.wait(piece): break
+        except OSError: pass                                                             # the other side has had enough
 
     def _status(self) -> Answer:
         extra = {} if self.fault.retry_after is None else {'Retry_After': str(self.fault.retry_after)}

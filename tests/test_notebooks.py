@@ -11,7 +11,7 @@ from difflib import unified_diff
 from itertools import islice
 
 import pytest
-from conftest import ROOT, each_notebook
+from conftest import NOTEBOOKS, ROOT, each_notebook
 
 LIMIT = 180  # seconds for one notebook; the aim is 30
 CLOSE = .1   # numbers may differ by this fraction: another processor rounds, and so trains, differently
@@ -73,12 +73,26 @@ def compare(notebook, fresh):
     return stale, changed, total
 
 
-@each_notebook
-def test_notebook(notebook, tmp_path):
-    "Runs in a process of its own, in at most LIMIT seconds, and shows what is committed."
+PROCESSORS = {  # what else a notebook must show the same on: environment variables
+    'default': {'ATEN_CPU_CAPABILITY': 'default'},
+    'avx2': {'ATEN_CPU_CAPABILITY': 'avx2', 'MKL_ENABLE_INSTRUCTIONS': 'AVX2'},
+    'threads': {'SPECANOM_THREADS': '2'},
+}
+TRAINS = re.compile(r'\bfit_(pair|relabelled|vae|networks|densities)\b|SlicedFlow\(|\brun\(|Triage\(')
+
+
+def trains(notebook):
+    "Whether a notebook trains something, which another processor might do differently."
+    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
+    return any(c['cell_type'] == 'code' and TRAINS.search(''.join(c['source'])) for c in cells)
+
+
+def check(notebook, tmp_path, environment):
+    "Run in a process of its own, in at most LIMIT seconds, and compare with what is committed."
     fresh = tmp_path/'outputs.json'
     command = [sys.executable, ROOT/'.ci'/'execute.py', notebook, fresh]
-    run = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    run = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           start_new_session=True, env=os.environ | environment)
     try: log, _ = run.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
@@ -90,3 +104,17 @@ def test_notebook(notebook, tmp_path):
         advice = f'{notebook.name} does not show what its code prints ({far} of {total} numbers are far off): run it again and commit it'
         pytest.fail('\n'.join([advice, *stale[:60]]), pytrace=False)
     if changed: warnings.warn(f'{notebook.name}: {len(changed)} of {total} numbers differ a little from the committed ones, as they may on another processor')
+
+
+@each_notebook
+def test_notebook(notebook, tmp_path):
+    "Runs from top to bottom and shows what is committed."
+    check(notebook, tmp_path, {})
+
+
+@pytest.mark.parametrize('processor', os.environ.get('SPECANOM_PROCESSORS', 'default').split())
+@pytest.mark.parametrize('notebook', [n for n in NOTEBOOKS if trains(n)], ids=lambda p: p.stem)
+def test_processor(notebook, processor, tmp_path):
+    "Shows the same with other instructions of the processor, or on two threads; what is trained is trained again."
+    home = os.environ['SPECANOM_HOME'] + f'-{processor}'
+    check(notebook, tmp_path, PROCESSORS[processor] | {'SPECANOM_HOME': home})

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
+from misbehaviour import http
 from sdss_server import BOSS_PLATE, ReplayServer, make_archive
 
 from specanom.core import Spectra, read_table, spec_name, write_table
@@ -112,6 +113,35 @@ def test_an_interrupted_query_goes_on(server):
     server.forget()
     assert len(query_catalog('b23', skyserver=server.url, page=5)) > 15
     assert 'specObjID > 0 ' not in ' '.join(r.path for r in server.requests)
+
+
+def test_the_last_row_without_a_final_newline(server, catalog, monkeypatch, tmp_path):
+    "It is asked for again, in the pages of a selection and in the short answers about single objects."
+    import specanom.query as query
+    monkeypatch.setenv('SPECANOM_HOME', str(tmp_path/'other'))
+    names = [(r['plate'], r['mjd'], r['fiberid']) for r in catalog[:3]]
+    which = ' OR '.join(f'(s.plate = {p} AND s.mjd = {m} AND s.fiberID = {f})' for p, m, f in names)
+    sql = f"SELECT TOP 10 {query._COLUMNS.format(z='s.z')} FROM {query._TABLES} WHERE ({which}) ORDER BY s.specObjID"
+    monkeypatch.setattr(query, '_known_sql', lambda: [sql])
+    server.fail('*x_results*', 'raw', reply=lambda body: [http(body.rstrip(b'\n'))])
+    again = query_catalog('b23', n=1, known=True, skyserver=server.url, page=5, tries=2, pause=.01)
+    assert set(again['specobjid'].tolist()) >= set(catalog['specobjid'][:3].tolist())
+
+
+def test_another_host_is_not_asked(server, archive, catalog, tmp_path):
+    "A redirection is looked at before it is followed, for pages and for files."
+    with ReplayServer(archive) as other:
+        where = other.url.replace('127.0.0.1', 'localhost')
+        server.fail('*', 'redirect', location=where)
+        with pytest.raises(SurveyError, match='neither the same host nor https'): query_catalog('o25', skyserver=server.url, tries=2, pause=.01)
+        data = fetch(catalog[:3], tmp_path/'s', server)
+        assert len(data) == 0 and all('neither the same host nor https' in r for r in data.rejected['reason'])
+        assert not other.requests
+
+
+def test_a_damaged_page_of_the_cache_is_asked_for_again(server, catalog, tmp_path):
+    for path in (tmp_path/'cache/query').iterdir(): path.write_text('%ECSV, once')
+    assert query_catalog('b23', skyserver=server.url)['specobjid'].tolist() == catalog['specobjid'].tolist()
 
 
 # ---------------------------------------------------------------- the spectra
@@ -260,6 +290,17 @@ def test_killed_and_started_again(server, catalog, tmp_path):
     assert 'spectra, 0 set aside' in finish(command(*words('killed')))
     assert not done & {Path(r.path).name for r in server.requests}
     assert files_of(tmp_path/'killed') == files_of(tmp_path/'clean')
+
+
+def test_catalogue_of_somebody_else(server, catalog, tmp_path):
+    "SkyServer's names, upper case, a BOM, repeated rows, an id that a spreadsheet has rounded: the same store."
+    rows = [f"{int(r['specobjid']):.14E},{r['plate']},{r['mjd']},{r['fiberid']},{r['run2d']},{r['z']:.6f},{r['subclass']}" for r in catalog[[3, 0, 3, 1]]]
+    (tmp_path/'c.csv').write_text('\ufeffspecObjID,PLATE,Mjd,fiberID,run2d,Z,subClass\n' + '\n'.join(rows), encoding='utf-8')
+    finish(command('download', tmp_path/'c.csv', '--sas', f'{server.url}/sas', '--out', tmp_path/'s', '--layout', 'lite'))
+    same(Spectra.read(tmp_path/'s/spectra.zarr'), fetch(catalog[[0, 1, 3]], tmp_path/'t', server))
+    (tmp_path/'d.csv').write_text('plate,mjd,fiberID\n266,51602,1\n')
+    process = command('download', tmp_path/'d.csv', '--dry-run')
+    assert 'no column run2d' in process.communicate(timeout=60)[1] and process.returncode == 2
 
 
 def test_query_dry_run_download_run(server, tmp_path):
