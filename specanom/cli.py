@@ -303,9 +303,12 @@ def download_command(args) -> str:
     "Fetch the spectra of a catalogue, or say what that would mean."
     _check_folder(args.out)
     from specanom.core import read_table
-    from specanom.query import describe_plan, download_spectra, plan_download
+    from specanom.query import describe_plan, download_spectra, plan_download, tidy_catalog
     if not args.catalog.exists(): raise FileNotFoundError(f'{args.catalog}: no such catalogue; specanom query makes one')
-    catalog, where = read_table(args.catalog), dict(layout=args.layout, release=args.release, sas=args.sas)
+    where = dict(layout=args.layout, release=args.release, sas=args.sas)
+    catalog = read_table(args.catalog)
+    try: catalog = tidy_catalog(catalog)
+    except ValueError as error: raise ValueError(f'{args.catalog}: {error}') from error
     if args.dry_run: return describe_plan(plan_download(catalog, **where))
     data = download_spectra(catalog, args.out, jobs=args.jobs, keep_fits=args.keep_fits, **where)
     aside = f"{len(data.rejected)} set aside ({args.out/'rejected.ecsv'})"
