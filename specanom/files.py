@@ -1228,56 +1228,74 @@ def read_spectra(
     return Spectra.concatenate(iter_spectra(source, jobs=jobs))
 
 # %% ../nbs/00c_files.ipynb #742ec11a
-PIXEL_FLAGS = Table(rows=[  # SPPIXMASK, sdss3.org: algorithms/bitmask_sppixmask of DR8 and DR10; bit 30: data model of spSpec, DR7
-    (0, 'NOPLUG', 'fibre', 'fibre not in the plug map', ''),
-    (1, 'BADTRACE', 'fibre', 'bad trace on the detector', ''),
-    (2, 'BADFLAT', 'fibre', 'low counts in the fibre flat', ''),
-    (3, 'BADARC', 'fibre', 'bad arc solution', ''),
-    (4, 'MANYBADCOLUMNS', 'fibre', 'more than 10 % of the pixels are bad columns', ''),
-    (5, 'MANYREJECTED', 'fibre', 'more than 10 % of the pixels rejected in extraction', ''),
-    (6, 'LARGESHIFT', 'fibre', 'large shift between flat and object position', ''),
-    (7, 'BADSKYFIBER', 'fibre', 'sky fibre with extreme residuals', ''),
-    (8, 'NEARWHOPPER', 'fibre', 'within two fibres of a very bright one', 'not set'),
-    (9, 'WHOPPER', 'fibre', 'fibre of a very bright source', ''),
-    (10, 'SMEARIMAGE', 'fibre', 'smear exposure for both cameras', 'not set'),
-    (11, 'SMEARHIGHSN', 'fibre', 'smear of S/N enough for a full fit', 'not set'),
-    (12, 'SMEARMEDSN', 'fibre', 'smear of S/N for a scaled median only', 'not set'),
-    (13, '', 'fibre', 'not in use', ''),
-    (14, '', 'fibre', 'not in use', ''),
-    (15, '', 'fibre', 'not in use', ''),
-    (16, 'NEARBADPIXEL', 'pixel', 'bad pixel within 3 pixels of the trace', ''),
-    (17, 'LOWFLAT', 'pixel', 'flat field below 0.5', ''),
-    (18, 'FULLREJECT', 'pixel', 'fully rejected in extraction; ivar is 0', ''),
-    (19, 'PARTIALREJECT', 'pixel', 'some pixels rejected in extraction', ''),
-    (20, 'SCATTEREDLIGHT', 'pixel', 'scattered light significant', ''),
-    (21, 'CROSSTALK', 'pixel', 'cross-talk significant', ''),
-    (22, 'NOSKY', 'pixel', 'sky level unknown; ivar is 0', ''),
-    (23, 'BRIGHTSKY', 'pixel', 'sky above flux + 10 errors and 1.25 times its median nearby', ''),
-    (24, 'NODATA', 'pixel', 'no data in the combination; ivar is 0', 'ignore, only ivar counts'),
-    (25, 'COMBINEREJ', 'pixel', 'rejected in the combination', ''),
-    (26, 'BADFLUXFACTOR', 'pixel', 'low factor of flux calibration or correction', ''),
-    (27, 'BADSKYCHI', 'pixel', 'relative chi2 of sky residuals above 3', ''),
-    (28, 'REDMONSTER', 'pixel', 'contiguous region of bad chi2 in sky residuals', ''),
-    (29, '', 'pixel', 'not in use', ''),
-    (30, 'EMLINE', 'pixel', 'spSpec only: emission line found here, no flaw', 'not set'),
-    (31, '', 'pixel', 'not in use', ''),
-    ], names=('bit', 'name', 'of', 'meaning', 'boss'))
+# SPPIXMASK: sdss3.org, algorithms/bitmask_sppixmask of DR8 and DR10;
+# bit 30: data model of spSpec, DR7
+_FLAGS = [
+    (0, 'NOPLUG', 'fibre not in the plug map', ''),
+    (1, 'BADTRACE', 'bad trace on the detector', ''),
+    (2, 'BADFLAT', 'low counts in the fibre flat', ''),
+    (3, 'BADARC', 'bad arc solution', ''),
+    (4, 'MANYBADCOLUMNS', 'more than 10 % of the pixels are bad columns', ''),
+    (5, 'MANYREJECTED', 'more than 10 % of the pixels rejected in extraction', ''),
+    (6, 'LARGESHIFT', 'large shift between flat and object position', ''),
+    (7, 'BADSKYFIBER', 'sky fibre with extreme residuals', ''),
+    (8, 'NEARWHOPPER', 'within two fibres of a very bright one', 'not set'),
+    (9, 'WHOPPER', 'fibre of a very bright source', ''),
+    (10, 'SMEARIMAGE', 'smear exposure for both cameras', 'not set'),
+    (11, 'SMEARHIGHSN', 'smear of S/N enough for a full fit', 'not set'),
+    (12, 'SMEARMEDSN', 'smear of S/N for a scaled median only', 'not set'),
+    (13, '', 'not in use', ''),
+    (14, '', 'not in use', ''),
+    (15, '', 'not in use', ''),
+    (16, 'NEARBADPIXEL', 'bad pixel within 3 pixels of the trace', ''),
+    (17, 'LOWFLAT', 'flat field below 0.5', ''),
+    (18, 'FULLREJECT', 'fully rejected in extraction; ivar is 0', ''),
+    (19, 'PARTIALREJECT', 'some pixels rejected in extraction', ''),
+    (20, 'SCATTEREDLIGHT', 'scattered light significant', ''),
+    (21, 'CROSSTALK', 'cross-talk significant', ''),
+    (22, 'NOSKY', 'sky level unknown; ivar is 0', ''),
+    (23, 'BRIGHTSKY', 'sky above flux + 10 errors and 1.25 times its median', ''),
+    (24, 'NODATA', 'no data in the combination; ivar is 0', 'ignore, only ivar counts'),
+    (25, 'COMBINEREJ', 'rejected in the combination', ''),
+    (26, 'BADFLUXFACTOR', 'low factor of flux calibration or correction', ''),
+    (27, 'BADSKYCHI', 'relative chi2 of sky residuals above 3', ''),
+    (28, 'REDMONSTER', 'contiguous region of bad chi2 in sky residuals', ''),
+    (29, '', 'not in use', ''),
+    (30, 'EMLINE', 'spSpec only: emission line found here, no flaw', 'not set'),
+    (31, '', 'not in use', ''),
+]
+PIXEL_FLAGS = Table(rows=_FLAGS, names=('bit', 'name', 'meaning', 'boss'))
+_OF = np.where(PIXEL_FLAGS['bit'] < 16, 'fibre', 'pixel')
+PIXEL_FLAGS.add_column(_OF, 2, 'of')
 BITS = {row['name']: 1 << int(row['bit']) for row in PIXEL_FLAGS if row['name']}
+
 
 def flag_names(
     mask: np.ndarray,  # (n, d) uint32, bits of pixels
-    where: np.ndarray=None, # (n, d) bool, the pixels to look at; None: all
-    *, least: float=0.,# Share of these pixels that a flag must exceed to be named
-) -> np.ndarray: # (n,) names joined by ', ', those of most pixels first; '' without flags
+    where: np.ndarray = None,  # (n, d) bool, the pixels to look at; None: all
+    *,
+    least: float = 0.0,  # Share of these pixels that a flag must exceed to be named
+) -> np.ndarray:  # (n,) names joined by ', ', those of most pixels first; '' if none
     "Name the flags in each row. Raises `ValueError` when the shapes differ."
     mask = np.asarray(mask).astype(np.uint32)
     where = np.ones(mask.shape, bool) if where is None else np.asarray(where, bool)
     if mask.ndim != 2 or mask.shape != where.shape:
-        raise ValueError(f'flags have shape {mask.shape}, the pixels to look at {where.shape}: both must be (n, d)')
-    count = np.stack([((mask & np.uint32(bit) > 0) & where).sum(1) for bit in BITS.values()], axis=1)
-    share = count/np.maximum(where.sum(1), 1)[:, None]
+        raise ValueError(
+            f'flags have shape {mask.shape}, the pixels to look at {where.shape}: '
+            'both must be (n, d)'
+        )
+    count = np.stack(
+        [((mask & np.uint32(bit) > 0) & where).sum(1) for bit in BITS.values()], axis=1
+    )
+    share = count / np.maximum(where.sum(1), 1)[:, None]
     names, order = np.array(list(BITS)), np.argsort(-count, axis=1, kind='stable')
-    return np.array([', '.join(names[i] for i in row if share[n, i] > least) for n, row in enumerate(order)], dtype='U')
+    return np.array(
+        [
+            ', '.join(names[i] for i in row if share[n, i] > least)
+            for n, row in enumerate(order)
+        ],
+        dtype='U',
+    )
 
 # %% ../nbs/00c_files.ipynb #f9a722e9
 def plot_raw(

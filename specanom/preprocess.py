@@ -57,16 +57,20 @@ def rebin(
     return mean, inverse
 
 # %% ../nbs/02_preprocess.ipynb #07f6a7ca
-_OF_PIXEL = {n for n, of in zip(PIXEL_FLAGS['name'], PIXEL_FLAGS['of']) if of == 'pixel'}
+_OF_PIXEL = {
+    n for n, of in zip(PIXEL_FLAGS['name'], PIXEL_FLAGS['of']) if of == 'pixel'
+}
 MASKS = {  # rule -> bits that mask a pixel
     'sdss': sum(bit for name, bit in BITS.items() if name in _OF_PIXEL - {'EMLINE'}),
     'b23': (1 << 32) - 1 - BITS['EMLINE'],
-    'none': 0}
+    'none': 0,
+}
+
 
 def flagged(
-    bits: np.ndarray, # uint32, any shape: the survey's and_mask
-    mask: str='sdss', # 'sdss': flags of single pixels; 'b23': any flag; 'none': no flag
-) -> np.ndarray: # bool, same shape: pixels that this rule does not use
+    bits: np.ndarray,  # uint32, any shape: the survey's and_mask
+    mask: str = 'sdss',  # 'sdss': flags of single pixels; 'b23': any flag; 'none': no flag
+) -> np.ndarray:  # bool, same shape: pixels that this rule does not use
     "Pixels that the survey's flags speak against. Raises `ValueError` for an unknown rule."
     if mask not in MASKS:
         raise ValueError(f"unknown rule for flags '{mask}'; known: {', '.join(MASKS)}")
