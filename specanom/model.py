@@ -18,7 +18,9 @@ import numpy as np
 from astropy.table import Table, hstack
 
 from .autoencoder import fit_pair, load_pair, save_pair
-from .core import Spectra, atomic, id_fraction, read_arrays, write_arrays
+from specanom.core import (
+    Spectra, atomic, check_grid, grid_of, id_fraction, read_arrays, write_arrays,
+)
 from specanom.flow import (
     anomaly_score, class_log_prob, fit_relabelled, load_flows,
     one_thread_each, save_flows, spectral_class,
@@ -121,9 +123,11 @@ class Model:
     trained_on: str = 'files'        # or 'mock'
     calibration: Calibration = None  # What the scores of normal objects are
     triage: Triage = None            # What the residuals of anomalies look like
+    grid: dict = None                # Of the spectra that it was trained on, see `grid_of`
 
     def by_judge(self, data: Spectra, slot: int=0): # Iterator of (rows, member)
-        "The members that are the slot-th judge of some spectra, and which spectra."
+        "The members that are the slot-th judge of some spectra, and which spectra. Raises `ValueError` for spectra on another grid or in another unit."
+        if self.grid: check_grid(data, self.grid, 'the model')
         chosen = judges(split_ids(data.catalog), len(self.members))[:, slot]
         for m in np.unique(chosen):
             yield np.flatnonzero(chosen == m), self.members[m]
@@ -221,7 +225,7 @@ class Model:
     def save_scales(self, path: Path):
         "Write the scales of log p."
         scales = [(m.centre, m.width) for m in self.members]
-        _write_json(path, dict(scales=scales, trained_on=self.trained_on))
+        _write_json(path, dict(scales=scales, trained_on=self.trained_on, grid=self.grid))
 
     def save_bins(self, path: Path):
         "Write the redshift bins."
@@ -234,8 +238,8 @@ class Model:
     ) -> 'Model':
         "Read what a run wrote. Raises `FileNotFoundError` when the folder holds no model, `ValueError` when it is damaged."
         folder = Path(folder)
-        scales, trained_on = _read_json(folder/'scales.json', 'scales', 'trained_on')
-        model = cls(load_members(folder, len(scales)), trained_on=trained_on)
+        scales, trained_on, grid = _read_json(folder/'scales.json', 'scales', 'trained_on', 'grid')
+        model = cls(load_members(folder, len(scales)), trained_on=trained_on, grid=grid)
         for member, (centre, width) in zip(model.members, scales):
             member.centre, member.width = centre, width
         if not finished: return model

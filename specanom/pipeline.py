@@ -42,7 +42,7 @@ from specanom.anomalies import (
 from .autoencoder import load_pair, plot_loss, save_pair
 from specanom.core import (
     Config, Spectra, atomic, digest, id_fraction, load_config, log, progress,
-    provenance, read_table, write_chunks, write_table,
+    grid_of, provenance, read_table, store_digest, write_chunks, write_table,
 )
 from .explain import Score, Segments, explain_many, segment
 from .files import find_spectra, iter_spectra
@@ -400,9 +400,7 @@ class StoreSource:
     "A store of raw spectra."
     def __init__(self, path: Path, pieces: int=None):
         self.path, self.pieces = Path(path), pieces
-        tables = self.path/'tables.fits'
-        if not tables.exists(): raise FileNotFoundError(f'{path}: no such store of spectra')
-        self.identity = ['store', _sha256(tables), tables.stat().st_mtime_ns]
+        self.identity = ['store', store_digest(self.path)]
 
     def stream(self) -> Iterator[Spectra]:
         data = Spectra.read(self.path, lazy=True)
@@ -432,11 +430,8 @@ class FileSource(StoreSource):
         return iter_spectra(self.files, root=self.root)
 
     def fetch(self, catalog: Table) -> Spectra:
-        names = set(np.asarray(catalog['file']).tolist())
-        plates = {Path(n).name[7:] for n in names if Path(n).name.startswith('spPlate')}  # their redshifts are in a second file
-        redshifts = lambda p: p.name.startswith('spZbest') and p.name[7:] in plates
-        files = [p for p in self.files if self._name(p) in names or redshifts(p)]
-        return _pick(iter_spectra(files, root=self.root), catalog, self.path)
+        names = np.unique(np.asarray(catalog['file'])).tolist()
+        return _pick(iter_spectra(self.files, root=self.root, only=names), catalog, self.path)
 
 def _pick(pieces: Iterable[Spectra], catalog: Table, place) -> Spectra:
     "The raw spectra of a catalogue, in its order. Raises `ValueError` when one is missing."
@@ -533,7 +528,7 @@ def _scores(run: Run) -> dict:
     if learn:
         run.forget('model')
         members = run.__dict__.pop('fitted', None) or load_members(run.folder/'models', config.ensemble)
-        model = Model(members, trained_on='mock' if config.source == 'mock' else 'files')
+        model = Model(members, trained_on='mock' if config.source == 'mock' else 'files', grid=grid_of(data))
         for member in members: member.centre, member.width = 0., 1.
     else: model = run.model
     parts = progress((model.score(piece) for piece in data.chunks(4096)), 'scoring', -(-len(data)//4096), 'piece')
@@ -655,10 +650,16 @@ def explain_rows(
     for table in tables.values():
         at = np.array([place.get(int(i), -1) for i in table['specobjid']], int)
         for name in reasons.colnames:
-            column = reasons[name][at] if len(at) else reasons[name][:0]
-            table[name] = np.where(at >= 0, column, '') if name == 'explanation' else column
+            table[name] = _rows_or_nothing(reasons[name], at)
             table[name].info.description = reasons[name].info.description
     return tables
+
+def _rows_or_nothing(column, at: np.ndarray):
+    "Rows of a column; where the row is -1, nothing: NaN, or an empty text."
+    if not len(column) or not len(at): return column[:0]
+    picked = column[at]
+    if (at < 0).any(): picked[at < 0] = '' if picked.dtype.kind == 'U' else np.nan
+    return picked
 
 def ranked_scores(run: Run) -> Table:
     "The scores of the objects that are ranked, with q."

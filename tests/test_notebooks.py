@@ -13,7 +13,7 @@ from itertools import islice
 import pytest
 from conftest import NOTEBOOKS, ROOT, each_notebook
 
-LIMIT = 180  # seconds for one notebook; the aim is 30
+LIMIT = 300  # seconds for one notebook on a busy machine; the aim is 30
 CLOSE = .1   # numbers may differ by this fraction: another processor rounds, and so trains, differently
 FAR = .1     # fraction of the numbers that may differ by more: what is trained rounds differently on another processor
 NUMBER = r'(?<![A-Za-z_])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b|\binf\b'
