@@ -45,7 +45,7 @@ from specanom.core import (
     grid_of, provenance, read_table, store_digest, write_chunks, write_table,
 )
 from .explain import Score, Segments, explain_many, segment
-from .files import find_spectra, iter_spectra
+from .files import find_spectra, iter_spectra, name_below
 from .flow import SlicedFlow, anomaly_score
 from .inject import contaminate
 from .mock import BLOCK, block_of, mock_chunks
@@ -421,10 +421,8 @@ class FileSource(StoreSource):
     def __init__(self, path: Path):
         self.path, self.pieces = path, None
         self.files, self.root = find_spectra(path)
-        stats = [(self._name(p), (s := p.lstat()).st_size, s.st_mtime_ns) for p in self.files]  # lstat: a link to nowhere is for the reader to refuse
+        stats = [(name_below(p, self.root), (s := p.lstat()).st_size, s.st_mtime_ns) for p in self.files]  # lstat: a link to nowhere is for the reader to refuse
         self.identity = ['files', digest(stats)]
-
-    def _name(self, path: Path) -> str: return path.relative_to(self.root).as_posix()
 
     def stream(self) -> Iterator[Spectra]:
         return iter_spectra(self.files, root=self.root)

@@ -9,6 +9,7 @@ __all__ = ['SKY_LINES', 'LEAST_NEIGHBOUR', 'TAGS', 'LEAST_GAIN', 'LEAST_MARGIN',
 
 # %% ../nbs/06c_triage.ipynb #2d092d19
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -91,12 +92,14 @@ class Triage:
             odd = preprocess(inject(every, kind, np.repeat(list(amplitudes), len(pick)), rng=rng)[0], **(selection or {}))
             parts.append((residual_features(odd, reconstruct(odd.flux)), np.full(len(odd), number)))
         self.features, self.kinds = (np.concatenate(p) for p in zip(*parts))
-        return self._learn()
-
-    def _learn(self):
-        from sklearn.ensemble import RandomForestClassifier
-        self.forest = RandomForestClassifier(300, min_samples_leaf=2, random_state=0).fit(self.features, self.kinds)
+        self.__dict__.pop('forest', None)
         return self
+
+    @cached_property
+    def forest(self):
+        "Learnt when it is first asked, which scoring never does."
+        from sklearn.ensemble import RandomForestClassifier
+        return RandomForestClassifier(300, min_samples_leaf=2, random_state=0).fit(self.features, self.kinds)
 
     def __call__(
         self,
@@ -113,12 +116,12 @@ class Triage:
 
     @classmethod
     def load(cls, path: Path) -> 'Triage':
-        "Read what `save` wrote and learn it again. Raises `ValueError` when the file is damaged or holds something else."
+        "Read what `save` wrote and learn it again when asked. Raises `ValueError` when the file is damaged or holds something else."
         header, arrays = read_arrays(path, 'Triage')
         if header['names'] != list(ANOMALIES['name']): raise ValueError(f'{path} does not hold a Triage of these kinds')
         self = cls()
         self.features, self.kinds = arrays['features'], arrays['kinds']
-        return self._learn()
+        return self
 
 # %% ../nbs/06c_triage.ipynb #6b1646fb
 def plate_enrichment(
