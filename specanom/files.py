@@ -40,6 +40,9 @@ from specanom.core import (
 class BadFile(ValueError):
     "A file that cannot be used; the message is the reason."
 
+class _Damaged(BadFile):
+    "Bytes that cannot have been written like this."
+
 MAX_BYTES = 2**28  # no file of spectra is larger: a plate of BOSS has 130 MB
 _AT_ONCE = 2**18  # bytes that are read when a file is opened: all of a lite file
 
@@ -363,7 +366,7 @@ def _text(value: bytes) -> str:
     text, _, padding = value.partition(b'\0')
     text = text.decode('latin1').strip()
     if not (text.isascii() and text.isprintable()) or padding.strip(b'\0 '):
-        raise BadFile(f'damaged: {value!r} is not text')
+        raise _Damaged(f'damaged: {value!r} is not text')
     return text
 
 def _held(name: str, value):
@@ -399,7 +402,7 @@ def _columns(table: _Table) -> tuple[dict[str, list], dict[int, str]]:
         if values is None:
             continue
         if ours != 'specobjid':
-            values = _hold_all(ours, values, impossible if ours in _NEEDED else {})
+            values = _hold_all(ours, values, impossible)
         columns[ours] = values
     return columns, impossible
 
@@ -417,14 +420,15 @@ def _first_usable(table: _Table, names: tuple, needed: bool) -> list | None:
         raise problem
 
 def _hold_all(name: str, values: list, impossible: dict) -> list:
-    "Values of a column; blank where they cannot be held: `impossible` says why."
+    "Values of a column, blank where they cannot be held; `impossible` says why not."
     held = []
     for i, value in enumerate(values):
         try:
             held.append(_held(name, value))
         except BadFile as error:
             held.append(_BLANK[name])
-            impossible.setdefault(i, str(error))
+            if name in _NEEDED or isinstance(error, _Damaged):
+                impossible.setdefault(i, str(error))
     return held
 
 def _row(table: _Table) -> dict:
@@ -607,10 +611,7 @@ def _spspec_row(header: _Header) -> dict:
         'class': _DR7_CLASS.get(header.get('SPEC_CLN'), 'UNKNOWN'),
     }
     impossible = {}
-    held = {
-        c: _hold_all(c, [value], impossible if c in _NEEDED else {})[0]
-        for c, value in row.items()
-    }
+    held = {c: _hold_all(c, [value], impossible)[0] for c, value in row.items()}
     if impossible:
         raise BadFile(impossible[0])
     return held

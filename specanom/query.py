@@ -10,7 +10,7 @@ __all__ = ['SELECTIONS', 'CAP', 'R_EXTINCTION', 'LITE_BYTES', 'galaxy_sql', 'Sur
 # %% ../nbs/01a_query.ipynb #1eb333f0
 import csv, hashlib, html, http.client, io, json, os, re
 import shutil, socket, threading, time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,40 +27,12 @@ from tqdm import tqdm
 
 from . import __version__
 from specanom.core import (
-    CATALOG,
-    SDSS_WAVE,
-    Spectra,
-    atomic,
-    bounded_map,
-    digest,
-    home,
-    id_fraction,
-    log,
-    make_catalog,
-    make_specobjid,
-    progress,
-    read_table,
-    reject_table,
-    spec_name,
-    write_chunks,
+    CATALOG, Spectra, atomic, bounded_map, digest, home, id_fraction, log, make_catalog,
+    make_specobjid, progress, read_table, reject_table, spec_name, write_chunks,
     write_table,
 )
 from specanom.files import (
-    LEGACY,
-    MAX_BYTES,
-    BadFile,
-    _hdus,
-    _opened,
-    _packed_id,
-    _read_files,
-    _why,
-    find_spectra,
-    iter_spectra,
-    plot_raw,
-    read_plate,
-    read_spec,
-    read_spectra,
-    run2d_code,
+    LEGACY, MAX_BYTES, BadFile, _hdus, _opened, _packed_id, _read_files, _why, read_plate,
 )
 
 # %% ../nbs/01a_query.ipynb #f14bd160

@@ -153,6 +153,7 @@ def test_one_id_stated_by_two_spectra(tmp_path):
         (dict(CLASS=('J', [3])), 'class is a number'),
         (dict(Z=('5A', ['.1'])), 'z is text'),
         (dict(CLASS=('6A', [b'GA\0XY'])), 'is not text'),
+        (dict(SUBCLASS=('6A', [b'AG\0\0N'])), 'is not text'),
         (dict(CLASS=('20A', ['GALAXY_WITH_A_TAIL'])), 'longer than 8'),
         (
             dict(Z=('PE()', np.array([[0.1, 0.2]], object))),
