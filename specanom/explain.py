@@ -662,7 +662,7 @@ def deletion_curve(
     masks = torch.from_numpy(done if insert else 1 - done)
     scores = (_fast_scores if isinstance(score_fn, Score) else _slow_scores)(score_fn, why.flux, f, why.segments.label, masks)
     top, bottom = (scores[-1], scores[0]) if insert else (scores[0], scores[-1])
-    if top == bottom: raise ValueError('replacing the whole spectrum does not change the score')
+    if abs(top - bottom) <= 1e-9*max(abs(top), abs(bottom)): raise ValueError('replacing the whole spectrum does not change the score')
     pixels = np.bincount(why.segments.label)[order]
     return np.concatenate([[0], np.cumsum(pixels)])/pixels.sum(), (scores - bottom)/(top - bottom)
 
