@@ -207,6 +207,7 @@ class Run:
         before = {n: self.manifest['stages'].get(n, {}).get('key') for n in stage.after}
         extra = self.source.identity if stage.name == 'spectra' else []
         if stage.name == 'borrow': extra = [_folder_digest(self.borrowed/'models')]
+        if 'known' in stage.config and self.config.known: extra = [_sha256(Path(self.config.known))]
         return digest(stage.name, numbers, before, extra, code_digest(stage.make))
 
     def damage(self, name: str) -> list: # Of sentences
@@ -788,7 +789,7 @@ STAGES = (
     Stage('download', _download, ('download/spectra.zarr',), config=('source', 'query', 'n', 'published'),
           when=lambda run: run.config.source == 'sdss'),
     Stage('spectra', _spectra, ('spectra.zarr', 'rejected.ecsv', 'tables/funnel.ecsv', 'truth.ecsv'),
-          after=('download',), config=('source', 'preprocess')),
+          after=('download',), config=('preprocess',)),
     Stage('networks', _networks, ('models/networks',), after=('spectra',), config=('autoencoder', 'seed', 'ensemble', 'published', 'known'), when=_trains),
     Stage('density', _density, ('models/density',), after=('networks',), config=('flow',), when=_trains),
     Stage('borrow', _borrow, ('models',), when=lambda run: not _trains(run)),
@@ -832,13 +833,14 @@ def run(
     refresh: bool=False,  # Repeat every stage
 ) -> Run:
     "Run the chain, or what is left of it, into a folder. Raises `ValueError` when too few spectra pass the selection, or the folder is not a run's or in use."
-    config = config or load_config()
+    config = _absolute(config or load_config())
     if model is not None: config = _with_model(config, _finished(model).config)
     SlicedFlow(**dataclasses.asdict(config.flow))  # impossible numbers are refused now, and not after the training
     folder = Path(folder or Path('runs')/_run_name(config))
     if model is not None and folder.resolve() == Path(model).resolve():
         raise ValueError(f'{folder} is the run whose model is asked for; write to another folder: --out FOLDER')
     r = Run(folder, config, None if model is None else Path(model).resolve())
+    lists_of(r)  # a list that cannot be read is refused now too
     with locked(folder):
         if config.threads: torch.set_num_threads(config.threads)
         _begin(r, refresh)
@@ -848,6 +850,12 @@ def run(
         r.manifest['finished'] = _now()
         r.write_manifest()
     return r
+
+def _absolute(config: Config) -> Config:
+    "Source and list on disk by their whole names, so that a run can be asked from any folder."
+    whole = lambda name: str(Path(name).absolute()) if name else name
+    source = config.source if config.source in ('mock', 'sdss') else whole(config.source)
+    return dataclasses.replace(config, source=source, known=whole(config.known))
 
 def _now() -> str: return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
