@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .autoencoder import pick_device, weighted_loss
+from .autoencoder import draw_weights, pick_device, weighted_loss
 from .core import Spectra, check_grid, check_precision, grid_of, id_fraction, load_network, log, progress, read_arrays, write_arrays
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
@@ -35,18 +35,14 @@ class VAE(nn.Module):
         self.mean, self.log_variance = (nn.Linear(hidden[-1], n_latent, dtype=torch.float32) for _ in range(2))
         self.decoder = nn.Sequential(*dense([n_latent, *hidden[::-1]]), nn.Linear(hidden[0], n_in, dtype=torch.float32))
         self.register_buffer('fill', torch.ones(n_in, dtype=torch.float32))
-        generator = torch.Generator().manual_seed(rng)
-        for p in self.parameters():  # Glorot uniform weights, zero biases
-            if p.is_meta: continue
-            if p.ndim == 2: nn.init.xavier_uniform_(p, generator=generator)
-            else: nn.init.zeros_(p)
         self.to(getattr(torch, check_precision(precision)))
+        draw_weights(self, rng)
 
     def forward(self, x: torch.Tensor, generator: torch.Generator=None) -> tuple: # reconstruction, mean, log-variance, latents
         "One pass; latents are drawn when a generator is given."
         h = self.encoder(x)
         mean, log_variance = self.mean(h), self.log_variance(h).clamp(-10, 10)
-        z = mean if generator is None else mean + torch.exp(log_variance/2)*torch.randn(mean.shape, generator=generator).to(mean)
+        z = mean if generator is None else mean + torch.exp(log_variance/2)*torch.randn(mean.shape, generator=generator, dtype=torch.float64).to(mean)
         return self.decoder(z), mean, log_variance, z
 
     def _apply_to(self, fn: Callable, x: np.ndarray, size: int=4096) -> np.ndarray:
@@ -146,7 +142,7 @@ def _train(model, x, weight, x_valid, weight_valid, *, mmd, epochs, lr, batch_si
         total = 0.
         for rows in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
             out, mean, log_variance, z = model(x[rows], generator)
-            prior = torch.randn((200, z.shape[1]), generator=generator).to(z)
+            prior = torch.randn((200, z.shape[1]), generator=generator, dtype=torch.float64).to(z)
             error = weighted_loss(out, x[rows], weight[rows])
             loss = x.shape[1]*error + divergence(mean, log_variance) + (mmd - 1)*discrepancy(z, prior)
             optimizer.zero_grad(); loss.backward(); optimizer.step()
