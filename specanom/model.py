@@ -326,7 +326,7 @@ def fit_densities(
     held_out: np.ndarray=None, # As in `member_split`
     **settings,    # Of `SlicedFlow`
 ) -> list: # Of `Member`
-    "Fit the densities of an ensemble, each on its own folds, and relabel. Raises as `SlicedFlow.fit`."
+    "Fit the densities of an ensemble, each on its own folds, and relabel. Raises what fitting a `SlicedFlow` raises."
     ids, label = split_ids(data.catalog), spectral_class(data.catalog)
 
     def fit(member, stopped):

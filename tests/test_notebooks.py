@@ -78,7 +78,6 @@ PROCESSORS = {  # what else a notebook must show the same on: environment variab
     'avx2': {'ATEN_CPU_CAPABILITY': 'avx2', 'MKL_ENABLE_INSTRUCTIONS': 'AVX2'},
     'threads': {'SPECANOM_THREADS': '2'},
 }
-DENSITY = re.compile(r'\bfit_(relabelled|densities)\b|SlicedFlow\(')
 TRAINS = re.compile(r'\bfit_(pair|relabelled|vae|networks|densities)\b|SlicedFlow\(|Triage\(')
 
 
@@ -113,12 +112,16 @@ def test_notebook(notebook, tmp_path):
     check(notebook, tmp_path, {})
 
 
+UNSTEADY = {  # what is not yet the same on every processor; the others must be
+    **dict.fromkeys(('04_flow', '05_anomalies', 'index'), 'the density is trained at a rate at which rounding errors grow'),
+    '07b_clusters': 'the number of groups that is firmest hangs on close decisions',
+}
+
+
 def on_processors(notebook):
-    "A notebook as a parameter. The density is still trained at a rate at which rounding errors grow: its notebooks may differ, and say so as XFAIL."
-    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
-    density = any(DENSITY.search(''.join(c['source'])) for c in cells if c['cell_type'] == 'code')
-    marks = pytest.mark.xfail(reason='the density differs on another processor') if density else ()
-    return pytest.param(notebook, id=notebook.stem, marks=marks)
+    "A notebook as a parameter; one that may differ says so as XFAIL."
+    why = UNSTEADY.get(notebook.stem)
+    return pytest.param(notebook, id=notebook.stem, marks=pytest.mark.xfail(reason=why) if why else ())
 
 
 @pytest.mark.parametrize('processor', os.environ.get('SPECANOM_PROCESSORS', 'default').split())
