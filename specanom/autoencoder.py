@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .core import Spectra, check_precision, load_network, log, progress, read_arrays, write_arrays
+from .core import Spectra, check_precision, load_network, log, progress, read_arrays, settle, write_arrays
 
 # %% ../nbs/03a_autoencoder.ipynb #b4cedf6d
 NETWORKS = {  # keyword arguments of `Autoencoder` (SCIENCE: three versions of one table)
@@ -182,7 +182,9 @@ def _train(model, x, weight, x_valid, weight_valid, *, epochs, lr, batch_size, s
             optimizer.zero_grad(); loss.backward()
             if clip: nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
-            step += 1; total += loss.item()*len(rows)
+            step += 1
+            settle(optimizer, step)
+            total += loss.item()*len(rows)
         model.eval()
         model.history.append(dict(epoch=epoch, train=total/len(x), valid=_evaluate(model, x_valid, weight_valid)))
         bar.set_postfix(valid=f"{model.history[-1]['valid']:.3g}")
@@ -203,7 +205,7 @@ def fit_autoencoder(
     precision: str='float64',  # Of a new network and its training; 'float32' takes 0.6 of the time, and another processor then gives another network
     epochs: int=12, lr: tuple=(2e-3, 1e-6), batch_size: int=64, patience: int=8, # How long, how fast
     schedule: str='cosine', period: int=0, # As in `learning_rate`
-    clip: float=0., beta2: float=.99,      # Longest gradient, 0: any; memory of Adam. Both decide whether rounding grows on the way or dies out
+    clip: float=1., beta2: float=.95,      # Longest gradient, 0: any; memory of Adam
     optimizer: str='adam',                 # Of `OPTIMIZERS`
     report: Callable=None,     # Called after each epoch with its number, validation loss and seconds so far; what it raises ends the training
     stopped: threading.Event=None, # Set by another thread: end after this epoch

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'CURVES', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'LINES', 'CATALOG', 'TABLE_FORMATS', 'MODEL_FORMAT',
-           'FLUX_UNIT', 'STORE_FORMAT', 'PRECISIONS', 'PROFILES', 'vacuum_to_air', 'air_to_vacuum',
+           'FLUX_UNIT', 'STORE_FORMAT', 'PRECISIONS', 'SETTLE', 'PROFILES', 'vacuum_to_air', 'air_to_vacuum',
            'galactic_extinction', 'mark_lines', 'Catalog', 'text_id', 'make_catalog', 'spec_name', 'fits_specobjid',
            'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path', 'fits_text', 'write_as',
            'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'load_network', 'StoreArray',
            'Spectra', 'store_digest', 'check_store', 'write_chunks', 'grid_of', 'check_grid', 'bounded_map',
-           'map_chunks', 'progress', 'check_precision', 'QueryConfig', 'MockConfig', 'PreprocessConfig',
-           'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'check_config', 'digest',
-           'home', 'cached', 'id_fraction', 'versions', 'provenance']
+           'map_chunks', 'progress', 'check_precision', 'round_off', 'settle', 'QueryConfig', 'MockConfig',
+           'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config',
+           'check_config', 'digest', 'home', 'cached', 'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, difflib, errno, hashlib, html, io, json, logging, os, platform, re, shutil, socket, subprocess, tempfile, tomllib, warnings
@@ -1627,6 +1627,33 @@ def check_precision(precision: str) -> str:
         raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not '{precision}'")
     return precision
 
+# %% ../nbs/00_core.ipynb #2d18bc5a
+SETTLE = 10  # steps between two roundings
+
+def round_off(
+    x,          # float64, NumPy or torch
+    bits: int,  # binary digits that are kept
+):  # x, rounded
+    "Round each number to so many significant binary digits (Dekker's split)."
+    large = x*(2.**(53 - bits) + 1)
+    return large - (large - x)
+
+def settle(
+    optimizer,  # of torch; its weights and averages are rounded in place
+    step: int,  # number of the step just made; only every tenth rounds
+):
+    "Make a training forget in which order the processor sums. Weights in single precision stay as they are."
+    if step % SETTLE:
+        return
+    for p in [p for group in optimizer.param_groups for p in group['params']]:
+        if p.element_size() < 8:
+            continue
+        p.data.copy_(round_off(p.data, 16))
+        for average in optimizer.state[p].values():
+            if getattr(average, 'shape', None) == p.shape:
+                average.copy_(round_off(average, 8))
+
+# %% ../nbs/00_core.ipynb #a8982369
 @dataclass(frozen=True)
 class QueryConfig:
     "What is asked of the survey when the source is 'sdss'."

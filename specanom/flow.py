@@ -22,7 +22,7 @@ from scipy.spatial import KDTree
 from scipy.special import chdtri, logsumexp
 from torch.special import ndtr, ndtri
 
-from .core import atomic, check_precision, progress, read_arrays, write_arrays
+from .core import atomic, check_precision, progress, read_arrays, round_off, settle, write_arrays
 
 # %% ../nbs/04_flow.ipynb #bc36bb7d
 _SUBCLASSES = ('NONE', 'AGN', 'STARBURST', 'STARFORMING')
@@ -324,7 +324,8 @@ class _Trial:
         parts = zip(*[_class_mixture(part, mixtures, rng) for part in x.split(counts.tolist(), 1)])
         nets |= dict(zip(('mean', 'lower', 'log_weight'), map(torch.stack, parts))) | dict(tails=torch.zeros(4, len(x)), linear=torch.eye(len(x)))
         nets['log_diagonal'] = nets['lower'].diagonal(dim1=-2, dim2=-1).log()
-        self.free = {k: v.to(dtype).clone().requires_grad_() for k, v in nets.items()}
+        start = {k: round_off(v.double(), 16) for k, v in nets.items()}   # the same on every processor, see `settle`
+        self.free = {k: v.to(dtype).clone().requires_grad_() for k, v in start.items()}
 
     def tensors(self):
         "The parameters with masks, positive diagonals and normalised weights."
@@ -388,6 +389,7 @@ def fit_warp(
         optimiser.zero_grad(); loss.backward()
         torch.nn.utils.clip_grad_norm_(trial.free.values(), 5.)
         optimiser.step(); cycle.step()
+        settle(optimiser, step + 1)
     if best is None: raise ValueError('no density is finite: look for values of x that are far too large')
     return _predictive({k: v if k == 'order' else v.double() for k, v in best[1].items()}, train[1]), np.array(history)
 

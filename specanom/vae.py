@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .autoencoder import draw_weights, pick_device, weighted_loss
-from .core import Spectra, check_grid, check_precision, grid_of, id_fraction, load_network, log, progress, read_arrays, write_arrays
+from .core import Spectra, check_grid, check_precision, grid_of, id_fraction, load_network, log, progress, read_arrays, settle, write_arrays
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
 class VAE(nn.Module):
@@ -136,7 +136,7 @@ def _train(model, x, weight, x_valid, weight_valid, *, mmd, epochs, lr, batch_si
     "Minimise the loss; returns the best weights."
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=.1, patience=5)
-    generator, best, best_loss = torch.Generator().manual_seed(rng), None, np.inf
+    generator, best, best_loss, step = torch.Generator().manual_seed(rng), None, np.inf, 0
     bar = progress(range(1, epochs + 1), name, unit='epoch')
     for epoch in bar:
         total = 0.
@@ -146,6 +146,8 @@ def _train(model, x, weight, x_valid, weight_valid, *, mmd, epochs, lr, batch_si
             error = weighted_loss(out, x[rows], weight[rows])
             loss = x.shape[1]*error + divergence(mean, log_variance) + (mmd - 1)*discrepancy(z, prior)
             optimizer.zero_grad(); loss.backward(); optimizer.step()
+            step += 1
+            settle(optimizer, step)
             total += error.item()*len(rows)
         with torch.no_grad(): valid = float(weighted_loss(model(x_valid)[0], x_valid, weight_valid))
         schedule.step(valid)
