@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .core import Spectra, check_precision, load_network, log, progress, read_arrays, settle, write_arrays
+from .core import Spectra, check_precision, load_network, log, progress, read_arrays, round_off, settle, write_arrays
 
 # %% ../nbs/03a_autoencoder.ipynb #b4cedf6d
 NETWORKS = {  # keyword arguments of `Autoencoder` (SCIENCE: three versions of one table)
@@ -43,6 +43,10 @@ def draw_weights(
         else:
             bound = (6/sum(p.shape))**.5
             p.copy_(torch.from_numpy(rng.uniform(-bound, bound, tuple(p.shape))))
+
+def _steady(x: torch.Tensor) -> torch.Tensor:
+    "Rounded to a millionth, in double precision: the last digits depend on the processor, and what is trained on them would too."
+    return round_off(x, 20) if x.dtype == torch.float64 else x
 
 class Autoencoder(nn.Module):
     "Dense autoencoder with its flux scale (B23 section 3.1). NumPy flux in, NumPy flux or latents out, in batches."
@@ -85,14 +89,14 @@ class Autoencoder(nn.Module):
         flux: np.ndarray, # (n, n_in), 0 where there is no measurement
     ) -> np.ndarray: # (n, n_latent), in the precision of the network
         "Latent numbers of spectra. Raises `ValueError` when the number of bins is not the network's."
-        return self._batched(lambda x: self.encoder(x/self.scale), flux, self.settings['n_in'])
+        return self._batched(lambda x: _steady(self.encoder(x/self.scale)), flux, self.settings['n_in'])
 
     def decode(
         self,
         latent: np.ndarray, # (n, n_latent)
     ) -> np.ndarray: # (n, n_in) flux, float32
         "Spectra of latent numbers."
-        decode = lambda z: (self.decoder(z)*self.scale).float()
+        decode = lambda z: _steady(self.decoder(z)*self.scale).float()
         return self._batched(decode, latent, self.settings['n_latent'])
 
     def reconstruct(
@@ -100,7 +104,7 @@ class Autoencoder(nn.Module):
         flux: np.ndarray, # (n, n_in), 0 where there is no measurement
     ) -> np.ndarray: # (n, n_in) flux, everywhere, float32
         "Spectra through the bottleneck and back: without noise, without gaps."
-        reconstruct = lambda x: (self(x/self.scale)*self.scale).float()
+        reconstruct = lambda x: _steady(self(x/self.scale)*self.scale).float()
         return self._batched(reconstruct, flux, self.settings['n_in'])
 
     def save(self, path: Path):

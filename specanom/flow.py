@@ -95,7 +95,7 @@ def sliced_axes(
         turn = x.T @ grad; turn = turn - turn.T                      # skew: the tangent direction is -x @ turn
         descent, tau = -(grad*(x @ turn)).sum(), 2*tau
         for _ in range(40):                                          # halve until Armijo's condition holds
-            new = x @ torch.linalg.solve(eye + tau/2*turn, eye - tau/2*turn)
+            new = round_off(x @ torch.linalg.solve(eye + tau/2*turn, eye - tau/2*turn), 24)   # see `settle`
             new_value, new_grad = _distance(new, z, counts, target)
             if new_value <= value + .5*tau*descent: break
             tau /= 2

@@ -104,15 +104,16 @@ def _survival(y: np.ndarray, scale: float, shape: float) -> np.ndarray:
 def _fit_pareto(y: np.ndarray, cut: float, above: int, least: float) -> tuple: # scale, shape
     "Fit excesses y below a cut: `above` more lie beyond it, or an unknown number (None)."
     def loss(values):
-        scale, shape = np.exp(values[0]), least + abs(values[1])
+        scale, shape = np.exp(values[0]), values[1]
         z = 1 + shape*y/scale
         beyond = _survival(cut, scale, shape)
         log_density = -np.log(z).sum()*(1 + 1/shape) if abs(shape) > 1e-6 else -y.sum()/scale
         total = log_density - len(y)*values[0]
         total += above*np.log(beyond) if above is not None else -len(y)*np.log1p(-beyond)
         return .5*((shape - least)/_SPREAD)**2 - total
-    best = minimize(loss, [np.log(y.mean()), .01], method='Nelder-Mead', options=dict(xatol=1e-4, fatol=1e-3))
-    return float(np.exp(best.x[0])), least + float(abs(best.x[1]))
+    start = np.log(y.mean()), least + .01
+    best = minimize(loss, start, method='L-BFGS-B', bounds=[(None, None), (least, None)])
+    return float(np.exp(best.x[0])), float(best.x[1])
 
 @dataclass
 class Tail:
@@ -161,6 +162,7 @@ def score_weights(names: list) -> np.ndarray:
 
 JUDGED = ('as', 're', 'all')  # two scores of B23, and everything together
 _HEAVY = .15                  # least shape of the law of a single score: most of them have heavier tails than a normal score
+_STRANGE = .5                 # listed at this false-discovery rate: no trend is learnt from it
 _TOP = .2                     # fraction of a cell that is judged by the law
 
 def rough_p(score: np.ndarray, sample: np.ndarray, tail: Tail) -> np.ndarray: # (n,)
@@ -175,10 +177,12 @@ class Normal:
         self, reference: tuple, calibration: tuple, # (scores, catalog): what trends are learnt from; what p-values are
         edges: np.ndarray, snr_edges: np.ndarray,   # Of the cells
         minimum: int=200,                           # Objects in a cell
+        strange: np.ndarray=None,                   # (n,) bool: of the reference, no trend is learnt from these
     ) -> 'Normal':
         "Learn trends, laws and cells."
         self.edges, self.snr_edges, self.minimum = edges, snr_edges, minimum
-        self.conditioner = Conditioner().fit(*reference)
+        usual = slice(None) if strange is None else np.flatnonzero(~strange)
+        self.conditioner = Conditioner().fit(*(table[usual] for table in reference))
         self.samples = np.sort(self.conditioner(*reference), axis=0)
         self.tails = [Tail.fit(column, least=_HEAVY) for column in self.samples.T]
         self.statistic = self.condense(*calibration)
@@ -236,11 +240,23 @@ class Calibration:
         third, edges = self._third(catalog), np.asarray(edges, float)
         snr = np.quantile(np.asarray(catalog['snr'], float)[judged], [1/3, 2/3])
         pick = lambda rows: (scores[rows], catalog[rows])
-        self.thirds = []
-        for own in range(3):
-            trends = ~judged | (third == (own + 1) % 3)
-            normal = judged & (third == (own + 2) % 3)
-            self.thirds.append(Normal().fit(pick(trends), pick(normal), edges, snr))
+
+        def learn(strange):
+            self.thirds = []
+            for own in range(3):
+                trends = ~judged | (third == (own + 1) % 3)
+                normal = judged & (third == (own + 2) % 3)
+                one = Normal().fit(pick(trends), pick(normal), edges, snr, strange=strange[trends])
+                self.thirds.append(one)
+
+        strange = np.zeros(len(catalog), bool)
+        learn(strange)
+        for _ in range(2):   # a few anomalies already widen the scatter of their like
+            p = self.p_values(scores, catalog)['p_all']
+            listed = benjamini_hochberg(np.asarray(p)) <= _STRANGE
+            if np.array_equal(listed, strange): break
+            strange = listed
+            learn(strange)
         return self
 
     @property
