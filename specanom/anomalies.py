@@ -19,8 +19,8 @@ from astropy.table import Column, MaskedColumn, QTable, Table
 
 from .core import LINES, Spectra, atomic, mark_lines, write_as
 from .flow import CLASS_NAMES, SlicedFlow, check_points, spectral_class
+from .known import find_known, known_lists
 from .preprocess import plot_rest
-from .query import find_known, known_lists
 
 # %% ../nbs/05_anomalies.ipynb #9f509a7a
 def quiescent(

@@ -48,13 +48,14 @@ from .explain import Score, Segments, explain_many, segment
 from .files import find_spectra, iter_spectra, name_below
 from .flow import SlicedFlow, anomaly_score
 from .inject import contaminate
+from .known import is_known, known_lists
 from .mock import BLOCK, block_of, mock_chunks
 from specanom.model import (
     Member, Model, fit_densities, fit_networks, judges, load_members, opinions,
     stack_rows, ten_scores,
 )
 from .preprocess import preprocess, selection_funnel, split_ids, split_name
-from .query import download_spectra, is_known, known_lists, query_catalog
+from .query import download_spectra, query_catalog
 from specanom.reconstruction import (
     SCORES, pixelwise_chi2, plot_pixelwise_chi2, residual_scores,
 )
