@@ -454,7 +454,7 @@ def speed_reading(
     "Race the readers on mock files of the true layout."
     from astropy.io import fits
     from specanom.files import find_spectra, read_plate, read_spectra
-    from specanom.mock import write_plate, write_spec
+    from specanom.write import write_plate, write_spec
     def spectrum(path, also=()):
         with fits.open(path) as hdus: return [hdus[1].data[c].copy() for c in ('flux', 'ivar', 'and_mask', 'loglam')] + [hdus[2].data[c][0] for c in also]
     with tempfile.TemporaryDirectory() as folder:

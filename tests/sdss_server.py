@@ -33,7 +33,8 @@ from astropy.table import Table
 
 from specanom.core import Spectra, make_specobjid
 from specanom.files import run2d_code
-from specanom.mock import mock_survey, write_plate, write_spec
+from specanom.mock import mock_survey
+from specanom.write import write_plate, write_spec
 
 # ---------------------------------------------------------------- the archive: files and catalogue
 

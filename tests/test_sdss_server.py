@@ -14,7 +14,7 @@ import pytest
 from astropy.io import fits
 from conftest import once
 from specanom.files import read_spectra
-from specanom.mock import SKY, write_plate
+from specanom.write import SKY, write_plate
 from sdss_server import BOSS_PLATE, CATALOGUE, BadQuery, Fault, ReplayServer, archive_survey, make_archive, redux_folder, translate
 
 LITE = '/sas/dr16/sdss/spectro/redux/26/spectra/lite/0266/spec-0266-51602-0001.fits'
