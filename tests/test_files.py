@@ -652,7 +652,7 @@ def test_a_process_that_dies(tmp_path, monkeypatch):
     monkeypatch.setattr(files, 'read_spec', die_at('13.fits'))
     monkeypatch.setattr(
         files,
-        'ProcessPoolExecutor',
+        '_pool',
         lambda n: ProcessPoolExecutor(
             n, __import__('multiprocessing').get_context('fork')
         ),
@@ -685,7 +685,7 @@ def test_a_machine_that_gives_no_process(tmp_path, monkeypatch):
         def shutdown(self, **_):
             pass
 
-    monkeypatch.setattr(files, 'ProcessPoolExecutor', None_)
+    monkeypatch.setattr(files, '_pool', None_)
     assert [
         f for s in iter_spectra(tmp_path, jobs=2, chunk=2) for f in s.catalog['file']
     ] == names
