@@ -19,8 +19,9 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.special import ndtri
 
 from .core import FLUX_UNIT, LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum, id_fraction
-from .lines import NII_RATIO, OIII_RATIO
-from .mock import BALMER, LOG_STEP, SPEED_OF_LIGHT, draw_population, line_ratios, load_basis, load_sky, starlight
+from .lines import BALMER, NII_RATIO, OIII_RATIO
+from .mock import draw_population, line_ratios, starlight
+from .templates import LOG_STEP, SPEED_OF_LIGHT, load_basis, load_sky
 
 # %% ../nbs/01c_inject.ipynb #c267a53d
 ANOMALIES = Table(rows=[

@@ -19,13 +19,13 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import hypergeom
 
 from .anomalies import bin_number
-from .core import SDSS_WAVE, Spectra, id_fraction, read_arrays, write_arrays
+from .core import SDSS_K, SDSS_WAVE, Spectra, id_fraction, read_arrays, write_arrays
 from .files import flag_names
 from .inject import ANOMALIES, QUASAR_LINES, REST_K, REST_WAVE, inject, load_m_stars
 from .lines import NII_RATIO, bpt_class, line_ratio, measure_lines
-from .mock import SDSS_K, SPEED_OF_LIGHT, load_basis, load_sky
 from .preprocess import flagged, preprocess
 from .reconstruction import REGIONS, error_by_region, near_lines
+from .templates import SPEED_OF_LIGHT, load_basis, load_sky
 
 # %% ../nbs/06c_triage.ipynb #6a1aa1c3
 _OBSERVED = np.geomspace(3700, 9400, 15)   # AA

@@ -14,7 +14,7 @@ from astropy.table import Table
 
 from .core import LINES, SDSS_K, SDSS_WAVE, Spectra, spec_name
 from .files import BITS
-from .mock import load_sky
+from .templates import load_sky
 
 # %% ../nbs/01d_write.ipynb #67050d6b
 _COMMON = [('PLATE', 'J', 'plate'), ('MJD', 'J', 'mjd'), ('FIBERID', 'J', 'fiberid'), ('PLUG_RA', 'D', 'ra'), ('PLUG_DEC', 'D', 'dec'),
