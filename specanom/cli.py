@@ -265,7 +265,6 @@ def explain_command(args) -> str:
     import matplotlib.pyplot as plt
     import numpy as np
     from specanom.core import spec_name, write_table
-    from specanom.segments import segment
     from specanom.pipeline import Run, explain_spectra, score_files
     run = Run.load(args.model)
     data, table, rejected = score_files(_files(args.files), run)
