@@ -18,7 +18,9 @@ from astropy.table import Table
 from scipy.sparse.linalg import eigsh
 
 from .anomalies import bin_number, quiescent
-from .core import Spectra, id_fraction, progress, read_table, versions, write_table
+from specanom.core import (
+    Spectra, id_fraction, progress, read_table, versions, write_table,
+)
 from .flow import SlicedFlow
 from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks

@@ -21,8 +21,13 @@ from scipy.special import logsumexp
 
 from .anomalies import bin_number, quiescent
 from .autoencoder import fit_pair
-from .core import Config, Spectra, atomic, load_config, progress, versions, write_table
-from .flow import SlicedFlow, anomaly_score, class_pit, class_prior, pit_tail, spectral_class, stability
+from specanom.core import (
+    Config, Spectra, atomic, load_config, progress, versions, write_table,
+)
+from specanom.flow import (
+    SlicedFlow, anomaly_score, class_pit, class_prior, pit_tail, spectral_class,
+    stability,
+)
 from .mock import mock_chunks, mock_survey
 from .model import Model, fit_densities, fit_networks
 from .pipeline import Run
