@@ -249,7 +249,7 @@ def check_command(args) -> str:
 
 def _check_explanation(score: str, kind: str, n: int):
     "Raise `ValueError`, before anything is read, for what does not exist."
-    from specanom.explain import SEGMENTATIONS
+    from specanom.segments import SEGMENTATIONS
     from specanom.reconstruction import SCORES
     choices = dict(score=(score, ['as', 're', *SCORES]), segments=(kind, [*SEGMENTATIONS]))
     for what, (word, known) in choices.items():
@@ -265,7 +265,6 @@ def explain_command(args) -> str:
     import matplotlib.pyplot as plt
     import numpy as np
     from specanom.core import spec_name, write_table
-    from specanom.explain import segment
     from specanom.pipeline import Run, explain_spectra, score_files
     run = Run.load(args.model)
     data, table, rejected = score_files(_files(args.files), run)
@@ -319,7 +318,11 @@ def download_command(args) -> str:
 
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the table that matters and where the rest is."
-    from specanom.benchmark import DEVELOPMENT, LOCKED, compare, run_detection, run_flow, run_overlap, run_speed, run_stability, run_tables, run_tail, run_training, time_to_loss
+    from specanom.detection import DEVELOPMENT, LOCKED, compare, run_detection, run_tables
+    from specanom.speed import (
+        run_flow, run_overlap, run_speed, run_stability, run_tail, run_training,
+        time_to_loss,
+    )
     said, wanted = [], lambda part: args.only in (None, part)
     if any(map(wanted, ('detection', 'training', 'flow', 'stability'))) and not (args.model/'config.toml').exists():
         from specanom.core import load_config

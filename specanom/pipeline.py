@@ -44,7 +44,7 @@ from specanom.core import (
     Config, Spectra, atomic, digest, id_fraction, load_config, log, progress,
     grid_of, provenance, read_table, store_digest, write_chunks, write_table,
 )
-from .explain import Score, Segments, explain_many, segment
+from .explain import Score, explain_many
 from .files import find_spectra, iter_spectra, name_below
 from .flow import SlicedFlow, anomaly_score
 from .inject import contaminate
@@ -59,6 +59,7 @@ from .query import download_spectra, query_catalog
 from specanom.reconstruction import (
     SCORES, pixelwise_chi2, plot_pixelwise_chi2, residual_scores,
 )
+from .segments import Segments, segment
 from .significance import Calibration
 from .triage import Triage, plate_enrichment, tags_per_bin, why_odd
 
