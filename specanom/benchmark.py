@@ -26,8 +26,9 @@ from scipy.special import logsumexp
 
 from .anomalies import bin_number, quiescent
 from .autoencoder import fit_pair
+from .checks import class_pit, pit_tail, stability
 from .core import Config, Spectra, atomic, id_fraction, load_config, progress, read_table, versions, write_table
-from .flow import SlicedFlow, anomaly_score, class_pit, class_prior, pit_tail, spectral_class, stability
+from .flow import anomaly_score, class_prior, make_density as SlicedFlow, spectral_class
 from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks, mock_survey
 from .model import Member, Model, fit_densities, fit_networks, ten_scores
