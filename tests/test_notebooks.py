@@ -112,20 +112,8 @@ def test_notebook(notebook, tmp_path):
     check(notebook, tmp_path, {})
 
 
-UNSTEADY = {  # what is not yet the same on every processor; the others must be
-    **dict.fromkeys(('04a_flow', '04b_sliced', '04c_warp', '04d_checks', '05_anomalies', 'index'), 'the density is trained at a rate at which rounding errors grow'),
-    '07b_clusters': 'the number of groups that is firmest hangs on close decisions',
-}
-
-
-def on_processors(notebook):
-    "A notebook as a parameter; one that may differ says so as XFAIL."
-    why = UNSTEADY.get(notebook.stem)
-    return pytest.param(notebook, id=notebook.stem, marks=pytest.mark.xfail(reason=why) if why else ())
-
-
 @pytest.mark.parametrize('processor', os.environ.get('SPECANOM_PROCESSORS', 'default').split())
-@pytest.mark.parametrize('notebook', [on_processors(n) for n in NOTEBOOKS if trains(n)])
+@pytest.mark.parametrize('notebook', [pytest.param(n, id=n.stem) for n in NOTEBOOKS if trains(n)])
 def test_processor(notebook, processor, tmp_path):
     "Shows the same with other instructions of the processor, or on two threads; what is trained is trained again."
     home = os.environ['SPECANOM_HOME'] + f'-{processor}'
