@@ -71,7 +71,7 @@ def by_class(
     x: np.ndarray,      # (n, d)
     labels: np.ndarray, # (n,) 0..n_classes-1
     n_classes: int,
-) -> tuple[torch.Tensor, torch.Tensor]: # (d, n) ordered by class, and the number in each class
+) -> tuple[torch.Tensor, torch.Tensor]: # (d, n); how many of each class
     "Order points by class."
     order = np.argsort(labels, kind='stable')
     return torch.from_numpy(x[order].T.copy()), torch.from_numpy(np.bincount(labels, minlength=n_classes))
@@ -98,9 +98,10 @@ def one_thread():
 # %% ../nbs/04a_flow.ipynb #b073bae0
 def fit_whitening(
     x: torch.Tensor,   # (d, n), more objects than dimensions
-    rotate: bool=True, # To the principal axes; False: as near to the standardised coordinates as can be
+    rotate: bool=True, # To the principal axes; False: near to the coordinates
 ) -> tuple[torch.Tensor, torch.Tensor]: # Mean (d,) and matrix (d, d)
-    "Find what makes the covariance of x the unit matrix. Raises `ValueError` when it has none."
+    """Find the mean and the matrix that makes the covariance of x the unit matrix. Raises
+    `ValueError` for too few objects and for columns that depend on each other."""
     if x.shape[1] <= len(x): raise ValueError(f'{x.shape[1]} objects in {len(x)} dimensions: fit needs more objects than dimensions')
     cov = torch.cov(x).reshape(len(x), -1)
     unit = torch.ones_like(x[:, 0]) if rotate else cov.diagonal().sqrt().clamp(min=1e-300)
@@ -118,13 +119,13 @@ METHODS = dict(  # Name -> class, or its address until it is asked for the first
 class ClassDensity(ABC):
     """A density p(x|c) for each of several classes, the contract of a method.
 
-    The first line of a subclass, `class Mine(ClassDensity, method='mine')`, registers it."""
+    `class Mine(ClassDensity, method='mine')` registers the subclass by this name."""
     method: ClassVar[str] = None    # Name in `METHODS`
     n_classes: int = 16
     _: KW_ONLY
     quiet: bool = False             # No progress bar
     rng: int|np.random.Generator = 0
-    counts: torch.Tensor = field(default=None, init=False) # (C,) training objects per class
+    counts: torch.Tensor = field(default=None, init=False) # (C,) of training objects
 
     def __init_subclass__(cls, method: str=None, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -138,8 +139,8 @@ class ClassDensity(ABC):
     def at_least(self, **lowest):
         "Raise `ValueError` naming an option that is lower than it may be."
         for name, low in lowest.items():
-            if getattr(self, name) < low:
-                raise ValueError(f'{name} = {getattr(self, name)} must be at least {low}')
+            value = getattr(self, name)
+            if value < low: raise ValueError(f'{name} = {value} must be at least {low}')
 
     @abstractmethod
     def fit(self,
@@ -172,7 +173,7 @@ class ClassDensity(ABC):
         x: np.ndarray,      # (n, d)
         labels: np.ndarray, # (n,)
     ) -> tuple: # z (n, d) and log|dz/dx| (n,)
-        "Transform each object as one of its class to the space in which classes are simple."
+        "Transform each object as one of its class to where classes are simple."
 
     @abstractmethod
     def state(self) -> dict: # Name -> array or tensor
@@ -187,7 +188,7 @@ class ClassDensity(ABC):
     def log_prob_tensor(self,
         x: torch.Tensor, # (n, d) float64
     ) -> torch.Tensor: # (n, n_classes), differentiable in x
-        "Compute log p(x|c) for every class. Only the way back to the ordinary needs it."
+        "Compute log p(x|c) for every class. Raises `NotImplementedError` without it."
         raise NotImplementedError(f'{type(self).__name__} gives no gradient of log p')
 
     @property
@@ -202,21 +203,23 @@ class ClassDensity(ABC):
         return self
 
     def save(self, path: Path):
-        "Write options and state as safetensors, complete or not at all; nothing in the file can execute."
+        """Write options and state as safetensors, complete or not at all; nothing in the
+        file can execute. Raises `ValueError` before `fit`."""
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        if not isinstance(self.rng, int): options['rng'] = 0  # a generator's state is no option; it is spent by the fit
-        write_arrays(path, self._fitted().state(), 'density', method=self.method, options=options)
+        if not isinstance(self.rng, int): options['rng'] = 0  # spent by the fit
+        state = self._fitted().state()
+        write_arrays(path, state, 'density', method=self.method, options=options)
 
     @classmethod
     def load(cls, path: Path):
-        """Read what `save` wrote, whichever method it was; a subclass reads its own only.
-        Raises `ValueError` when the file is something else."""
+        """Read what `save` wrote, whichever method it was; a subclass reads its own.
+        Raises `ValueError` when the file is damaged or something else."""
         header, arrays = read_arrays(path, 'density')
         name = header.get('method')
         if cls.method not in (None, name):
-            raise ValueError(f"{path} holds the method '{name}': it holds no {cls.__name__}")
+            raise ValueError(f"{path} holds the method '{name}': no {cls.__name__}")
         if name not in METHODS:
-            raise ValueError(f"{path} needs the method '{name}': import the module that has it first")
+            raise ValueError(f"{path} needs the method '{name}': import its module first")
         try:
             density = find_method(name)(**header['options'])
             density.set_state({k: torch.from_numpy(a) for k, a in arrays.items()})
@@ -239,14 +242,17 @@ def make_density(
     method: str='warp', # In `METHODS`
     **options,          # Of any method: each takes its own
 ) -> ClassDensity: # Not fitted
-    "Make a density by name. Raises `ValueError` for an unknown method or impossible options of any, `TypeError` for options that none has."
+    """Make a density by name. Raises `ValueError` for an unknown method or an impossible
+    option of any, `TypeError` for an option that none has."""
     find_method(method)
-    kinds = {name: find_method(name) for name in list(METHODS)}
-    names = {name: {f.name for f in fields(kind) if f.init} for name, kind in kinds.items()}
-    unknown = options.keys() - set().union(*names.values())
-    if unknown: raise TypeError(f'no density has an option {", ".join(sorted(unknown))}')
-    own = {name: {k: v for k, v in options.items() if k in names[name]} for name in kinds}
-    return {name: kind(n_classes, **own[name]) for name, kind in kinds.items()}[method]
+    made, unknown = {}, set(options)
+    for name in list(METHODS):
+        kind = find_method(name)
+        own = {f.name for f in fields(kind) if f.init} & options.keys()
+        made[name] = kind(n_classes, **{k: options[k] for k in own})
+        unknown -= own
+    if unknown: raise TypeError(f'no density has an option {min(unknown)}')
+    return made[method]
 
 # %% ../nbs/04a_flow.ipynb #267e1af4
 def bananas(
@@ -284,11 +290,11 @@ def bananas_log_prob(
 # %% ../nbs/04a_flow.ipynb #faa55480
 @dataclass(eq=False, repr=False)
 class WhitenedFlow(ClassDensity):
-    "What the flows of `sliced` and `warp` share: whitening first, then what a subclass adds."
+    "What the flows of `sliced` and `warp` share: whitening, then what a subclass adds."
     mean: torch.Tensor = field(default=None, init=False)      # (d,)
     whitening: torch.Tensor = field(default=None, init=False) # (d, d)
-    history: np.ndarray = field(default=None, init=False)     # (checks, 2): mean log density of train and validation
-    rotate: ClassVar[bool] = True       # Whether whitened coordinates are the principal axes
+    history: np.ndarray = field(default=None, init=False)     # (checks, 2), mean log p of train and validation
+    rotate: ClassVar[bool] = True       # To the principal axes, see `fit_whitening`
     checked: ClassVar[str] = 'layers'   # What a row of `history` is
 
     def fit(self,
@@ -301,7 +307,8 @@ class WhitenedFlow(ClassDensity):
         x, labels = check_points(x, labels, n_classes=self.n_classes)
         xv, labels_v = check_points(*validation, n_classes=self.n_classes, d=x.shape[1])
         if not len(xv): raise ValueError('validation is empty: it must hold at least one object')
-        (x, counts), (xv, counts_v) = (by_class(*pair, self.n_classes) for pair in ((x, labels), (xv, labels_v)))
+        x, counts = by_class(x, labels, self.n_classes)
+        xv, counts_v = by_class(xv, labels_v, self.n_classes)
         self.mean, self.whitening = fit_whitening(x, rotate=self.rotate)
         self.counts = counts
         self._fit_rest(x, xv, counts_v)
@@ -309,7 +316,7 @@ class WhitenedFlow(ClassDensity):
 
     @abstractmethod
     def _fit_rest(self, x, xv, counts_v):
-        "Fit what comes after whitening to x (d, n) and the validation set, both ordered by class; set `history`."
+        "Fit the rest to x (d, n) and validation, both ordered by class; set `history`."
 
     @abstractmethod
     def _log_probs(self, x, c=slice(None)):
@@ -380,11 +387,12 @@ class WhitenedFlow(ClassDensity):
 
     def state(self) -> dict: # Name -> tensor
         "Whitening, counts and history; a subclass adds its own."
-        return dict(mean=self.mean, whitening=self.whitening, counts=self.counts, history=torch.from_numpy(self.history))
+        parts = {k: getattr(self, k) for k in ('mean', 'whitening', 'counts')}
+        return parts | dict(history=torch.from_numpy(self.history))
 
     def set_state(self, state: dict):
         "Become the flow that gave this state."
-        self.mean, self.whitening, self.counts = (state[k] for k in ('mean', 'whitening', 'counts'))
+        for name in ('mean', 'whitening', 'counts'): setattr(self, name, state[name])
         self.history = state['history'].numpy()
 
     def __repr__(self):
@@ -457,11 +465,12 @@ def fit_relabelled(
     *,
     validation: tuple,  # (x, labels) that say when to stop
     **options,          # Of `make_density`
-) -> tuple[ClassDensity, ClassDensity, np.ndarray]: # flow on the given labels, flow on the new ones, their frequencies
+) -> tuple[ClassDensity, ClassDensity, np.ndarray]: # on the given labels, on the new ones; their frequencies
     "Fit, relabel with the first flow, fit again (B23 section 3.3, eq. 6)."
     first = make_density(**options).fit(x, labels, validation=validation)
     new, new_valid = relabel(first, x), relabel(first, validation[0])
-    return first, make_density(**options).fit(x, new, validation=(validation[0], new_valid)), class_prior(new, first.n_classes)
+    second = make_density(**options).fit(x, new, validation=(validation[0], new_valid))
+    return first, second, class_prior(new, first.n_classes)
 
 def save_flows(flows: tuple, folder: Path):
     "Write what `fit_relabelled` returned into a folder."
@@ -474,4 +483,5 @@ def load_flows(folder: Path) -> tuple[ClassDensity, ClassDensity, np.ndarray]:
     path = Path(folder)/'prior.json'
     try: prior = np.array(json.loads(path.read_text()), float)
     except ValueError as error: raise ValueError(f'{path} is damaged ({error})') from error
-    return ClassDensity.load(Path(folder)/'first_flow.safetensors'), ClassDensity.load(Path(folder)/'flow.safetensors'), prior
+    paths = (Path(folder)/f'{name}.safetensors' for name in ('first_flow', 'flow'))
+    return *map(ClassDensity.load, paths), prior

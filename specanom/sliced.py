@@ -222,7 +222,7 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
     "The sliced iterative flow, conditional on class: B23 section 3.2, improved."
     _: KW_ONLY
     max_layers: int = 100     # Stop here at the latest
-    patience: int = 5         # Layers without a better validation log density before stopping
+    patience: int = 5         # Layers without a better log p of validation before stopping
     n_slices: int = 8         # Directions per layer, at most the dimension
     n_knots: int = 48         # Knots per spline
     edge: float = .002        # Probability beyond the outermost knots, on each side
@@ -234,7 +234,8 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
     knots: torch.Tensor = field(default=None, init=False)     # (L, 3, C, K, M)
 
     def __post_init__(self):
-        self.at_least(n_classes=1, max_layers=1, patience=1, n_slices=1, n_knots=4, axis_steps=0, axis_sample=2)
+        self.at_least(n_classes=1, max_layers=1, patience=1, n_slices=1, n_knots=4)
+        self.at_least(axis_steps=0, axis_sample=2)
         if not 0 <= self.shrink < 1: raise ValueError(f'shrink = {self.shrink} must be in [0, 1)')
         if not 0 < self.edge < .5 or self.pool <= 0: raise ValueError(f'edge = {self.edge} must be in (0, 0.5) and pool = {self.pool} positive')
 
@@ -269,7 +270,7 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
         return z, logdet.expand(*self.counts[c].shape, -1)
 
     def _transform(self, x, c):
-        "Points (n, d) to Gaussianised points (n, d) and log-determinant (n,), for one class."
+        "Points (n, d) to Gaussianised (n, d) and log-determinant (n,), for one class."
         z, logdet = self._push(x, c)
         return z.T, logdet
 
@@ -288,9 +289,9 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
         *,
         rng: int|np.random.Generator=0,
     ) -> np.ndarray: # (n, d)
-        "Draw one object from the density of each given class: Gaussian noise, back through the layers."
-        z = np.random.default_rng(rng).normal(size=(len(labels), len(self._fitted().mean)))
-        return self.inverse(z, labels)
+        "Draw one object of each given class: Gaussian noise, back through the layers."
+        shape = (len(labels), len(self._fitted().mean))
+        return self.inverse(np.random.default_rng(rng).normal(size=shape), labels)
 
     def state(self) -> dict: # Name -> tensor
         "What `fit` has found."
@@ -305,7 +306,9 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
     def n_layers(self) -> int: return 0 if self.axes is None else len(self.axes)
 
 class PublishedFlow(SlicedFlow, method='published'):
-    "The flow as B23 used it: axes from all classes together, maps of `published_splines`. Of the options only `n_slices`, `max_layers` and `patience` count."
+    """The flow as B23 used it: axes from all classes together, `published_splines`.
+
+    Of the options only `n_slices`, `max_layers` and `patience` count."""
     def _next_layer(self, z, rng):
         "Axes and knots of one more layer."
         k = min(self.n_slices, len(z))

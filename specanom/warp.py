@@ -194,7 +194,7 @@ class WarpFlow(WhitenedFlow, method='warp'):
     mixtures: int = 4         # Gaussians per class
     epochs: int = 100         # Passes over the data
     max_layers: int = 100     # The warp has 8 layers, or this many if it is fewer
-    precision: str = 'float64' # Of the training, or 'float32': 0.6 of the time, and another processor then gives another density
+    precision: str = 'float64' # Or 'float32': 0.6 of the time, another density on another processor
     warp: dict = field(default=None, init=False)              # Tensors of `fit_warp`, each with a first axis of members
 
     def __post_init__(self):
@@ -227,7 +227,7 @@ class WarpFlow(WhitenedFlow, method='warp'):
         return z, logdet + more
 
     def _transform(self, x, c):
-        "Points (n, d) to points (n, d) warped by the first member and log-determinant (n,)."
+        "Points (n, d) to those warped by the first member and log-determinant (n,)."
         return self._warped(x, 0)
 
     def _log_probs(self, x, c=slice(None)):
@@ -247,7 +247,7 @@ class WarpFlow(WhitenedFlow, method='warp'):
         *,
         rng: int|np.random.Generator=0,
     ) -> np.ndarray: # (n, d)
-        "Draw one object from the density of each given class, by a member drawn for each."
+        "Draw one object of each given class, by a member drawn for each."
         rng = np.random.default_rng(rng)
         z = rng.normal(size=(len(labels), len(self._fitted().mean)))
         labels, member, x = check_points(z, labels, n_classes=self.n_classes)[1], rng.integers(self.members, size=len(z)), np.empty_like(z)
@@ -271,7 +271,8 @@ class WarpFlow(WhitenedFlow, method='warp'):
     def set_state(self, state: dict):
         "Become the flow that gave this state."
         super().set_state(state)
-        self.warp = {k.removeprefix('warp.'): v for k, v in state.items() if k.startswith('warp.')}
+        names = [name for name in state if name.startswith('warp.')]
+        self.warp = {name.removeprefix('warp.'): state[name] for name in names}
 
     @property
     def n_layers(self) -> int: return self.warp['order'].shape[1] if self.warp else 0
