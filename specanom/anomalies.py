@@ -18,7 +18,7 @@ from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 
 from .core import LINES, Spectra, atomic, mark_lines, write_as
-from .flow import CLASS_NAMES, SlicedFlow, check_points, spectral_class
+from .flow import CLASS_NAMES, ClassDensity, check_points, spectral_class
 from .known import find_known, known_lists
 from .preprocess import plot_rest
 
@@ -432,7 +432,7 @@ def benjamini_hochberg(
 
 # %% ../nbs/05_anomalies.ipynb #5a3d8c08
 def ascend(
-    flow: SlicedFlow,
+    flow: ClassDensity,
     prior: np.ndarray,    # (n_classes,) as for `anomaly_score`
     start: np.ndarray,    # (n, d) latents of a few objects
     population: np.ndarray, # (m, d) latents of the training set, for the scale of the latents

@@ -1707,7 +1707,7 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class FlowConfig:
-    "Arguments of `SlicedFlow` (B23 section 3.2)."
+    "Arguments of `make_density` (B23 section 3.2)."
     method: str = 'warp' # 'warp', 'sliced' or 'published'
     members: int = 1
     mixtures: int = 4

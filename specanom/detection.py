@@ -21,7 +21,7 @@ from .anomalies import bin_number, quiescent
 from specanom.core import (
     Spectra, id_fraction, progress, read_table, versions, write_table,
 )
-from .flow import SlicedFlow
+from .flow import ClassDensity, make_density
 from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks
 from .model import Model, ten_scores
@@ -153,12 +153,12 @@ class Baselines:
         if self.flow is not None: scores['AE + flow'] = -self.flow.log_prob(self.ae1.encode(data.flux), np.zeros(len(data), int))
         return scores | dict(random=id_fraction(data.catalog['specobjid'], salt=self.rng + 99))
 
-def _single_flow(ae1, train: Spectra, rng: int) -> SlicedFlow:
+def _single_flow(ae1, train: Spectra, rng: int) -> ClassDensity:
     "A flow without classes on the latents of one autoencoder."
     latent = ae1.encode(train.flux)
     held = id_fraction(train.catalog['specobjid'], salt=7) < .2
     side = lambda keep: (latent[keep], np.zeros(keep.sum(), int))
-    return SlicedFlow(n_classes=1, rng=rng).fit(*side(~held), validation=side(held))
+    return make_density(n_classes=1, rng=rng).fit(*side(~held), validation=side(held))
 
 OURS = ('AS_PAE', 'RE_PAE', 'AS | z, S/N', 'RE | z, S/N', 'all scores')
 

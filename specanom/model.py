@@ -324,9 +324,9 @@ def fit_densities(
     pairs: list,   # Of `fit_networks`
     *, rng: int=0, # Seed of the first
     held_out: np.ndarray=None, # As in `member_split`
-    **settings,    # Of `SlicedFlow`
+    **settings,    # Of `make_density`
 ) -> list: # Of `Member`
-    "Fit the densities of an ensemble, each on its own folds, and relabel. Raises what fitting a `SlicedFlow` raises."
+    "Fit the densities of an ensemble, each on its own folds, and relabel. Raises what fitting a density raises."
     ids, label = split_ids(data.catalog), spectral_class(data.catalog)
 
     def fit(member, stopped):

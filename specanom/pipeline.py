@@ -16,6 +16,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -46,7 +47,7 @@ from specanom.core import (
 )
 from .explain import Score, explain_many
 from .files import find_spectra, iter_spectra, name_below
-from .flow import SlicedFlow, anomaly_score
+from .flow import anomaly_score, make_density
 from .inject import contaminate
 from .known import is_known, known_lists
 from .mock import BLOCK, block_of, mock_chunks
@@ -74,17 +75,28 @@ def _tree(source: str) -> str:
         node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
     return ast.dump(tree)
 
-@functools.cache
-def _module_digest(name: str) -> str:
-    "Hash of a module of the library and of all those of it that it imports."
-    path = Path(specanom.__file__).parent/f'{name}.py'
-    source = path.read_text(encoding='utf-8')
-    found = {
-        node.module.removeprefix('specanom.') for node in ast.walk(ast.parse(source))
+def _modules_of(source: str) -> set:
+    "Modules of the library that a source imports, or names for later as 'specanom.MODULE:NAME'."
+    nodes = list(ast.walk(ast.parse(source)))
+    imported = {
+        node.module.removeprefix('specanom.') for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module
         and (node.level == 1 or node.module.startswith('specanom.'))
     }
-    return digest(_tree(source), sorted(_module_digest(n) for n in found - {name, 'specanom'}))
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    named = {m[1] for m in (re.fullmatch(r'specanom\.(\w+):\w+', t) for t in texts) if m}
+    return (imported | named) - {'specanom'}
+
+@functools.cache
+def _module_digest(name: str) -> str:
+    "Hash of a module of the library and of all those of it that it imports or names."
+    seen, todo = {}, {name}
+    while todo:
+        one = todo.pop()
+        source = (Path(specanom.__file__).parent/f'{one}.py').read_text(encoding='utf-8')
+        seen[one] = _tree(source)
+        todo |= _modules_of(source) - seen.keys()
+    return digest(sorted(seen.items()))
 
 def _called(function: Callable, seen: dict) -> dict:
     "Name -> code, of a function, of those of the same module that it uses, and of other modules of the library."
@@ -837,7 +849,7 @@ def run(
     "Run the chain, or what is left of it, into a folder. Raises `ValueError` when too few spectra pass the selection, or the folder is not a run's or in use."
     config = _absolute(config or load_config())
     if model is not None: config = _with_model(config, _finished(model).config)
-    SlicedFlow(**dataclasses.asdict(config.flow))  # impossible numbers are refused now, and not after the training
+    make_density(**dataclasses.asdict(config.flow))  # impossible numbers are refused now, and not after the training
     folder = Path(folder or Path('runs')/_run_name(config))
     if model is not None and folder.resolve() == Path(model).resolve():
         raise ValueError(f'{folder} is the run whose model is asked for; write to another folder: --out FOLDER')

@@ -24,9 +24,9 @@ from .autoencoder import fit_pair
 from specanom.core import (
     Config, Spectra, atomic, load_config, progress, versions, write_table,
 )
+from .checks import class_pit, pit_tail, stability
 from specanom.flow import (
-    SlicedFlow, anomaly_score, class_pit, class_prior, pit_tail, spectral_class,
-    stability,
+    ClassDensity, anomaly_score, class_prior, make_density, spectral_class,
 )
 from .mock import mock_chunks, mock_survey
 from .model import Model, fit_densities, fit_networks
@@ -178,7 +178,7 @@ def speed_scoring(
     flux = draw.normal(1, .1, (n, 1000)).astype('f4')
     sets = flow_density(2_000)
     (x, label), held, prior = sets['train'], sets['valid'], sets['prior']
-    flows = {'published flow': SlicedFlow(method='published', max_layers=400, rng=rng).fit(x, label, validation=held), 'specanom': SlicedFlow(epochs=epochs, rng=rng).fit(x, label, validation=held)}
+    flows = {'published flow': make_density(method='published', max_layers=400, rng=rng).fit(x, label, validation=held), 'specanom': make_density(epochs=epochs, rng=rng).fit(x, label, validation=held)}
     def score(flow):
         latent = ae2.encode(ae1.reconstruct(flux))
         return anomaly_score(flow, latent, prior), np.square(flux - ae2.decode(latent)).mean(1)
@@ -362,12 +362,12 @@ def try_flow(
     name: str,             # Of `FLOWS`
     n: int=16_000, *,      # As for `flow_density`, like what follows
     seed: int=7, rotate: bool=False, n_test: int=20_000,
-    **options,             # Of `SlicedFlow`, in place of those in `FLOWS`
+    **options,             # Of `make_density`, in place of those in `FLOWS`
 ) -> dict: # name, n, seed, rotate, layers, members, fit_s, per_second, the measures of `density_measures`; with members, those of `stability`
     "Fit one model to the known density, score new objects under all classes, compare."
     sets = flow_density(n, seed=seed, rotate=rotate, n_test=n_test)
     start = time.perf_counter()
-    flow = None if name == 'gaussian' else SlicedFlow(**FLOWS[name] | options).fit(*sets['train'], validation=sets['valid'])
+    flow = None if name == 'gaussian' else make_density(**FLOWS[name] | options).fit(*sets['train'], validation=sets['valid'])
     score = partial(flow.log_prob, by_member=True) if flow else _gaussians(*sets['train'])
     fitted = time.perf_counter(); log_p = score(sets['test'][0]); scored = time.perf_counter()
     members, log_p = (log_p, _mean_density(log_p)) if flow else (log_p[None], log_p)
@@ -402,7 +402,7 @@ def run_flow(
     return Table(results)
 
 # %% ../nbs/09b_speed.ipynb #671f8334
-def _tail_rows(data: str, flow: SlicedFlow, x: np.ndarray, labels: np.ndarray, draws: int):
+def _tail_rows(data: str, flow: ClassDensity, x: np.ndarray, labels: np.ndarray, draws: int):
     """Rows of `pit_tail` with what they belong to: everybody, and the classes with fewer
     than a hundred training objects."""
     pit, few = class_pit(flow, x, labels, draws=draws), flow.counts.numpy()[labels] < 100
@@ -418,14 +418,14 @@ def run_tail(
     sizes: Iterable[int]=(2_000, 16_000), # Training objects of the known density
     n_test: int=20_000,                   # New objects of the known density, and new mock spectra before cuts
     draws: int=10_000,                    # Of each class
-    **options,                            # Of `SlicedFlow`
+    **options,                            # Of `make_density`
 ) -> Table: # data, training, who ('all' or 'rare'), objects, level, expected, found, sigma
     """Test the tail of the density: how many of new objects are found below low levels of
     its probability integral transform."""
     run, rows = Run.load(folder), []
     for n in sizes:
         sets = flow_density(n, seed=_NEW_SEEDS[0], n_test=n_test)
-        flow = SlicedFlow(**options).fit(*sets['train'], validation=sets['valid'])
+        flow = make_density(**options).fit(*sets['train'], validation=sets['valid'])
         rows += _tail_rows('known', flow, *sets['test'], draws)
     model, select = run.model, partial(preprocess, **dataclasses.asdict(run.config.preprocess))
     survey = [select(raw) for raw in mock_chunks(n_test, rng=run.config.seed + 10_000)]
@@ -448,7 +448,7 @@ def _retrained(n: int, config: Config) -> list[dict]:
     test = np.flatnonzero(side == 'test')[:20_000]
     def flow(x, rng, **other):
         pick = lambda s: (x[side == s], label[side == s])
-        return SlicedFlow(rng=rng, **(dataclasses.asdict(config.flow) | other)).fit(*pick('train'), validation=pick('valid'))
+        return make_density(rng=rng, **(dataclasses.asdict(config.flow) | other)).fit(*pick('train'), validation=pick('valid'))
     score = lambda flow, x: anomaly_score(flow, x[test], class_prior(label[side == 'train']))
     one, two, three = flow(latents[0], 0), flow(latents[0], 1), flow(latents[1], 2)
     base = score(one, latents[0])

@@ -78,7 +78,7 @@ PROCESSORS = {  # what else a notebook must show the same on: environment variab
     'avx2': {'ATEN_CPU_CAPABILITY': 'avx2', 'MKL_ENABLE_INSTRUCTIONS': 'AVX2'},
     'threads': {'SPECANOM_THREADS': '2'},
 }
-TRAINS = re.compile(r'\bfit_(pair|relabelled|vae|networks|densities)\b|SlicedFlow\(|Triage\(')
+TRAINS = re.compile(r'\bfit_(pair|relabelled|vae|networks|densities)\b|make_density\(|(Sliced|Warp)Flow\(|Triage\(')
 
 
 def trains(notebook):
