@@ -31,7 +31,7 @@ from specanom.core import (
     write_table,
 )
 from specanom.files import (
-    LEGACY, MAX_BYTES, BadFile, _hdus, _opened, _packed_id, _read_files, _why, read_plate,
+    LEGACY, MAX_BYTES, BadFile, walk_hdus, open_file, packed_id, read_files, why_refused, read_plate,
 )
 from .known import known_anomalies
 
@@ -602,7 +602,7 @@ def tidy_catalog(
             'the catalogue has no run2d in row '
             f"{int((catalog['run2d'] == '').argmax()) + 1}"
         )
-    packed = _packed_id(*(catalog[c] for c in ('plate', 'mjd', 'fiberid', 'run2d')))
+    packed = packed_id(*(catalog[c] for c in ('plate', 'mjd', 'fiberid', 'run2d')))
     catalog['specobjid'] = np.where(given > 0, given, packed)
     first = np.unique(catalog['specobjid'], return_index=True)[1]
     if len(first) < len(catalog):
@@ -752,9 +752,9 @@ class _Client:
 
 def _verify(path: Path):
     "Raise `BadFile` unless the FITS structure is complete and the checksums, where present, are right."
-    with _opened(path) as source:
+    with open_file(path) as source:
         start = 0
-        for number, (header, first, last) in enumerate(_hdus(source)):
+        for number, (header, first, last) in enumerate(walk_hdus(source)):
             end = last + -(last - first) % 2880
             if end > source.size:
                 raise BadFile(f'truncated: {source.size} bytes of {end}')
@@ -829,14 +829,14 @@ def _ingest(part: Part, answers: list[dict], root: Path) -> Spectra:
     paths = [root/name for name, _ in part.files]
     if part.name.startswith('lite'):
         failed = [(p.name, a['reason']) for p, a in zip(paths, answers) if 'reason' in a]
-        spectra = _read_files([p for p, a in zip(paths, answers) if 'reason' not in a], root)
+        spectra = read_files([p for p, a in zip(paths, answers) if 'reason' not in a], root)
     else:
         reason = next((a['reason'] for a in answers if 'reason' in a), '')
         try:
             if reason: raise BadFile(reason)
             spectra = read_plate(*paths, fibers=part.rows['fiberid'])
             failed = []
-        except Exception as error: spectra, failed = _read_files([], root), [(f'{name} of {paths[0].name}', _why(error)) for name in spec_name(part.rows)]
+        except Exception as error: spectra, failed = read_files([], root), [(f'{name} of {paths[0].name}', why_refused(error)) for name in spec_name(part.rows)]
     spectra = _overlay(spectra, part.rows)
     spectra.rejected = vstack([spectra.rejected, reject_table([f[0] for f in failed], 'download', [f[1] for f in failed])], metadata_conflicts='silent')
     return spectra

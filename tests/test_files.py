@@ -625,11 +625,11 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path):
     path = write_plate(tmp_path)
     size = path.stat().st_size
     assert size > 2**17
-    with files._opened(path) as source:
+    with files.open_file(path) as source:
         source = source._replace(head=source.head[:5760])
         os.truncate(path, size // 2)
         with pytest.raises(BadFile, match='truncated'):
-            list(map(files._image, [source] * 3, files._hdus(source)))
+            list(map(files._image, [source] * 3, files.walk_hdus(source)))
 
 
 def die_at(name):
