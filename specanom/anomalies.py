@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FORMATS', 'quiescent', 'plot_logp', 'redshift_bins', 'bin_number', 'plot_redshift_bins', 'plot_ew_sigma', 'links',
            'member_ranks', 'top_anomalies', 'write_formats', 'recall', 'plot_top', 'plot_skyserver', 'cutouts',
-           'compare_scores', 'strata', 'cells_of', 'p_values', 'benjamini_hochberg', 'ascend', 'nearest_along',
-           'attribute_change', 'reading', 'plot_ascent']
+           'compare_scores', 'strata', 'cells_of', 'p_values', 'ascend', 'nearest_along', 'attribute_change', 'reading',
+           'plot_ascent']
 
 # %% ../nbs/05_anomalies.ipynb #1925e776
 from pathlib import Path
@@ -420,15 +420,6 @@ def p_values(
             top = _highest(normal)
             p[out] = np.minimum(p[out], len(top)/len(normal)*_conformal(everybody, score[out], True)/_conformal(everybody, top[:1], True))
     return Table(dict(p=p, extrapolated=beyond & bool(tail), cell=mine, n_calibration=size[mine]))
-
-def benjamini_hochberg(
-    p: np.ndarray, # (n,) p-values
-) -> np.ndarray: # (n,) q: the smallest false-discovery rate at which each object is a discovery
-    "Adjusted p-values of Benjamini & Hochberg (1995); conformal ones may be used so (Bates et al. 2023)."
-    order = np.argsort(p)
-    q = np.minimum.accumulate((np.asarray(p)[order]*len(p)/np.arange(1, len(p) + 1))[::-1])[::-1]
-    out = np.empty(len(p)); out[order] = np.minimum(q, 1)
-    return out
 
 # %% ../nbs/05_anomalies.ipynb #5a3d8c08
 def ascend(

@@ -19,7 +19,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -33,10 +32,11 @@ from time import perf_counter
 import numpy as np
 import torch
 from astropy.table import Table, hstack
+from scipy.stats import false_discovery_control
 
 import specanom
 from specanom.anomalies import (
-    ascend, attribute_change, benjamini_hochberg, bin_number, nearest_along,
+    ascend, attribute_change, bin_number, nearest_along,
     plot_ascent, plot_logp, plot_redshift_bins, plot_top, reading, recall,
     redshift_bins, quiescent, top_anomalies, write_formats, FORMATS,
 )
@@ -47,7 +47,7 @@ from specanom.core import (
 )
 from .explain import Score, explain_many
 from .files import find_spectra, iter_spectra, name_below
-from .flow import anomaly_score, make_density
+from .flow import make_density
 from .inject import contaminate
 from .known import is_known, known_lists
 from .mock import BLOCK, block_of, mock_chunks
@@ -639,7 +639,7 @@ def discoveries(
 ) -> Table: # As `top_anomalies`, by p-value
     "The objects that are too anomalous for chance (Benjamini & Hochberg). Raises `ValueError` when the rate is none."
     if not 0 < fdr < 1: raise ValueError(f'fdr = {fdr} must be between 0 and 1')
-    rows = scores[benjamini_hochberg(scores['p_all']) <= fdr]
+    rows = scores[false_discovery_control(scores['p_all']) <= fdr]
     score, said = -np.log10(scores['p_all']), -np.log10(opinions(scores, 'p_all'))
     table = top_anomalies(score, scores, k=max(len(scores), 1), edges=edges, opinions=said)
     table = table[np.isin(table['specobjid'], rows['specobjid'])]
@@ -677,7 +677,7 @@ def _rows_or_nothing(column, at: np.ndarray):
 def ranked_scores(run: Run) -> Table:
     "The scores of the objects that are ranked, with q."
     scores = run.scores[ranked(run, run.scores)]
-    scores['q'] = benjamini_hochberg(scores['p_all'])
+    scores['q'] = false_discovery_control(scores['p_all'])
     return scores
 
 def list_discoveries(

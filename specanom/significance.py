@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 from scipy.optimize import minimize
-from scipy.stats import chi2
+from scipy.stats import combine_pvalues, false_discovery_control
 
-from .anomalies import benjamini_hochberg, cells_of, strata
+from .anomalies import cells_of, strata
 from .core import id_fraction, read_arrays, write_arrays
 from .flow import spectral_class
 
@@ -27,7 +27,7 @@ def combine_p(
     "One p-value of several. Raises `ValueError` for an unknown rule, or for p-values outside (0, 1]."
     p = np.asarray(p, float)
     if not ((p > 0) & (p <= 1)).all(): raise ValueError('p-values must be above 0 and at most 1')
-    if rule == 'fisher': return chi2.sf(-2*np.log(p).sum(1), 2*p.shape[1])
+    if rule == 'fisher': return combine_pvalues(p, axis=1).pvalue
     if rule != 'cauchy': raise ValueError(f"rule must be 'cauchy' or 'fisher', not '{rule}'")
     t = np.average(1/np.tan(np.pi*np.clip(p, 1e-300, 1 - 1e-4)), axis=1, weights=weights)   # p = 1 would outweigh any evidence
     return np.where(t > 1e6, 1/(np.pi*np.maximum(t, 1)), .5 - np.arctan(t)/np.pi)
@@ -142,7 +142,7 @@ class Tail:
         law = _fit_pareto(excess[excess <= cut], cut, int((excess > cut).sum()), least)
         fraction, kept = top, n - first
         for _ in range(20):
-            q = benjamini_hochberg(np.append(np.ones(first), fraction*_survival(excess, *law)))[first:]
+            q = false_discovery_control(np.append(np.ones(first), fraction*_survival(excess, *law)))[first:]
             now = int((q > rate).sum())   # excesses are in order, and so is q
             if now == kept or now < 8: break
             kept, rest = now, excess[:now]
@@ -253,7 +253,7 @@ class Calibration:
         learn(strange)
         for _ in range(2):   # a few anomalies already widen the scatter of their like
             p = self.p_values(scores, catalog)['p_all']
-            listed = benjamini_hochberg(np.asarray(p)) <= _STRANGE
+            listed = false_discovery_control(np.asarray(p)) <= _STRANGE
             if np.array_equal(listed, strange): break
             strange = listed
             learn(strange)
