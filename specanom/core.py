@@ -1628,7 +1628,7 @@ def check_precision(precision: str) -> str:
     return precision
 
 # %% ../nbs/00_core.ipynb #2d18bc5a
-SETTLE = 10  # steps between two roundings
+SETTLE = 5  # steps between two roundings: in ten a difference can grow a millionfold
 
 def round_off(
     x,          # float64, NumPy or torch
@@ -1640,7 +1640,7 @@ def round_off(
 
 def settle(
     optimizer,  # of torch; its weights and averages are rounded in place
-    step: int,  # number of the step just made; only every tenth rounds
+    step: int,  # number of the step just made; only every fifth rounds
 ):
     "Make a training forget in which order the processor sums. Weights in single precision stay as they are."
     if step % SETTLE:
