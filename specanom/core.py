@@ -7,11 +7,11 @@ __all__ = ['log', 'CURVES', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'L
            'FLUX_UNIT', 'STORE_FORMAT', 'PRECISIONS', 'SETTLE', 'PROFILES', 'vacuum_to_air', 'air_to_vacuum',
            'galactic_extinction', 'mark_lines', 'Catalog', 'text_id', 'make_catalog', 'spec_name', 'fits_specobjid',
            'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path', 'fits_text', 'write_as',
-           'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'load_network', 'StoreArray',
-           'Spectra', 'store_digest', 'check_store', 'write_chunks', 'grid_of', 'check_grid', 'bounded_map',
-           'map_chunks', 'progress', 'check_precision', 'round_off', 'settle', 'QueryConfig', 'MockConfig',
-           'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config',
-           'check_config', 'digest', 'home', 'cached', 'id_fraction', 'versions', 'provenance']
+           'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'load_network', 'implausible_flux',
+           'StoreArray', 'Spectra', 'store_digest', 'check_store', 'write_chunks', 'grid_of', 'check_grid',
+           'bounded_map', 'map_chunks', 'progress', 'check_precision', 'round_off', 'settle', 'QueryConfig',
+           'MockConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config',
+           'load_config', 'check_config', 'digest', 'home', 'cached', 'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, difflib, errno, hashlib, html, io, json, logging, os, platform, re, shutil, socket, subprocess, tempfile, tomllib, warnings
@@ -902,10 +902,24 @@ def _pixels(name: str, array, dtype: str, factor=1.0) -> np.ndarray:
         else array
     )
 
+_FLUX_RANGE = 1e-12, 1e12  # of a median, in 1e-17 erg/s/cm2/AA
+
 def _total(array: np.ndarray) -> float:
     """A sum that is finite only if every number of the array is, as fast as memory is
     read."""
     return np.vdot(array, array) if array.flags.c_contiguous else array.sum()
+
+def implausible_flux(
+    flux: np.ndarray,  # (n, d) in 1e-17 erg/s/cm2/AA
+    ivar: np.ndarray,  # (n, d)
+) -> np.ndarray:  # (n,) bool
+    """Whether a spectrum's typical flux is so far from 1e-17 erg/s/cm2/AA that a factor
+    must be wrong; one without any measured flux is not."""
+    some = np.s_[:, :: max(1, flux.shape[1] // 64)]
+    sizes = np.ma.masked_equal(np.abs(flux[some]), 0)
+    sizes = np.ma.masked_where(ivar[some] <= 0, np.ma.masked_invalid(sizes))
+    typical = np.ma.median(sizes, axis=1).filled(1) if len(flux) else np.ones(0)
+    return ~((typical > _FLUX_RANGE[0]) & (typical < _FLUX_RANGE[1]))
 
 def _check_size(flux: np.ndarray, ivar: np.ndarray):
     """Raise `ValueError` when a typical flux is so far from 1e-17 erg/s/cm2/AA that its
@@ -913,7 +927,9 @@ def _check_size(flux: np.ndarray, ivar: np.ndarray):
     some = tuple(slice(None, None, max(1, size // 64)) for size in flux.shape)
     values = np.abs(flux[some][ivar[some] > 0])
     values = values[(values > 0) & np.isfinite(values)]
-    if len(values) and not 1e-12 < (typical := float(np.median(values))) < 1e12:
+    if len(values) and not (
+        _FLUX_RANGE[0] < (typical := float(np.median(values))) < _FLUX_RANGE[1]
+    ):
         if typical < 1:
             raise ValueError(
                 f"the median flux is {typical:.1e}, where {FLUX_UNIT} is expected; "

@@ -31,6 +31,7 @@ from specanom.core import (
     bounded_map,
     fits_specobjid,
     hash_id,
+    implausible_flux,
     log,
     make_catalog,
     make_specobjid,
@@ -683,6 +684,8 @@ def _bits(mask: np.ndarray) -> np.ndarray:  # uint32
         raise BadFile('and_mask holds more than 32 bits')
     return mask.astype('i8').astype('u4')
 
+_IMPLAUSIBLE = 'its typical flux is no flux in 1e-17 erg/s/cm2/AA: a factor is wrong'
+
 def _contradiction(flux: np.ndarray, ivar: np.ndarray) -> str:
     "What is impossible about a spectrum; '' when nothing is."
     if not np.isfinite(ivar).all():
@@ -930,6 +933,9 @@ def _fibres(
         i: _contradiction(out[0][i], out[1][i]) for i in np.flatnonzero(bad).tolist()
     } | impossible
     bad[list(impossible)] = True
+    odd = implausible_flux(*out[:2]) & ~bad
+    reasons |= dict.fromkeys(np.flatnonzero(odd).tolist(), _IMPLAUSIBLE)
+    bad |= odd
     out[0][~good] = 0
     files = np.array([f'{name}#{f:04d}' for f in rows['fiberid']], 'U')
     columns = rows | dict(file=files, specobjid=_ids(rows))
@@ -1193,17 +1199,21 @@ def read_files(files: list[Path], root: Path) -> Spectra:
             flux[len(rows), k], ivar[len(rows), k], mask[len(rows), k] = f, i, bits
             rows.append(row | dict(file=name))
     n = len(rows)
+    good = ~implausible_flux(flux[:n], ivar[:n])
+    reasons += [(rows[i]['file'], _IMPLAUSIBLE) for i in np.flatnonzero(~good)]
+    rows = [row for row, kept in zip(rows, good) if kept]
+    flux, ivar, mask = (a[:n][good] if not good.all() else a[:n] for a in (flux, ivar, mask))
     columns = (
         {c: [r.get(c, _BLANK[c]) for r in rows] for c in (*_NAMES, 'file')}
         if rows
         else {}
     )
     return Spectra(
-        flux[:n],
-        ivar[:n],
+        flux,
+        ivar,
         SDSS_WAVE,
         make_catalog(columns),
-        mask[:n],
+        mask,
         reject_table([r[0] for r in reasons], 'read', [r[1] for r in reasons]),
     )
 

@@ -264,7 +264,8 @@ def _parse(text: str, columns: list[str]) -> dict:
                 f'{len(max(row, key=len))} characters in row {i}, '
                 f'column {columns[np.argmax([len(c) for c in row])]}'
             )
-    return dict(zip(columns, np.array(rows[1:], dtype='U').reshape(-1, len(columns)).T))
+    once = list(dict.fromkeys(map(tuple, rows[1:])))  # a row sent twice is one row
+    return dict(zip(columns, np.array(once, dtype='U').reshape(-1, len(columns)).T))
 
 _FORMS = {
     'f': r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan',
@@ -380,15 +381,15 @@ def _page(
         return page
 
     def checked(text):
-        page = convert(_parse(text, columns))
-        ids = [after, *page['specobjid'].tolist()]
+        page = _parse(text, columns)
+        ids = [after, *_number(page['specobjid'], 'u8', 'specobjid').tolist()]
         i = next((i for i in range(1, len(ids)) if ids[i] <= ids[i - 1]), None)
         if i:
             raise _BadEntry(
                 f'specObjID {ids[i]} in row {i}, after {ids[i - 1]}: '
                 'not in the order that was asked for'
             )
-        return page
+        return convert(page)
 
     page = _ask(sql, checked, release, skyserver, **patience)
     if len(page):

@@ -203,6 +203,25 @@ def test_columns_that_nobody_needs_cost_nothing(tmp_path, row):
     assert len(odd) == 1 and np.isnan(odd.catalog['vdisp'][0]), why
 
 
+@pytest.mark.parametrize('factor', [1e30, 1e17, 1e-17, 1e-30])
+def test_a_flux_that_cannot_be_costs_its_file_alone(tmp_path, factor):
+    def change(hdus):
+        hdus[1].data['flux'] *= factor
+
+    odd, why = beside_good(tmp_path, change)
+    assert not len(odd) and 'a factor is wrong' in why
+
+
+def test_a_fibre_whose_flux_cannot_be_costs_no_other(tmp_path):
+    def change(plate, zbest):
+        plate[0].data[1] *= 1e25
+
+    write_plate(tmp_path, change=change)
+    spectra = read(tmp_path)
+    assert len(spectra) == 3 and len(spectra.rejected) == 1
+    assert 'a factor is wrong' in spectra.rejected['reason'][0]
+
+
 # ---------------------------------------------------------------- plates
 
 

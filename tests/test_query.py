@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from misbehaviour import http
+from misbehaviour import http, rows
 from sdss_server import BOSS_PLATE, ReplayServer, make_archive
 
 from specanom.core import Spectra, read_table, spec_name, write_table
@@ -126,6 +126,21 @@ def test_the_last_row_without_a_final_newline(server, catalog, monkeypatch, tmp_
     server.fail('*x_results*', 'raw', reply=lambda body: [http(body.rstrip(b'\n'))])
     again = query_catalog('b23', n=1, known=True, skyserver=server.url, page=5, tries=2, pause=.01)
     assert set(again['specobjid'].tolist()) >= set(catalog['specobjid'][:3].tolist())
+
+
+@pytest.mark.parametrize('again', [0, 1, 3])
+def test_a_row_sent_twice_is_one_row(server, catalog, monkeypatch, tmp_path, again):
+    "Beside its twin or elsewhere in the page; two rows of one id that differ are refused by name."
+    monkeypatch.setenv('SPECANOM_HOME', str(tmp_path / 'other'))
+    ask = dict(skyserver=server.url, page=1000, tries=1, pause=0.01)
+    server.fail('*x_results*', 'raw', reply=rows(lambda x: x[: 3 + again] + x[2:]))
+    assert query_catalog('b23', **ask)['specobjid'].tolist() == catalog['specobjid'].tolist()
+    server.forget()
+    monkeypatch.setenv('SPECANOM_HOME', str(tmp_path / 'third'))
+    other = rows(lambda x: [*x, x[-1].replace('GALAXY', 'QSO')])
+    server.fail('*x_results*', 'raw', reply=other)
+    with pytest.raises(SurveyError, match='not in the order'):
+        query_catalog('b23', **ask)
 
 
 def test_another_host_is_not_asked(server, archive, catalog, tmp_path):
