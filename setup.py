@@ -2,6 +2,7 @@
 
 nbdev's stock setup.py does not know Python 3.11; this one asks only for what setuptools needs.
 """
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -9,16 +10,33 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
-config.read(here/"settings.ini", encoding="utf-8")
+config.read(here / "settings.ini", encoding="utf-8")
 c = config["DEFAULT"]
 
 setup(
-    name=c["lib_name"], version=c["version"], description=c["description"], keywords=c["keywords"].split(),
-    author=c["author"], author_email=c["author_email"], url=c["git_url"], license="BSD-3-Clause",
-    long_description=(here/"README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
-    packages=find_packages(include=[c["lib_path"] + "*"]), package_data={c["lib_path"]: ["data/*"]},
-    package_dir={"": "."},  # an editable install is then a path, which a clone in the working folder does not hide
+    name=c["lib_name"],
+    version=c["version"],
+    description=c["description"],
+    keywords=c["keywords"].split(),
+    author=c["author"],
+    author_email=c["author_email"],
+    url=c["git_url"],
+    license="BSD-3-Clause",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=[c["lib_path"] + "*"]),
+    package_data={c["lib_path"]: ["data/*"]},
+    package_dir={
+        "": "."
+    },  # an editable install is then a path, which a clone in the working folder does not hide
     python_requires=">=" + c["min_python"],
-    install_requires=c["requirements"].split(), extras_require={"dev": c["dev_requirements"].split(), "tune": c["tune_requirements"].split()},
-    entry_points={"console_scripts": c["console_scripts"].split(), "nbdev": [f"{c['lib_path']}={c['lib_path']}._modidx:d"]},
+    install_requires=c["requirements"].split(),
+    extras_require={
+        "dev": c["dev_requirements"].split(),
+        "tune": c["tune_requirements"].split(),
+    },
+    entry_points={
+        "console_scripts": c["console_scripts"].split(),
+        "nbdev": [f"{c['lib_path']}={c['lib_path']}._modidx:d"],
+    },
 )

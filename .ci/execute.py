@@ -6,6 +6,7 @@
 Exit status 1, with the traceback, when a cell fails; the notebook is then left as it was. Authors and tests run notebooks in this
 one way: one thread (SPECANOM_THREADS=2: two), figures as plain PNG.
 """
+
 import json
 import os
 import re
@@ -24,35 +25,49 @@ from nbdev.config import get_config
 
 class RecordingShell(nbdev.test.CaptureShell):
     "nbdev's shell, which also remembers what the cells put out."
+
     outputs = {}
 
-    def __init__(self, path): super().__init__(path, mpl_format='png')
+    def __init__(self, path):
+        super().__init__(path, mpl_format='png')
 
     def cell(self, cell, **kwargs):
-        cell.source = cell.source.replace('torch.set_num_threads(1)', f'torch.set_num_threads({THREADS})')
+        cell.source = cell.source.replace(
+            'torch.set_num_threads(1)', f'torch.set_num_threads({THREADS})'
+        )
         cell.outputs = []  # a cell that is silent now keeps nothing of what it said before
         super().cell(cell, **kwargs)
-        if cell.cell_type == 'code': self.outputs[cell.id] = cell.get('outputs', [])
+        if cell.cell_type == 'code':
+            self.outputs[cell.id] = cell.get('outputs', [])
 
 
 def keep(notebook: Path, outputs: dict):
     "Put the outputs in the notebook; a cell that did not run keeps those that it has."
-    outputs = json.loads(re.sub(r' id=\\"table\d+\\"', '', json.dumps(outputs)))  # memory addresses, in astropy's HTML
+    outputs = json.loads(
+        re.sub(r' id=\\"table\d+\\"', '', json.dumps(outputs))
+    )  # memory addresses, in astropy's HTML
     nb = read_nb(notebook)
     for cell in nb.cells:
-        if cell.id in outputs: cell.outputs = outputs[cell.id]
+        if cell.id in outputs:
+            cell.outputs = outputs[cell.id]
     write_nb(nb, notebook)
     nbdev_clean(str(notebook))
 
 
-def main(notebook: str, target: str=None):
+def main(notebook: str, target: str = None):
     "Run the notebook and deliver its outputs."
     notebook, config = Path(notebook).resolve(), get_config()
     nbdev.test.CaptureShell = RecordingShell
-    passed, _ = nbdev.test.test_nb(notebook, skip_flags=config.tst_flags.split(), basepath=config.config_path)
-    if not passed: sys.exit(1)
-    if target: Path(target).write_text(json.dumps(RecordingShell.outputs))
-    else: keep(notebook, RecordingShell.outputs)
+    passed, _ = nbdev.test.test_nb(
+        notebook, skip_flags=config.tst_flags.split(), basepath=config.config_path
+    )
+    if not passed:
+        sys.exit(1)
+    if target:
+        Path(target).write_text(json.dumps(RecordingShell.outputs))
+    else:
+        keep(notebook, RecordingShell.outputs)
 
 
-if __name__ == '__main__': main(*sys.argv[1:])
+if __name__ == '__main__':
+    main(*sys.argv[1:])

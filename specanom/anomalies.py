@@ -24,34 +24,46 @@ from .preprocess import plot_rest
 
 # %% ../nbs/05_anomalies.ipynb #9f509a7a
 def quiescent(
-    scores: Table, # With new_label, of `flow.relabel`
-) -> np.ndarray: # (n,) bool
+    scores: Table,  # With new_label, of `flow.relabel`
+) -> np.ndarray:  # (n,) bool
     "Who is quiescent by the new label (B23 Table 1). Raises `ValueError` without one."
     if 'new_label' not in scores.colnames:
-        raise ValueError('no column new_label says who is quiescent; `relabel` makes it '
-                         "from the latents; the pipeline's class does not replace it")
+        raise ValueError(
+            'no column new_label says who is quiescent; `relabel` makes it '
+            "from the latents; the pipeline's class does not replace it"
+        )
     return np.asarray(scores['new_label']) < 2
 
 # %% ../nbs/05_anomalies.ipynb #b3e6e43d
 _CATEGORIES = (('quiescent', 0, 2, 'C3'), ('SF/AGN', 2, 8, 'C0'), ('QSO', 8, 16, 'C1'))
 
+
 def plot_logp(
-    scores: Table, # Of the ranked objects, with logp and new_label
-    *, ax=None,
+    scores: Table,  # Of the ranked objects, with logp and new_label
+    *,
+    ax=None,
 ):
     """Histogram of log p of the ranked objects by category of the new label (B23 Fig. 8);
     returns the axes."""
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(6, 2.8), layout='constrained')[1]
     logp, label = np.asarray(scores['logp']), np.asarray(scores['new_label'])
     bins = np.linspace(*np.percentile(logp, [1, 100]), 50)
     for name, low, high, color in _CATEGORIES:
         values = logp[(label >= low) & (label < high)]
-        if not len(values): continue
+        if not len(values):
+            continue
         raised = np.maximum(values, bins[0])  # the first bar holds everything below it
-        ax.hist(raised, bins, weights=np.full(len(values), 1/len(values)),
-                histtype='step', color=color, label=f'{name} ({len(values)})')
+        ax.hist(
+            raised,
+            bins,
+            weights=np.full(len(values), 1 / len(values)),
+            histtype='step',
+            color=color,
+            label=f'{name} ({len(values)})',
+        )
     ax.set(xlabel='log p', ylabel='fraction per bin')
     ax.set_title(f'{len(logp)} ranked objects, by new label', fontsize=9)
     ax.legend(frameon=False)
@@ -59,13 +71,18 @@ def plot_logp(
 
 # %% ../nbs/05_anomalies.ipynb #91b2bb3c
 def redshift_bins(
-    z: np.ndarray,       # (n,) redshifts of the objects to be ranked
-    n_bins: int=5,       # Number of bins
-    *, limits: tuple=(.05, .36), # Outer edges
-) -> np.ndarray: # (n_bins + 1,) edges
+    z: np.ndarray,  # (n,) redshifts of the objects to be ranked
+    n_bins: int = 5,  # Number of bins
+    *,
+    limits: tuple = (0.05, 0.36),  # Outer edges
+) -> np.ndarray:  # (n_bins + 1,) edges
     "Edges of redshift bins of equal counts (B23 section 4, Fig. 6). Raises `ValueError` when there are fewer objects than bins."
-    if len(z) < n_bins: raise ValueError(f'{len(z)} objects cannot fill {n_bins} redshift bins')
-    return np.concatenate([limits[:1], np.quantile(z, np.arange(1, n_bins)/n_bins), limits[1:]])
+    if len(z) < n_bins:
+        raise ValueError(f'{len(z)} objects cannot fill {n_bins} redshift bins')
+    return np.concatenate(
+        [limits[:1], np.quantile(z, np.arange(1, n_bins) / n_bins), limits[1:]]
+    )
+
 
 def bin_number(z: np.ndarray, edges: np.ndarray) -> np.ndarray:
     "Number of the bin of each redshift, from 1; 0 outside all bins."
@@ -74,63 +91,143 @@ def bin_number(z: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/05_anomalies.ipynb #5f0d9498
 def plot_redshift_bins(
-    z: np.ndarray,     # (n,) redshifts of the ranked quiescent objects
-    edges: np.ndarray, # Redshift bins
-    *, ax=None,
+    z: np.ndarray,  # (n,) redshifts of the ranked quiescent objects
+    edges: np.ndarray,  # Redshift bins
+    *,
+    ax=None,
 ):
     """Histogram of the redshifts of the ranked quiescent objects with the bins (B23
     Fig. 6); returns the axes."""
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(6, 2.5), layout='constrained')[1]
     ax.hist(z, 60, color='.75')
-    for edge in edges: ax.axvline(edge, color='C3', lw=1)
+    for edge in edges:
+        ax.axvline(edge, color='C3', lw=1)
     ax.set(xlabel='redshift', ylabel='ranked quiescent objects')
     ax.set_title(f'{len(z)} objects', fontsize=9)
     return ax
 
 # %% ../nbs/05_anomalies.ipynb #27d21c17
 def plot_ew_sigma(
-    ew: np.ndarray,     # (n,) equivalent width of Halpha, AA, emission positive
+    ew: np.ndarray,  # (n,) equivalent width of Halpha, AA, emission positive
     sigma: np.ndarray,  # (n,) velocity dispersion of the stars, km/s
-    quiescent: np.ndarray, # (n,) bool, by the new label
-    *, axes=None,       # Three: diagram, marginal above, marginal to the right
+    quiescent: np.ndarray,  # (n,) bool, by the new label
+    *,
+    axes=None,  # Three: diagram, marginal above, marginal to the right
 ):
     "EW(Halpha) against velocity dispersion with marginals, quiescent and other galaxies by the new label (B23 Fig. 7); returns the axes. What is not measured or not positive is left out and counted."
     if axes is None:
         import matplotlib.pyplot as plt
-        axes = plt.subplot_mosaic('A.;BC', figsize=(6, 4.6), layout='constrained', width_ratios=[4, 1], height_ratios=[1, 4])[1]
+
+        axes = plt.subplot_mosaic(
+            'A.;BC',
+            figsize=(6, 4.6),
+            layout='constrained',
+            width_ratios=[4, 1],
+            height_ratios=[1, 4],
+        )[1]
         axes = axes['B'], axes['A'], axes['C']
     main, above, right = axes
-    ew, sigma, quiescent = np.asarray(ew, float), np.asarray(sigma, float), np.asarray(quiescent, bool)
-    shown, bins = (ew > 0) & (sigma > 0), (np.linspace(0, 450, 46), np.linspace(-1.5, 3, 46))
-    for rows, name, color in ((~quiescent, 'SF/AGN', 'C0'), (quiescent, 'quiescent', 'C3')):
+    ew, sigma, quiescent = (
+        np.asarray(ew, float),
+        np.asarray(sigma, float),
+        np.asarray(quiescent, bool),
+    )
+    shown, bins = (
+        (ew > 0) & (sigma > 0),
+        (np.linspace(0, 450, 46), np.linspace(-1.5, 3, 46)),
+    )
+    for rows, name, color in (
+        (~quiescent, 'SF/AGN', 'C0'),
+        (quiescent, 'quiescent', 'C3'),
+    ):
         x, y = sigma[rows & shown], np.log10(ew[rows & shown])
-        main.plot(x, y, '.', ms=2, alpha=.4, color=color, rasterized=True, label=f'{name}: {rows.sum()}, not shown {np.sum(rows & ~shown)}')
-        above.hist(x, bins[0], histtype='step', color=color); right.hist(y, bins[1], histtype='step', color=color, orientation='horizontal')
-    for width in (3, 6): main.axhline(np.log10(width), color='k', lw=.8, ls=':')
-    main.set(xlabel='σ$_*$ (km s$^{-1}$)', ylabel='log EW(Hα) (Å)', xlim=(0, 450), ylim=(-1.5, 3)); main.legend(frameon=False, fontsize=7, markerscale=4)
-    above.set(xlim=(0, 450), xticks=[], yticks=[]); right.set(ylim=(-1.5, 3), xticks=[], yticks=[])
+        main.plot(
+            x,
+            y,
+            '.',
+            ms=2,
+            alpha=0.4,
+            color=color,
+            rasterized=True,
+            label=f'{name}: {rows.sum()}, not shown {np.sum(rows & ~shown)}',
+        )
+        above.hist(x, bins[0], histtype='step', color=color)
+        right.hist(y, bins[1], histtype='step', color=color, orientation='horizontal')
+    for width in (3, 6):
+        main.axhline(np.log10(width), color='k', lw=0.8, ls=':')
+    main.set(
+        xlabel='σ$_*$ (km s$^{-1}$)',
+        ylabel='log EW(Hα) (Å)',
+        xlim=(0, 450),
+        ylim=(-1.5, 3),
+    )
+    main.legend(frameon=False, fontsize=7, markerscale=4)
+    above.set(xlim=(0, 450), xticks=[], yticks=[])
+    right.set(ylim=(-1.5, 3), xticks=[], yticks=[])
     return axes
 
 # %% ../nbs/05_anomalies.ipynb #b624dda8
 def links(
-    catalog: Table, # With specobjid, ra, dec in degrees
-) -> dict: # Column name -> URLs, empty for a mock survey
+    catalog: Table,  # With specobjid, ra, dec in degrees
+) -> dict:  # Column name -> URLs, empty for a mock survey
     "Addresses that open each object in SkyServer (DR16), in the Legacy Surveys viewer, and in SIMBAD by its position."
-    sky = [f'https://skyserver.sdss.org/dr16/en/tools/explore/summary.aspx?sid={i}' for i in catalog['specobjid']]
-    legacy = [f'https://www.legacysurvey.org/viewer?ra={r:.5f}&dec={d:.5f}&layer=ls-dr9&zoom=15&mark={r:.5f},{d:.5f}' for r, d in zip(catalog['ra'], catalog['dec'])]
-    simbad = [f'https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={r:.5f}d{d:+.5f}d&Radius=5&Radius.unit=arcsec' for r, d in zip(catalog['ra'], catalog['dec'])]
-    real = np.asarray(catalog['survey']) != 'mock'  # an object that does not exist has no page, and its address would show another one
-    return {name: np.where(real, np.array(urls, dtype=str), '') for name, urls in dict(skyserver=sky, legacy=legacy, simbad=simbad).items()}
+    sky = [
+        f'https://skyserver.sdss.org/dr16/en/tools/explore/summary.aspx?sid={i}'
+        for i in catalog['specobjid']
+    ]
+    legacy = [
+        f'https://www.legacysurvey.org/viewer?ra={r:.5f}&dec={d:.5f}&layer=ls-dr9&zoom=15&mark={r:.5f},{d:.5f}'
+        for r, d in zip(catalog['ra'], catalog['dec'])
+    ]
+    simbad = [
+        f'https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={r:.5f}d{d:+.5f}d&Radius=5&Radius.unit=arcsec'
+        for r, d in zip(catalog['ra'], catalog['dec'])
+    ]
+    real = (
+        np.asarray(catalog['survey']) != 'mock'
+    )  # an object that does not exist has no page, and its address would show another one
+    return {
+        name: np.where(real, np.array(urls, dtype=str), '')
+        for name, urls in dict(skyserver=sky, legacy=legacy, simbad=simbad).items()
+    }
 
-_DESCRIPTIONS = dict(rank='1 is the most anomalous of its bin', zbin='redshift bin, from 1', score='anomaly score, larger is stranger', logp='marginal log-density, B23 eq. 7',
-                     re='mean squared residual over its variance, B23 eq. 8', p_as='p-value of log p', p_re='p-value of re', p_all='p-value of all scores together', q='smallest false-discovery rate at which this is listed', extrapolated='p_all is beyond the calibration set',
-                     rank_low='best rank in its bin by the opinion of one member', rank_high='worst one', in_top='members with it among the first of the bin', members='members that judged it', explanation='why', skyserver='SkyServer page', legacy='Legacy Surveys viewer', simbad='SIMBAD within 5 arcsec', fiber='fibre',
-                     mjd='modified Julian date', plate='plate', z='pipeline redshift', specobjid='SDSS spectrum id', ra='right ascension, J2000', dec='declination, J2000',
-                     new_class='class under which the latents are most probable')
 
-def _above(score: np.ndarray, zbin: np.ndarray, value: np.ndarray, where: np.ndarray) -> np.ndarray:
+_DESCRIPTIONS = dict(
+    rank='1 is the most anomalous of its bin',
+    zbin='redshift bin, from 1',
+    score='anomaly score, larger is stranger',
+    logp='marginal log-density, B23 eq. 7',
+    re='mean squared residual over its variance, B23 eq. 8',
+    p_as='p-value of log p',
+    p_re='p-value of re',
+    p_all='p-value of all scores together',
+    q='smallest false-discovery rate at which this is listed',
+    extrapolated='p_all is beyond the calibration set',
+    rank_low='best rank in its bin by the opinion of one member',
+    rank_high='worst one',
+    in_top='members with it among the first of the bin',
+    members='members that judged it',
+    explanation='why',
+    skyserver='SkyServer page',
+    legacy='Legacy Surveys viewer',
+    simbad='SIMBAD within 5 arcsec',
+    fiber='fibre',
+    mjd='modified Julian date',
+    plate='plate',
+    z='pipeline redshift',
+    specobjid='SDSS spectrum id',
+    ra='right ascension, J2000',
+    dec='declination, J2000',
+    new_class='class under which the latents are most probable',
+)
+
+
+def _above(
+    score: np.ndarray, zbin: np.ndarray, value: np.ndarray, where: np.ndarray
+) -> np.ndarray:
     "How many scores of the bins `where` lie above each value."
     count = np.zeros(len(value), int)
     for b in np.unique(where):
@@ -139,83 +236,161 @@ def _above(score: np.ndarray, zbin: np.ndarray, value: np.ndarray, where: np.nda
         count[here] = len(ordered) - np.searchsorted(ordered, value[here], 'right')
     return count
 
+
 def member_ranks(
-    score: np.ndarray,    # (n,) larger is more anomalous: the mean of the members
-    opinions: np.ndarray, # (n, m) the same score by each member that judged the object
-    zbin: np.ndarray,     # (n,) redshift bin
-    rows: np.ndarray,     # (r,) which objects
-    k: int,               # How many are shown in a bin
-) -> dict: # members, rank_low, rank_high, in_top: (r,) each
+    score: np.ndarray,  # (n,) larger is more anomalous: the mean of the members
+    opinions: np.ndarray,  # (n, m) the same score by each member that judged the object
+    zbin: np.ndarray,  # (n,) redshift bin
+    rows: np.ndarray,  # (r,) which objects
+    k: int,  # How many are shown in a bin
+) -> dict:  # members, rank_low, rank_high, in_top: (r,) each
     "Where the opinion of each member alone would put an object in its bin, among the others by their mean scores."
-    score, own, said, where = np.asarray(score, float), np.asarray(score, float)[rows], opinions[rows], zbin[rows]
+    score, own, said, where = (
+        np.asarray(score, float),
+        np.asarray(score, float)[rows],
+        opinions[rows],
+        zbin[rows],
+    )
     ranks = np.stack([1 + _above(score, zbin, s, where) - (own > s) for s in said.T])
-    return dict(members=np.full(len(rows), len(ranks)), rank_low=ranks.min(0), rank_high=ranks.max(0), in_top=(ranks <= k).sum(0))
+    return dict(
+        members=np.full(len(rows), len(ranks)),
+        rank_low=ranks.min(0),
+        rank_high=ranks.max(0),
+        in_top=(ranks <= k).sum(0),
+    )
+
 
 def top_anomalies(
-    score: np.ndarray, # (n,) larger is stranger
-    catalog: Table,    # n rows; its columns logp and re are shown where present
-    *, k: int=8,       # Rows per bin
-    edges: np.ndarray=None, # Redshift bins; None: five of equal counts
-    opinions: np.ndarray=None, # (n, m) the score by each member that judged an object
-) -> QTable: # Up to k rows per bin, sorted by bin and score
+    score: np.ndarray,  # (n,) larger is stranger
+    catalog: Table,  # n rows; its columns logp and re are shown where present
+    *,
+    k: int = 8,  # Rows per bin
+    edges: np.ndarray = None,  # Redshift bins; None: five of equal counts
+    opinions: np.ndarray = None,  # (n, m) the score by each member that judged an object
+) -> QTable:  # Up to k rows per bin, sorted by bin and score
     "The k highest scores of each redshift bin (B23 Tables A1 and B1). Raises `ValueError` when a score is not a number."
     score, z = np.asarray(score, float), np.asarray(catalog['z'])
-    if len(score) != len(catalog): raise ValueError(f'{len(score)} scores for {len(catalog)} objects')
-    if np.isnan(score).any(): raise ValueError(f"the score of specobjid {catalog['specobjid'][np.isnan(score).argmax()]} is not a number")
+    if len(score) != len(catalog):
+        raise ValueError(f'{len(score)} scores for {len(catalog)} objects')
+    if np.isnan(score).any():
+        raise ValueError(
+            f"the score of specobjid {catalog['specobjid'][np.isnan(score).argmax()]} is not a number"
+        )
     zbin = bin_number(z, redshift_bins(z) if edges is None else edges)
-    order = np.lexsort((catalog['specobjid'], -score, zbin))  # ties by id: the same table every time
+    order = np.lexsort(
+        (catalog['specobjid'], -score, zbin)
+    )  # ties by id: the same table every time
     order = order[zbin[order] > 0]
     rank = np.arange(len(order)) - np.searchsorted(zbin[order], zbin[order]) + 1
     rows, rank = order[rank <= k], rank[rank <= k]
     picked = catalog[rows]
-    columns = dict(mjd=picked['mjd'], fiber=picked['fiberid'], plate=picked['plate'], z=picked['z'], zbin=zbin[rows], rank=rank, score=score[rows])
-    columns |= {name: picked[name] for name in ('logp', 're', 'p_as', 'p_re', 'p_all', 'q', 'extrapolated') if name in catalog.colnames}
+    columns = dict(
+        mjd=picked['mjd'],
+        fiber=picked['fiberid'],
+        plate=picked['plate'],
+        z=picked['z'],
+        zbin=zbin[rows],
+        rank=rank,
+        score=score[rows],
+    )
+    columns |= {
+        name: picked[name]
+        for name in ('logp', 're', 'p_as', 'p_re', 'p_all', 'q', 'extrapolated')
+        if name in catalog.colnames
+    }
     if opinions is not None:
         said = np.asarray(opinions, float)
         columns |= member_ranks(score, said, zbin, rows, k)
     columns['explanation'] = np.full(len(rows), '', dtype='U200')
-    columns |= {name: picked[name] for name in ('specobjid', 'ra', 'dec', 'class', 'subclass')}
+    columns |= {
+        name: picked[name] for name in ('specobjid', 'ra', 'dec', 'class', 'subclass')
+    }
     if 'new_label' in catalog.colnames:
         columns['new_class'] = np.array(CLASS_NAMES)[picked['new_label']]
     columns |= links(picked)
     table = QTable(columns)
     for name in table.colnames:
-        if name in _DESCRIPTIONS: table[name].info.description = _DESCRIPTIONS[name]
+        if name in _DESCRIPTIONS:
+            table[name].info.description = _DESCRIPTIONS[name]
     return table
 
 # %% ../nbs/05_anomalies.ipynb #20dc2ef1
 FORMATS = {'ecsv': 'ascii.ecsv', 'fits': 'fits', 'vot': 'votable', 'mrt': 'ascii.mrt'}
 
+
 def write_formats(
-    table: Table,       # With units and descriptions
-    path: Path,         # NAME.ecsv; the others are written beside it
-    formats: Iterable[str]=tuple(FORMATS), # Endings
+    table: Table,  # With units and descriptions
+    path: Path,  # NAME.ecsv; the others are written beside it
+    formats: Iterable[str] = tuple(FORMATS),  # Endings
 ) -> list[Path]:
     "Write a table as ECSV, FITS, VOTable (.vot) and AAS machine-readable (.mrt). Raises `ValueError` on an unknown ending."
     unknown = set(formats) - set(FORMATS)
-    if unknown: raise ValueError(f"unknown format {sorted(unknown)[0]!r}; known: {', '.join(FORMATS)}")
+    if unknown:
+        raise ValueError(
+            f"unknown format {sorted(unknown)[0]!r}; known: {', '.join(FORMATS)}"
+        )
     formats = [f for f in formats if len(table) or f != 'mrt']  # which cannot be empty
     paths = [Path(path).with_suffix(f'.{f}') for f in formats]
     for ending, target in zip(formats, paths):
-        with atomic(target) as aside: write_as(_portable(table, ending), aside, FORMATS[ending])
+        with atomic(target) as aside:
+            write_as(_portable(table, ending), aside, FORMATS[ending])
     return paths
+
 
 def _portable(table: Table, ending: str) -> Table:
     "What the format can hold: ids as text in .vot and .mrt, neither bool nor empty columns in .mrt."
-    if ending in ('ecsv', 'fits'): return table
+    if ending in ('ecsv', 'fits'):
+        return table
     table = Table(table, copy=True)
     for name in table.colnames:
-        if table[name].dtype == np.uint64: table.replace_column(name, Column(table[name].astype(str), description=table[name].description))
+        if table[name].dtype == np.uint64:
+            table.replace_column(
+                name,
+                Column(table[name].astype(str), description=table[name].description),
+            )
     if ending == 'vot':  # its standard has no Angstrom
         for name in table.colnames:
-            if table[name].unit == u.AA: table[name].unit = u.Unit(.1*u.nm)
-    if ending == 'mrt':  # knows neither bool nor a column of nothing but NaN or empty texts
-        for name in [n for n in table.colnames if table[n].dtype.kind == 'f' and not np.isfinite(table[n]).any()]: del table[name]
-        for name in [n for n in table.colnames if table[n].dtype.kind == 'f' and not np.isfinite(table[n]).all()]:
-            table.replace_column(name, MaskedColumn(table[name], mask=~np.isfinite(table[name]), unit=table[name].unit, description=table[name].description))
-        for name in [n for n in table.colnames if table[n].dtype.kind == 'b']: table.replace_column(name, Column(table[name].astype(int), description=table[name].description))
-        for name in [n for n in table.colnames if table[n].dtype.kind == 'U' and not np.any(table[n] != '')]: del table[name]
-        for name in [n for n in table.colnames if table[n].dtype.kind == 'U']: table[name] = Column(np.where(table[name] == '', '-', np.char.add('', table[name])), description=table[name].description)
+            if table[name].unit == u.AA:
+                table[name].unit = u.Unit(0.1 * u.nm)
+    if (
+        ending == 'mrt'
+    ):  # knows neither bool nor a column of nothing but NaN or empty texts
+        for name in [
+            n
+            for n in table.colnames
+            if table[n].dtype.kind == 'f' and not np.isfinite(table[n]).any()
+        ]:
+            del table[name]
+        for name in [
+            n
+            for n in table.colnames
+            if table[n].dtype.kind == 'f' and not np.isfinite(table[n]).all()
+        ]:
+            table.replace_column(
+                name,
+                MaskedColumn(
+                    table[name],
+                    mask=~np.isfinite(table[name]),
+                    unit=table[name].unit,
+                    description=table[name].description,
+                ),
+            )
+        for name in [n for n in table.colnames if table[n].dtype.kind == 'b']:
+            table.replace_column(
+                name,
+                Column(table[name].astype(int), description=table[name].description),
+            )
+        for name in [
+            n
+            for n in table.colnames
+            if table[n].dtype.kind == 'U' and not np.any(table[n] != '')
+        ]:
+            del table[name]
+        for name in [n for n in table.colnames if table[n].dtype.kind == 'U']:
+            table[name] = Column(
+                np.where(table[name] == '', '-', np.char.add('', table[name])),
+                description=table[name].description,
+            )
     return table
 
 # %% ../nbs/05_anomalies.ipynb #a7051ed9
@@ -225,20 +400,26 @@ def _ranks_among(score: np.ndarray, group: np.ndarray) -> np.ndarray:
     rank[np.lexsort((-score, group))] = np.arange(1, len(score) + 1)
     return rank - np.searchsorted(np.sort(group), group)
 
+
 def recall(
-    scores: dict[str, np.ndarray], # Name -> (n,) scores, larger is stranger
-    catalog: Table,                # n rows: everything ranked, with ids, places and z
-    lists: dict[str, Table]=None,  # Of `known_lists`; None: the published ones
-    *, edges: np.ndarray,          # Redshift bins
+    scores: dict[str, np.ndarray],  # Name -> (n,) scores, larger is stranger
+    catalog: Table,  # n rows: everything ranked, with ids, places and z
+    lists: dict[str, Table] = None,  # Of `known_lists`; None: the published ones
+    *,
+    edges: np.ndarray,  # Redshift bins
     # (n,) integers: ranks count among equal ones. None: the quiescent and the others,
     # where the catalogue has new_label
-    among: np.ndarray=None,
-    ks: Iterable[int]=(8, 40, 100, 1000),
-) -> Table: # A row per list and score: list, score, listed, present, quiescent, and found_K
+    among: np.ndarray = None,
+    ks: Iterable[int] = (8, 40, 100, 1000),
+) -> (
+    Table
+):  # A row per list and score: list, score, listed, present, quiescent, and found_K
     """How many known objects each ranking finds: of all that are present, those among the
     K highest of their bin and kind. Raises `ValueError` when a score is not a number."""
     ks, lists = list(ks), known_lists() if lists is None else lists
-    known = {name: rows for name, rows in find_known(catalog, lists).items() if rows.any()}
+    known = {
+        name: rows for name, rows in find_known(catalog, lists).items() if rows.any()
+    }
     labelled = 'new_label' in catalog.colnames
     quiet = quiescent(catalog) if labelled else np.zeros(len(catalog), bool)
     kind = quiet if among is None else np.asarray(among)
@@ -253,257 +434,527 @@ def recall(
         rank = _ranks_among(score, group)
         for which, here in known.items():
             found = [(rank[here] <= k).sum() for k in ks]
-            rows.append((which, name, len(lists[which]), here.sum(), quiet[here].sum(), *found))
-    names = ('list', 'score', 'listed', 'present', 'quiescent', *[f'found_{k}' for k in ks])
-    kinds = ['U64', 'U32'] + [int]*(len(names) - 2)
+            rows.append(
+                (which, name, len(lists[which]), here.sum(), quiet[here].sum(), *found)
+            )
+    names = (
+        'list',
+        'score',
+        'listed',
+        'present',
+        'quiescent',
+        *[f'found_{k}' for k in ks],
+    )
+    kinds = ['U64', 'U32'] + [int] * (len(names) - 2)
     return Table(rows=rows or None, names=names, dtype=kinds)
 
 # %% ../nbs/05_anomalies.ipynb #f26a192d
 def plot_top(
-    data: Spectra,              # Spectra that hold the objects of `table`
-    reconstruction: np.ndarray, # (n, d) of the same objects
-    table: Table,               # From `top_anomalies`
-    *, zbin: int=None,          # Only this redshift bin
+    data: Spectra,  # Spectra that hold the objects of `table`
+    reconstruction: np.ndarray,  # (n, d) of the same objects
+    table: Table,  # From `top_anomalies`
+    *,
+    zbin: int = None,  # Only this redshift bin
 ):
     "One panel for each row of a table: data, reconstruction, unmeasured bins; returns the figure. Raises `KeyError` for an object that is not in `data`."
     import matplotlib.pyplot as plt
+
     rows = table if zbin is None else table[table['zbin'] == zbin]
     place = {i: n for n, i in enumerate(np.asarray(data.catalog['specobjid']).tolist())}
-    fig, axes = plt.subplots(max(len(rows), 1), 1, figsize=(8, 1.9*max(len(rows), 1)), layout='constrained', sharex=True, squeeze=False, dpi=80)
+    fig, axes = plt.subplots(
+        max(len(rows), 1),
+        1,
+        figsize=(8, 1.9 * max(len(rows), 1)),
+        layout='constrained',
+        sharex=True,
+        squeeze=False,
+        dpi=80,
+    )
     for ax, row in zip(axes[:, 0], rows):
         i = place[int(row['specobjid'])]
         plot_rest(data, i, ax=ax, reconstruction=reconstruction[i])
-        ax.set_title(f"bin {row['zbin']}, rank {row['rank']}: {ax.get_title()}   score {row['score']:.2f}", fontsize=8, pad=14)
+        ax.set_title(
+            f"bin {row['zbin']}, rank {row['rank']}: {ax.get_title()}   score {row['score']:.2f}",
+            fontsize=8,
+            pad=14,
+        )
         ax.label_outer()
-    if len(rows): axes[0, 0].legend(frameon=False, ncols=3, fontsize=7, loc='upper right')
-    else: axes[0, 0].text(.5, .5, 'no object in this bin', ha='center', va='center', transform=axes[0, 0].transAxes)
+    if len(rows):
+        axes[0, 0].legend(frameon=False, ncols=3, fontsize=7, loc='upper right')
+    else:
+        axes[0, 0].text(
+            0.5,
+            0.5,
+            'no object in this bin',
+            ha='center',
+            va='center',
+            transform=axes[0, 0].transAxes,
+        )
     return fig
 
 # %% ../nbs/05_anomalies.ipynb #90c173ac
-_SKY = {'emission': ('OII_3727', 'Hdelta', 'Hgamma', 'Hbeta', 'OIII_5008', 'OI_6302', 'Halpha', 'NII_6585', 'SII_6718'), 'absorption': ('CaK', 'CaH', 'Gband', 'Mgb', 'NaD')}
+_SKY = {
+    'emission': (
+        'OII_3727',
+        'Hdelta',
+        'Hgamma',
+        'Hbeta',
+        'OIII_5008',
+        'OI_6302',
+        'Halpha',
+        'NII_6585',
+        'SII_6718',
+    ),
+    'absorption': ('CaK', 'CaH', 'Gband', 'Mgb', 'NaD'),
+}
+
 
 def plot_skyserver(
-    raw: Spectra, # Observed frame
-    i: int=0,     # Which one
-    *, width: int=5, # Of the running mean, pixels
+    raw: Spectra,  # Observed frame
+    i: int = 0,  # Which one
+    *,
+    width: int = 5,  # Of the running mean, pixels
     ax=None,
 ):
     "One observed spectrum as SkyServer draws it (B23 Figs. 9-11): grey data, black smoothed, emission lines below, absorption lines above; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(9, 2.8), layout='constrained')[1]
     one, row = raw[[i]], raw.catalog[i]
     good = one.good[0]
     flux, count = np.where(good, one.flux[0], 0), np.ones(width)
-    smooth = np.convolve(flux, count, 'same')/np.maximum(np.convolve(good, count, 'same'), 1)
-    ax.plot(one.wave, np.where(good, flux, np.nan), color='.75', lw=.5)
-    ax.plot(one.wave, np.where(good, smooth, np.nan), color='k', lw=.7)
-    low, high = np.percentile(smooth[good], [.2, 99.8])
-    ax.set(xlim=one.wave[good][[0, -1]], ylim=(low - .3*(high - low), high + .3*(high - low)), xlabel='observed wavelength (Å, vacuum)', ylabel='$f_\\lambda$ ($10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$)')
-    for kind, y, va, color in (('emission', .02, 'bottom', 'C0'), ('absorption', .98, 'top', 'C2')):
+    smooth = np.convolve(flux, count, 'same') / np.maximum(
+        np.convolve(good, count, 'same'), 1
+    )
+    ax.plot(one.wave, np.where(good, flux, np.nan), color='.75', lw=0.5)
+    ax.plot(one.wave, np.where(good, smooth, np.nan), color='k', lw=0.7)
+    low, high = np.percentile(smooth[good], [0.2, 99.8])
+    ax.set(
+        xlim=one.wave[good][[0, -1]],
+        ylim=(low - 0.3 * (high - low), high + 0.3 * (high - low)),
+        xlabel='observed wavelength (Å, vacuum)',
+        ylabel='$f_\\lambda$ ($10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$)',
+    )
+    for kind, y, va, color in (
+        ('emission', 0.02, 'bottom', 'C0'),
+        ('absorption', 0.98, 'top', 'C2'),
+    ):
         for line in LINES.loc[list(_SKY[kind])]:
-            where = line['wave']*(1 + row['z'])
-            if not one.wave[good][0] < where < one.wave[good][-1]: continue
-            ax.axvline(where, color=color, lw=.5, ls=':', zorder=0)
-            ax.text(where, y, line['label'], transform=ax.get_xaxis_transform(), rotation=90, ha='right', va=va, fontsize=6, color=color)
-    ax.set_title(f"{row['survey']}  plate {row['plate']}  MJD {row['mjd']}  fibre {row['fiberid']}   RA {row['ra']:.5f}  Dec {row['dec']:.5f}   z = {row['z']:.5f} ± {row['zerr']:.5f}   {row['class']} {row['subclass']}", fontsize=7, loc='left')
+            where = line['wave'] * (1 + row['z'])
+            if not one.wave[good][0] < where < one.wave[good][-1]:
+                continue
+            ax.axvline(where, color=color, lw=0.5, ls=':', zorder=0)
+            ax.text(
+                where,
+                y,
+                line['label'],
+                transform=ax.get_xaxis_transform(),
+                rotation=90,
+                ha='right',
+                va=va,
+                fontsize=6,
+                color=color,
+            )
+    ax.set_title(
+        f"{row['survey']}  plate {row['plate']}  MJD {row['mjd']}  fibre {row['fiberid']}   RA {row['ra']:.5f}  Dec {row['dec']:.5f}   z = {row['z']:.5f} ± {row['zerr']:.5f}   {row['class']} {row['subclass']}",
+        fontsize=7,
+        loc='left',
+    )
     return ax
 
+
 def cutouts(
-    catalog: Table, # With ra, dec in degrees
-    *, size: float=20., # Side in arcsec
-) -> dict: # 'sdss', 'legacy' -> addresses, empty for a mock survey
+    catalog: Table,  # With ra, dec in degrees
+    *,
+    size: float = 20.0,  # Side in arcsec
+) -> dict:  # 'sdss', 'legacy' -> addresses, empty for a mock survey
     "Addresses of images of the sky around each object, from SDSS and the Legacy Surveys (B23 Fig. 14)."
-    pixels = round(size/.2)
-    urls = dict(sdss=[f'https://skyserver.sdss.org/dr16/SkyServerWS/ImgCutout/getjpeg?ra={r:.5f}&dec={d:.5f}&scale=0.2&width={pixels}&height={pixels}' for r, d in zip(catalog['ra'], catalog['dec'])],
-                legacy=[f'https://www.legacysurvey.org/viewer/jpeg-cutout?ra={r:.5f}&dec={d:.5f}&layer=ls-dr9&pixscale=0.2&size={pixels}' for r, d in zip(catalog['ra'], catalog['dec'])])
+    pixels = round(size / 0.2)
+    urls = dict(
+        sdss=[
+            f'https://skyserver.sdss.org/dr16/SkyServerWS/ImgCutout/getjpeg?ra={r:.5f}&dec={d:.5f}&scale=0.2&width={pixels}&height={pixels}'
+            for r, d in zip(catalog['ra'], catalog['dec'])
+        ],
+        legacy=[
+            f'https://www.legacysurvey.org/viewer/jpeg-cutout?ra={r:.5f}&dec={d:.5f}&layer=ls-dr9&pixscale=0.2&size={pixels}'
+            for r, d in zip(catalog['ra'], catalog['dec'])
+        ],
+    )
     real = np.asarray(catalog['survey']) != 'mock'
-    return {name: np.where(real, np.array(u, dtype=str), '') for name, u in urls.items()}
+    return {
+        name: np.where(real, np.array(u, dtype=str), '') for name, u in urls.items()
+    }
 
 # %% ../nbs/05_anomalies.ipynb #5ae67564
 def compare_scores(
-    catalog: Table, score: np.ndarray, # n rows with specobjid, z, class; (n,) their scores
-    other: Table, other_score: np.ndarray, # m rows with specobjid; (m,)
-    *, edges: np.ndarray,              # Redshift bins
-    names: tuple=('log p', 'other'),   # Of the two scores
-    axes=None,                         # One per bin
-) -> Table: # A row per bin: objects in common, Spearman correlation, median difference
+    catalog: Table,
+    score: np.ndarray,  # n rows with specobjid, z, class; (n,) their scores
+    other: Table,
+    other_score: np.ndarray,  # m rows with specobjid; (m,)
+    *,
+    edges: np.ndarray,  # Redshift bins
+    names: tuple = ('log p', 'other'),  # Of the two scores
+    axes=None,  # One per bin
+) -> Table:  # A row per bin: objects in common, Spearman correlation, median difference
     "Two scores of the same objects, one panel per redshift bin with the line of equality (B23 Fig. 12). Raises `ValueError` when no object is in both."
     from scipy.stats import spearmanr
-    _, mine, theirs = np.intersect1d(np.asarray(catalog['specobjid'], np.uint64), np.asarray(other['specobjid'], np.uint64), return_indices=True)
-    if not len(mine): raise ValueError('the two catalogues have no object in common (compared by specobjid)')
-    x, y, zbin = np.asarray(score)[mine], np.asarray(other_score)[theirs], bin_number(np.asarray(catalog['z'])[mine], edges)
+
+    _, mine, theirs = np.intersect1d(
+        np.asarray(catalog['specobjid'], np.uint64),
+        np.asarray(other['specobjid'], np.uint64),
+        return_indices=True,
+    )
+    if not len(mine):
+        raise ValueError(
+            'the two catalogues have no object in common (compared by specobjid)'
+        )
+    x, y, zbin = (
+        np.asarray(score)[mine],
+        np.asarray(other_score)[theirs],
+        bin_number(np.asarray(catalog['z'])[mine], edges),
+    )
     quasar, rows = np.asarray(catalog['class'])[mine] == 'QSO', []
     if axes is None:
         import matplotlib.pyplot as plt
-        axes = plt.subplots(1, len(edges) - 1, figsize=(2.2*(len(edges) - 1), 2.6), layout='constrained', squeeze=False)[1][0]
+
+        axes = plt.subplots(
+            1,
+            len(edges) - 1,
+            figsize=(2.2 * (len(edges) - 1), 2.6),
+            layout='constrained',
+            squeeze=False,
+        )[1][0]
     for b, ax in enumerate(axes, 1):
         here = zbin == b
-        for select, color in ((here & ~quasar, 'C0'), (here & quasar, 'C1')): ax.plot(x[select], y[select], '.', ms=2, color=color, rasterized=True)
-        ends = np.percentile(np.concatenate([x[here], y[here]]), [.5, 100]) if here.any() else (0, 1)
-        ax.plot(ends, ends, color='k', lw=.7)
-        ax.set(title=f'{edges[b - 1]:.3f} < z < {edges[b]:.3f}', xlabel=names[0], xlim=ends, ylim=ends); ax.title.set_size(8)
-        rows.append(dict(zbin=b, objects=int(here.sum()), spearman=spearmanr(x[here], y[here]).statistic if here.sum() > 2 else np.nan, offset=np.median(y[here] - x[here]) if here.any() else np.nan))
+        for select, color in ((here & ~quasar, 'C0'), (here & quasar, 'C1')):
+            ax.plot(x[select], y[select], '.', ms=2, color=color, rasterized=True)
+        ends = (
+            np.percentile(np.concatenate([x[here], y[here]]), [0.5, 100])
+            if here.any()
+            else (0, 1)
+        )
+        ax.plot(ends, ends, color='k', lw=0.7)
+        ax.set(
+            title=f'{edges[b - 1]:.3f} < z < {edges[b]:.3f}',
+            xlabel=names[0],
+            xlim=ends,
+            ylim=ends,
+        )
+        ax.title.set_size(8)
+        rows.append(
+            dict(
+                zbin=b,
+                objects=int(here.sum()),
+                spearman=spearmanr(x[here], y[here]).statistic
+                if here.sum() > 2
+                else np.nan,
+                offset=np.median(y[here] - x[here]) if here.any() else np.nan,
+            )
+        )
     axes[0].set_ylabel(names[1])
     return Table(rows)
 
 # %% ../nbs/05_anomalies.ipynb #88382363
 def strata(
-    catalog: Table,     # With z, class, subclass, snr (or sn_median)
+    catalog: Table,  # With z, class, subclass, snr (or sn_median)
     edges: np.ndarray,  # Redshift bins
-    *, snr_parts: int=3,# Equal parts in S/N
-    snr_edges: np.ndarray=None, # Inner edges in S/N; None: quantiles of this catalogue
-) -> np.ndarray: # (n, 4) cells, finest first: bin x category x S/N, bin x category, category, all
+    *,
+    snr_parts: int = 3,  # Equal parts in S/N
+    snr_edges: np.ndarray = None,  # Inner edges in S/N; None: quantiles of this catalogue
+) -> (
+    np.ndarray
+):  # (n, 4) cells, finest first: bin x category x S/N, bin x category, category, all
     "Cells for Mondrian p-values: redshift bin, category of the pipeline's class, S/N."
-    snr = np.asarray(catalog['snr' if 'snr' in catalog.colnames else 'sn_median'], float)
-    inner = np.quantile(snr, np.arange(1, snr_parts)/snr_parts) if snr_edges is None else snr_edges
+    snr = np.asarray(
+        catalog['snr' if 'snr' in catalog.colnames else 'sn_median'], float
+    )
+    inner = (
+        np.quantile(snr, np.arange(1, snr_parts) / snr_parts)
+        if snr_edges is None
+        else snr_edges
+    )
     category = np.digitize(spectral_class(catalog), [2, 8])
-    pair = 10*bin_number(np.asarray(catalog['z']), edges) + category
-    return np.stack([100*pair + np.digitize(snr, inner), pair, category, np.zeros(len(catalog), int)], axis=1)
+    pair = 10 * bin_number(np.asarray(catalog['z']), edges) + category
+    return np.stack(
+        [
+            100 * pair + np.digitize(snr, inner),
+            pair,
+            category,
+            np.zeros(len(catalog), int),
+        ],
+        axis=1,
+    )
+
 
 def cells_of(
-    calibration: np.ndarray, test: np.ndarray, # (m, levels) and (n, levels) from `strata`
-    minimum: int, # Calibration objects in a cell
-) -> tuple[np.ndarray, np.ndarray]: # (m,) and (n,) cell numbers
+    calibration: np.ndarray,
+    test: np.ndarray,  # (m, levels) and (n, levels) from `strata`
+    minimum: int,  # Calibration objects in a cell
+) -> tuple[np.ndarray, np.ndarray]:  # (m,) and (n,) cell numbers
     "A cell number for each object of both sets: the finest cell of those not yet placed that has enough calibration objects."
     place = [np.full(len(x), -1) for x in (calibration, test)]
     number = 0
     for level in range(calibration.shape[1]):
-        open_cells, count = np.unique(calibration[place[0] < 0, level], return_counts=True)
+        open_cells, count = np.unique(
+            calibration[place[0] < 0, level], return_counts=True
+        )
         last = level == calibration.shape[1] - 1
         for cell in open_cells[(count >= minimum) | last]:
-            for x, p in zip((calibration, test), place): p[(p < 0) & (x[:, level] == cell)] = number
+            for x, p in zip((calibration, test), place):
+                p[(p < 0) & (x[:, level] == cell)] = number
             number += 1
     size = np.bincount(place[0], minlength=number)
-    if number > 1 and size[-1] < minimum:   # what is left over joins the smallest of the others
-        for p in place: p[p == number - 1] = np.argmin(size[:-1])
+    if (
+        number > 1 and size[-1] < minimum
+    ):  # what is left over joins the smallest of the others
+        for p in place:
+            p[p == number - 1] = np.argmin(size[:-1])
     return place[0], place[1]
+
 
 def _highest(calibration: np.ndarray) -> np.ndarray:
     "The highest twentieth, at least 30, of sorted scores."
-    return calibration[-max(len(calibration)//20, min(30, len(calibration))):]
+    return calibration[-max(len(calibration) // 20, min(30, len(calibration))) :]
+
 
 def _pareto_tail(calibration: np.ndarray, score: np.ndarray) -> np.ndarray:
     "Survival probability of scores beyond the sorted calibration scores, from a Pareto law fitted to the highest of them."
     top = _highest(calibration)
     excess, n = top[1:] - top[0], len(top) - 1
-    if n < 2 or not excess.mean() > 0: return np.full(len(score), 1/(len(calibration) + 1))
-    mean, weighted = excess.mean(), (excess*(1 - (np.arange(1, n + 1) - .35)/n)).mean()
-    shape = np.clip(2 - mean/(mean - 2*weighted), 0, .9) if mean > 2*weighted else .9   # 0: exponential; bounded tails are not allowed
-    t = (score - top[0])/(mean*(1 - shape))
-    return n/len(calibration)*(np.exp(-t) if shape < 1e-6 else (1 + shape*t)**(-1/shape))
+    if n < 2 or not excess.mean() > 0:
+        return np.full(len(score), 1 / (len(calibration) + 1))
+    mean, weighted = (
+        excess.mean(),
+        (excess * (1 - (np.arange(1, n + 1) - 0.35) / n)).mean(),
+    )
+    shape = (
+        np.clip(2 - mean / (mean - 2 * weighted), 0, 0.9)
+        if mean > 2 * weighted
+        else 0.9
+    )  # 0: exponential; bounded tails are not allowed
+    t = (score - top[0]) / (mean * (1 - shape))
+    return (
+        n
+        / len(calibration)
+        * (np.exp(-t) if shape < 1e-6 else (1 + shape * t) ** (-1 / shape))
+    )
+
 
 def _conformal(calibration: np.ndarray, score: np.ndarray, tail: bool) -> np.ndarray:
     "p-values against sorted calibration scores, continued beyond them if asked."
-    p, beyond = (1 + len(calibration) - np.searchsorted(calibration, score, 'left'))/(len(calibration) + 1), score > calibration[-1]
-    if tail and beyond.any(): p[beyond] = np.minimum(p[beyond], _pareto_tail(calibration, score[beyond]))
+    p, beyond = (
+        (1 + len(calibration) - np.searchsorted(calibration, score, 'left'))
+        / (len(calibration) + 1),
+        score > calibration[-1],
+    )
+    if tail and beyond.any():
+        p[beyond] = np.minimum(p[beyond], _pareto_tail(calibration, score[beyond]))
     return p
 
+
 def p_values(
-    score: np.ndarray, cells: np.ndarray,                         # (n,) larger is stranger, (n, levels) from `strata`
-    calibration_score: np.ndarray, calibration_cells: np.ndarray, # The same of normal objects that nothing was trained or chosen on
-    *, minimum: int=200, # Calibration objects in a cell
-    tail: str='cell',    # Beyond the highest calibration score of a cell: 'cell', its own Pareto law; 'all', that of all cells, for scores that fall off alike in each; '', nothing
-) -> Table: # p, extrapolated, cell, n_calibration
+    score: np.ndarray,
+    cells: np.ndarray,  # (n,) larger is stranger, (n, levels) from `strata`
+    calibration_score: np.ndarray,
+    calibration_cells: np.ndarray,  # The same of normal objects that nothing was trained or chosen on
+    *,
+    minimum: int = 200,  # Calibration objects in a cell
+    tail: str = 'cell',  # Beyond the highest calibration score of a cell: 'cell', its own Pareto law; 'all', that of all cells, for scores that fall off alike in each; '', nothing
+) -> Table:  # p, extrapolated, cell, n_calibration
     "Conformal p-values within cells. Raises `ValueError` when a score is not a number, there is nothing to compare with, or `tail` is unknown."
-    if tail not in ('cell', 'all', ''): raise ValueError(f"tail must be 'cell', 'all' or '', not '{tail}'")
+    if tail not in ('cell', 'all', ''):
+        raise ValueError(f"tail must be 'cell', 'all' or '', not '{tail}'")
     score, reference = np.asarray(score, float), np.asarray(calibration_score, float)
-    if not len(reference): raise ValueError('no calibration objects: p-values compare a score with those of normal objects')
-    if np.isnan(score).any() or np.isnan(reference).any(): raise ValueError('a score is not a number')
+    if not len(reference):
+        raise ValueError(
+            'no calibration objects: p-values compare a score with those of normal objects'
+        )
+    if np.isnan(score).any() or np.isnan(reference).any():
+        raise ValueError('a score is not a number')
     theirs, mine = cells_of(np.asarray(calibration_cells), np.asarray(cells), minimum)
-    p, beyond, size, everybody = np.ones(len(score)), np.zeros(len(score), bool), np.bincount(theirs), np.sort(reference) if tail == 'all' else reference
+    p, beyond, size, everybody = (
+        np.ones(len(score)),
+        np.zeros(len(score), bool),
+        np.bincount(theirs),
+        np.sort(reference) if tail == 'all' else reference,
+    )
     for cell in np.unique(mine):
         here, normal = mine == cell, np.sort(reference[theirs == cell])
         p[here] = _conformal(normal, score[here], tail == 'cell')
         beyond[here] = score[here] > normal[-1]
-        if tail == 'all' and (out := here & beyond).any():  # what follows the highest of the cell is rarer than they by as much as in the whole survey
+        if (
+            tail == 'all' and (out := here & beyond).any()
+        ):  # what follows the highest of the cell is rarer than they by as much as in the whole survey
             top = _highest(normal)
-            p[out] = np.minimum(p[out], len(top)/len(normal)*_conformal(everybody, score[out], True)/_conformal(everybody, top[:1], True))
-    return Table(dict(p=p, extrapolated=beyond & bool(tail), cell=mine, n_calibration=size[mine]))
+            p[out] = np.minimum(
+                p[out],
+                len(top)
+                / len(normal)
+                * _conformal(everybody, score[out], True)
+                / _conformal(everybody, top[:1], True),
+            )
+    return Table(
+        dict(p=p, extrapolated=beyond & bool(tail), cell=mine, n_calibration=size[mine])
+    )
 
 # %% ../nbs/05_anomalies.ipynb #5a3d8c08
 def ascend(
     flow: ClassDensity,
-    prior: np.ndarray,    # (n_classes,) as for `anomaly_score`
-    start: np.ndarray,    # (n, d) latents of a few objects
-    population: np.ndarray, # (m, d) latents of the training set, for the scale of the latents
-    *, steps: int=30,     # B23 stored 15 or 30
-) -> tuple[np.ndarray, np.ndarray]: # path (n, steps + 1, d) and log p along it (n, steps + 1), which never falls
+    prior: np.ndarray,  # (n_classes,) as for `anomaly_score`
+    start: np.ndarray,  # (n, d) latents of a few objects
+    population: np.ndarray,  # (m, d) latents of the training set, for the scale of the latents
+    *,
+    steps: int = 30,  # B23 stored 15 or 30
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # path (n, steps + 1, d) and log p along it (n, steps + 1), which never falls
     "Climb the marginal log p in whitened latents, object by object. Raises `ValueError` when a latent is not a number."
     from scipy.optimize import minimize
+
     start = check_points(np.atleast_2d(start))[0]
     root = np.linalg.cholesky(np.cov(np.asarray(population, float).T))
     log_prior = torch.as_tensor(np.log(np.maximum(prior, 1e-300)))
-    def downhill(u, x0): # minus log p and its gradient at x0 + root u
+
+    def downhill(u, x0):  # minus log p and its gradient at x0 + root u
         x = torch.as_tensor(x0 + root @ u)[None].requires_grad_()
         value = torch.logsumexp(flow.log_prob_tensor(x) + log_prior, 1).sum()
         return -value.item(), -(root.T @ torch.autograd.grad(value, x)[0][0].numpy())
+
     def climb(x0):
         way = [np.zeros(len(x0))]
-        minimize(downhill, way[0], args=(x0,), jac=True, method='BFGS', options=dict(maxiter=steps), callback=lambda u: way.append(u.copy()))
-        way += [way[-1]]*(steps + 1 - len(way))                       # arrived early
-        return x0 + np.array(way[:steps + 1]) @ root.T, [-downhill(u, x0)[0] for u in way[:steps + 1]]
+        minimize(
+            downhill,
+            way[0],
+            args=(x0,),
+            jac=True,
+            method='BFGS',
+            options=dict(maxiter=steps),
+            callback=lambda u: way.append(u.copy()),
+        )
+        way += [way[-1]] * (steps + 1 - len(way))  # arrived early
+        return x0 + np.array(way[: steps + 1]) @ root.T, [
+            -downhill(u, x0)[0] for u in way[: steps + 1]
+        ]
+
     path, values = zip(*[climb(x0) for x0 in start])
     return np.array(path), np.array(values)
 
+
 def nearest_along(
-    path: np.ndarray,       # (n, steps + 1, d) from `ascend`
-    population: np.ndarray, # (m, d) latents of the training set
-) -> np.ndarray: # (n, steps + 1) row of the training set nearest to each point, in whitened latents
+    path: np.ndarray,  # (n, steps + 1, d) from `ascend`
+    population: np.ndarray,  # (m, d) latents of the training set
+) -> (
+    np.ndarray
+):  # (n, steps + 1) row of the training set nearest to each point, in whitened latents
     "The nearest training object along a path."
     from scipy.spatial import cKDTree
+
     root = np.linalg.inv(np.linalg.cholesky(np.cov(np.asarray(population, float).T)))
     return cKDTree(population @ root.T).query(path @ root.T)[1]
 
+
 def attribute_change(
-    wave: np.ndarray,    # (d,) rest wavelength, AA
-    decoded: np.ndarray, # (steps + 1, d) spectra along one path
-    *, rows: int=5,      # Of the table
-) -> Table: # low and high (AA), lines in between, change (start over end - 1), share of the squared change; the largest share first
+    wave: np.ndarray,  # (d,) rest wavelength, AA
+    decoded: np.ndarray,  # (steps + 1, d) spectra along one path
+    *,
+    rows: int = 5,  # Of the table
+) -> Table:  # low and high (AA), lines in between, change (start over end - 1), share of the squared change; the largest share first
     "Where the shapes of the two ends of a path differ, each over its own median: intervals of forty bins, with the lines in them."
     edges = np.append(np.arange(0, len(wave), 40), len(wave))
-    start, end = decoded[[0, -1]]/np.median(decoded[[0, -1]], axis=1, keepdims=True)
-    share = np.add.reduceat((start - end)**2, edges[:-1])
-    relative = np.add.reduceat(start, edges[:-1])/np.add.reduceat(end, edges[:-1]) - 1
-    inside = [[n for n, w in zip(LINES['label'], LINES['wave']) if wave[a] <= w <= wave[b - 1]] for a, b in zip(edges, edges[1:])]
-    table = Table(dict(low=wave[edges[:-1]].round(), high=wave[edges[1:] - 1].round(), lines=[', '.join(dict.fromkeys(n)) for n in inside], change=relative, share=share/max(share.sum(), 1e-30)))
+    start, end = decoded[[0, -1]] / np.median(decoded[[0, -1]], axis=1, keepdims=True)
+    share = np.add.reduceat((start - end) ** 2, edges[:-1])
+    relative = np.add.reduceat(start, edges[:-1]) / np.add.reduceat(end, edges[:-1]) - 1
+    inside = [
+        [
+            n
+            for n, w in zip(LINES['label'], LINES['wave'])
+            if wave[a] <= w <= wave[b - 1]
+        ]
+        for a, b in zip(edges, edges[1:])
+    ]
+    table = Table(
+        dict(
+            low=wave[edges[:-1]].round(),
+            high=wave[edges[1:] - 1].round(),
+            lines=[', '.join(dict.fromkeys(n)) for n in inside],
+            change=relative,
+            share=share / max(share.sum(), 1e-30),
+        )
+    )
     return table[np.argsort(-share, kind='stable')][:rows]
+
 
 def reading(
     logp: np.ndarray,  # (n, steps + 1) from `ascend`
-    error: np.ndarray, # (n,) reconstruction error of the start
-    *, bad: float=2.,  # Reconstruction error from which the latents are not believed
-    steep: float=10.,  # Rise of log p, in nat, within the first ten steps: of common mock galaxies one in ten rises as much
-) -> np.ndarray: # (n,) which of B23's three readings applies
+    error: np.ndarray,  # (n,) reconstruction error of the start
+    *,
+    bad: float = 2.0,  # Reconstruction error from which the latents are not believed
+    steep: float = 10.0,  # Rise of log p, in nat, within the first ten steps: of common mock galaxies one in ten rises as much
+) -> np.ndarray:  # (n,) which of B23's three readings applies
     "B23's reading of a path in words. The two limits are ours: the paper judges by eye."
     rise = logp[:, min(10, logp.shape[1] - 1)] - logp[:, 0]
-    return np.select([error > bad, rise > steep], ['badly drawn: a problem of the data or of the network', 'well drawn, steep ascent: the features in the difference make it rare'],
-                     'well drawn, shallow ascent: the tail of a continuous population')
+    return np.select(
+        [error > bad, rise > steep],
+        [
+            'badly drawn: a problem of the data or of the network',
+            'well drawn, steep ascent: the features in the difference make it rare',
+        ],
+        'well drawn, shallow ascent: the tail of a continuous population',
+    )
+
 
 def plot_ascent(
-    wave: np.ndarray,    # (d,) rest wavelength, AA
-    decoded: np.ndarray, # (steps + 1, d) spectra along one path
-    logp: np.ndarray,    # (steps + 1,)
-    *, data: np.ndarray=None,    # (d,) the spectrum itself, NaN where not measured
-    nearest: np.ndarray=None,    # (d,) the training spectrum nearest to the end
+    wave: np.ndarray,  # (d,) rest wavelength, AA
+    decoded: np.ndarray,  # (steps + 1, d) spectra along one path
+    logp: np.ndarray,  # (steps + 1,)
+    *,
+    data: np.ndarray = None,  # (d,) the spectrum itself, NaN where not measured
+    nearest: np.ndarray = None,  # (d,) the training spectrum nearest to the end
     axes=None,
 ):
     "Spectra at both ends of a path, each over its own median, their difference, and log p along it; returns the three axes."
     if axes is None:
         import matplotlib.pyplot as plt
-        axes = plt.subplot_mosaic('AAC;BBC', figsize=(10, 3.6), layout='constrained', width_ratios=[1, 1, .7])[1]
+
+        axes = plt.subplot_mosaic(
+            'AAC;BBC', figsize=(10, 3.6), layout='constrained', width_ratios=[1, 1, 0.7]
+        )[1]
         axes = [axes[k] for k in 'ABC']
     spectrum, difference, climb = axes
-    shape = lambda x: x/np.median(x)
-    fainter = np.median(decoded[0])/np.median(decoded[-1])
-    if data is not None: spectrum.plot(wave, data/np.median(decoded[0]), color='.75', lw=.7, label='data')
-    spectrum.plot(wave, shape(decoded[0]), color='C3', lw=.9, label=f'start, log p = {logp[0]:.1f}')
-    spectrum.plot(wave, shape(decoded[-1]), color='C0', lw=.9, label=f'end, log p = {logp[-1]:.1f}, {max(fainter, 1/fainter):.1f} times {"fainter" if fainter > 1 else "brighter"}')
-    if nearest is not None: spectrum.plot(wave, shape(nearest), color='k', lw=.6, label='nearest training spectrum')
-    spectrum.legend(frameon=False, fontsize=6); spectrum.set(ylabel='$\\lambda f_\\lambda$ / median'); spectrum.tick_params(labelbottom=False)
-    difference.plot(wave, shape(decoded[0]) - shape(decoded[-1]), color='C3', lw=.9); difference.axhline(0, color='.8', lw=.7)
+    shape = lambda x: x / np.median(x)
+    fainter = np.median(decoded[0]) / np.median(decoded[-1])
+    if data is not None:
+        spectrum.plot(
+            wave, data / np.median(decoded[0]), color='.75', lw=0.7, label='data'
+        )
+    spectrum.plot(
+        wave,
+        shape(decoded[0]),
+        color='C3',
+        lw=0.9,
+        label=f'start, log p = {logp[0]:.1f}',
+    )
+    spectrum.plot(
+        wave,
+        shape(decoded[-1]),
+        color='C0',
+        lw=0.9,
+        label=f'end, log p = {logp[-1]:.1f}, {max(fainter, 1 / fainter):.1f} times {"fainter" if fainter > 1 else "brighter"}',
+    )
+    if nearest is not None:
+        spectrum.plot(
+            wave, shape(nearest), color='k', lw=0.6, label='nearest training spectrum'
+        )
+    spectrum.legend(frameon=False, fontsize=6)
+    spectrum.set(ylabel='$\\lambda f_\\lambda$ / median')
+    spectrum.tick_params(labelbottom=False)
+    difference.plot(wave, shape(decoded[0]) - shape(decoded[-1]), color='C3', lw=0.9)
+    difference.axhline(0, color='.8', lw=0.7)
     difference.set(xlabel='rest wavelength (Å, vacuum)', ylabel='start $-$ end')
-    climb.plot(logp, '.-', color='k'); climb.set(xlabel='step', ylabel='log p')
-    for ax in (spectrum, difference): ax.set_xlim(wave[0], wave[-1])
+    climb.plot(logp, '.-', color='k')
+    climb.set(xlabel='step', ylabel='log p')
+    for ax in (spectrum, difference):
+        ax.set_xlim(wave[0], wave[-1])
     mark_lines(spectrum)
     return axes

@@ -16,53 +16,93 @@ import numpy as np
 import torch
 from torch import nn
 
-from .core import Spectra, check_precision, load_network, log, progress, read_arrays, round_off, settle, write_arrays
+from specanom.core import (
+    Spectra,
+    check_precision,
+    load_network,
+    log,
+    progress,
+    read_arrays,
+    round_off,
+    settle,
+    write_arrays,
+)
 
 # %% ../nbs/03a_autoencoder.ipynb #b4cedf6d
 NETWORKS = {  # keyword arguments of `Autoencoder` (SCIENCE: three versions of one table)
-    'b23_actual': dict(hidden=(1000, 590), n_latent=10, slope=.3),   # the analysis behind the published tables
-    'b23_published': dict(hidden=(100, 590), n_latent=10, slope=.3), # Table 2 of the paper
-    'b23_package': dict(hidden=(800, 590), n_latent=10, slope=0.)}   # the released code
+    'b23_actual': dict(
+        hidden=(1000, 590), n_latent=10, slope=0.3
+    ),  # the analysis behind the published tables
+    'b23_published': dict(
+        hidden=(100, 590), n_latent=10, slope=0.3
+    ),  # Table 2 of the paper
+    'b23_package': dict(hidden=(800, 590), n_latent=10, slope=0.0),
+}  # the released code
+
 
 def _dense(sizes: list[int], slope: float, dropout: float) -> nn.Sequential:
     "Linear layers with leaky ReLU (and dropout) between them, none after the last."
     layers = []
-    for a, b in zip(sizes, sizes[1:]): layers += [nn.Linear(a, b, dtype=torch.float32), nn.Sequential(nn.LeakyReLU(slope), nn.Dropout(dropout)) if dropout else nn.LeakyReLU(slope)]
+    for a, b in zip(sizes, sizes[1:]):
+        layers += [
+            nn.Linear(a, b, dtype=torch.float32),
+            nn.Sequential(nn.LeakyReLU(slope), nn.Dropout(dropout))
+            if dropout
+            else nn.LeakyReLU(slope),
+        ]
     return nn.Sequential(*layers[:-1])
+
 
 @torch.no_grad()
 def draw_weights(
     network: nn.Module,
-    rng: int, # Seed
+    rng: int,  # Seed
 ):
     "Glorot uniform weights and zero biases, drawn by NumPy: torch's own draws depend on the processor in their last digit. Nothing where there is no memory behind the shapes."
     rng = np.random.default_rng(rng)
     for p in network.parameters():
-        if p.is_meta: continue
-        if p.ndim == 1: p.zero_()
+        if p.is_meta:
+            continue
+        if p.ndim == 1:
+            p.zero_()
         else:
-            bound = (6/sum(p.shape))**.5
+            bound = (6 / sum(p.shape)) ** 0.5
             p.copy_(torch.from_numpy(rng.uniform(-bound, bound, tuple(p.shape))))
+
 
 def _steady(x: torch.Tensor) -> torch.Tensor:
     "Rounded to a millionth, in double precision: the last digits depend on the processor, and what is trained on them would too."
     return round_off(x, 20) if x.dtype == torch.float64 else x
 
+
 class Autoencoder(nn.Module):
     "Dense autoencoder with its flux scale (B23 section 3.1). NumPy flux in, NumPy flux or latents out, in batches."
+
     def __init__(
         self,
-        n_in: int=1000,             # Bins of a spectrum
-        *, hidden: tuple=(1000, 590), # Units of the encoder's hidden layers; the decoder mirrors them
-        n_latent: int=10,           # Latent numbers
-        slope: float=.3,            # Negative slope of the activation
-        scale: float=1.,            # One flux that is divided out of all spectra
-        dropout: float=0.,          # Part of the units left out at each training step
-        precision: str='float64',   # Of weights and arithmetic: 'float64', or 'float32'
-        rng: int=0,                 # Seed of the initial weights
+        n_in: int = 1000,  # Bins of a spectrum
+        *,
+        hidden: tuple = (
+            1000,
+            590,
+        ),  # Units of the encoder's hidden layers; the decoder mirrors them
+        n_latent: int = 10,  # Latent numbers
+        slope: float = 0.3,  # Negative slope of the activation
+        scale: float = 1.0,  # One flux that is divided out of all spectra
+        dropout: float = 0.0,  # Part of the units left out at each training step
+        precision: str = 'float64',  # Of weights and arithmetic: 'float64', or 'float32'
+        rng: int = 0,  # Seed of the initial weights
     ):
         super().__init__()
-        self.settings = dict(n_in=n_in, hidden=list(hidden), n_latent=n_latent, slope=slope, scale=float(scale), dropout=dropout, precision=precision)
+        self.settings = dict(
+            n_in=n_in,
+            hidden=list(hidden),
+            n_latent=n_latent,
+            slope=slope,
+            scale=float(scale),
+            dropout=dropout,
+            precision=precision,
+        )
         self.scale, self.history = float(scale), []
         self.encoder = _dense([n_in, *hidden, n_latent], slope, dropout)
         self.decoder = _dense([n_latent, *hidden[::-1], n_in], slope, dropout)
@@ -73,43 +113,54 @@ class Autoencoder(nn.Module):
         "Reconstruct scaled flux."
         return self.decoder(self.encoder(x))
 
-    def _batched(self, fn: Callable, x: np.ndarray, n_in: int, size: int=4096) -> np.ndarray:
+    def _batched(
+        self, fn: Callable, x: np.ndarray, n_in: int, size: int = 4096
+    ) -> np.ndarray:
         x = np.asarray(x)
-        if x.ndim != 2 or x.shape[1] != n_in: raise ValueError(f'expected shape (n, {n_in}), got {x.shape}')
+        if x.ndim != 2 or x.shape[1] != n_in:
+            raise ValueError(f'expected shape (n, {n_in}), got {x.shape}')
         weight = self.encoder[0].weight
         out = []
         with torch.inference_mode():
             for start in range(0, max(len(x), 1), size):
-                piece = torch.as_tensor(np.ascontiguousarray(x[start:start + size]))
+                piece = torch.as_tensor(np.ascontiguousarray(x[start : start + size]))
                 out.append(fn(piece.to(weight)).cpu().numpy())
         return np.concatenate(out)
 
     def encode(
         self,
-        flux: np.ndarray, # (n, n_in), 0 where there is no measurement
-    ) -> np.ndarray: # (n, n_latent), in the precision of the network
+        flux: np.ndarray,  # (n, n_in), 0 where there is no measurement
+    ) -> np.ndarray:  # (n, n_latent), in the precision of the network
         "Latent numbers of spectra. Raises `ValueError` when the number of bins is not the network's."
-        return self._batched(lambda x: _steady(self.encoder(x/self.scale)), flux, self.settings['n_in'])
+        return self._batched(
+            lambda x: _steady(self.encoder(x / self.scale)), flux, self.settings['n_in']
+        )
 
     def decode(
         self,
-        latent: np.ndarray, # (n, n_latent)
-    ) -> np.ndarray: # (n, n_in) flux, float32
+        latent: np.ndarray,  # (n, n_latent)
+    ) -> np.ndarray:  # (n, n_in) flux, float32
         "Spectra of latent numbers."
-        decode = lambda z: _steady(self.decoder(z)*self.scale).float()
+        decode = lambda z: _steady(self.decoder(z) * self.scale).float()
         return self._batched(decode, latent, self.settings['n_latent'])
 
     def reconstruct(
         self,
-        flux: np.ndarray, # (n, n_in), 0 where there is no measurement
-    ) -> np.ndarray: # (n, n_in) flux, everywhere, float32
+        flux: np.ndarray,  # (n, n_in), 0 where there is no measurement
+    ) -> np.ndarray:  # (n, n_in) flux, everywhere, float32
         "Spectra through the bottleneck and back: without noise, without gaps."
-        reconstruct = lambda x: _steady(self(x/self.scale)*self.scale).float()
+        reconstruct = lambda x: _steady(self(x / self.scale) * self.scale).float()
         return self._batched(reconstruct, flux, self.settings['n_in'])
 
     def save(self, path: Path):
         "Write settings, training history (JSON header) and weights (safetensors); nothing in it can be executed."
-        write_arrays(path, self.state_dict(), 'Autoencoder', settings=self.settings, history=self.history)
+        write_arrays(
+            path,
+            self.state_dict(),
+            'Autoencoder',
+            settings=self.settings,
+            history=self.history,
+        )
 
     @classmethod
     def load(cls, path: Path) -> 'Autoencoder':
@@ -121,169 +172,424 @@ class Autoencoder(nn.Module):
 
 # %% ../nbs/03a_autoencoder.ipynb #8a842bad
 def weighted_loss(
-    output: torch.Tensor, target: torch.Tensor, # (n, d) scaled flux
-    weight: torch.Tensor=None, # (n, d) scaled ivar, 0 where there is no measurement; None: all 1
-) -> torch.Tensor: # Scalar
+    output: torch.Tensor,
+    target: torch.Tensor,  # (n, d) scaled flux
+    weight: torch.Tensor = None,  # (n, d) scaled ivar, 0 where there is no measurement; None: all 1
+) -> torch.Tensor:  # Scalar
     "Mean weighted square over the pixels that have a weight (B23 equations 4 and 5)."
-    square = (output - target)**2
-    return square.mean() if weight is None else (square*weight).sum()/weight.count_nonzero().clamp(min=1)
+    square = (output - target) ** 2
+    return (
+        square.mean()
+        if weight is None
+        else (square * weight).sum() / weight.count_nonzero().clamp(min=1)
+    )
 
 # %% ../nbs/03a_autoencoder.ipynb #e9b8deb2
-def pick_device(device: str='auto') -> torch.device:
+def pick_device(device: str = 'auto') -> torch.device:
     "A GPU when there is one and `device` is 'auto'; else what is asked for."
-    return torch.device(('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device)
+    return torch.device(
+        ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+    )
+
 
 def learning_rate(
-    step: int, steps: int,    # This one, of how many
-    lr: tuple,                # Highest and lowest
-    schedule: str='cosine',   # 'cosine' with a warm-up; 'decay', Keras' PolynomialDecay; 'cycle', the same again and again; 'exponential'
-    period: int=0,            # Of decay and cycle, steps; 0: the whole training
+    step: int,
+    steps: int,  # This one, of how many
+    lr: tuple,  # Highest and lowest
+    schedule: str = 'cosine',  # 'cosine' with a warm-up; 'decay', Keras' PolynomialDecay; 'cycle', the same again and again; 'exponential'
+    period: int = 0,  # Of decay and cycle, steps; 0: the whole training
 ) -> float:
     "Learning rate at a step. Raises `ValueError` for an unknown schedule."
-    if schedule not in SCHEDULES: raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not '{schedule}'")
+    if schedule not in SCHEDULES:
+        raise ValueError(
+            f"schedule must be one of {', '.join(SCHEDULES)}, not '{schedule}'"
+        )
     return SCHEDULES[schedule](step, steps, *lr, period or steps)
 
-def _cosine(step, steps, high, low, period, warm=.05):
-    if step < warm*steps: return high*(step + 1)/(warm*steps + 1)
-    return low + (high - low)*(1 + math.cos(math.pi*(step - warm*steps)/((1 - warm)*steps)))/2
 
-def _decay(step, steps, high, low, period): return (high - low)*(1 - min(step/period, 1))**.5 + low
+def _cosine(step, steps, high, low, period, warm=0.05):
+    if step < warm * steps:
+        return high * (step + 1) / (warm * steps + 1)
+    return (
+        low
+        + (high - low)
+        * (1 + math.cos(math.pi * (step - warm * steps) / ((1 - warm) * steps)))
+        / 2
+    )
 
-SCHEDULES = dict(cosine=_cosine, decay=_decay, cycle=lambda step, steps, high, low, period: _decay(step, steps, high, low, period*max(math.ceil(step/period), 1)),
-                 exponential=lambda step, steps, high, low, period: high*(low/high)**(step/steps))
+
+def _decay(step, steps, high, low, period):
+    return (high - low) * (1 - min(step / period, 1)) ** 0.5 + low
+
+
+SCHEDULES = dict(
+    cosine=_cosine,
+    decay=_decay,
+    cycle=lambda step, steps, high, low, period: _decay(
+        step, steps, high, low, period * max(math.ceil(step / period), 1)
+    ),
+    exponential=lambda step, steps, high, low, period: (
+        high * (low / high) ** (step / steps)
+    ),
+)
 
 PRESETS = {  # networks and schedules of B23, in the three versions that exist; where one says nothing, the analysis decides
-    name: dict(NETWORKS[name], ae1=ae1, ae2=ae2) for name, ae1, ae2 in (
-        ('b23_actual', dict(epochs=40, lr=(7e-4, 1.3e-5), batch_size=33, schedule='cycle', period=2300), dict(epochs=55, lr=(1e-3, 5e-5), batch_size=25, schedule='decay', period=20_000)),
-        ('b23_published', dict(epochs=40, lr=(7e-4, 1.3e-5), batch_size=33, schedule='decay', period=2300), dict(epochs=55, lr=(7e-4, 1.3e-5), batch_size=33, schedule='decay', period=2300)),
-        ('b23_package', dict(epochs=100, lr=(1e-3, 1e-3*.99**100), batch_size=32, schedule='exponential'), dict(epochs=100, lr=(1e-3, 1e-3*.99**100), batch_size=32, schedule='exponential')))}
+    name: dict(NETWORKS[name], ae1=ae1, ae2=ae2)
+    for name, ae1, ae2 in (
+        (
+            'b23_actual',
+            dict(
+                epochs=40,
+                lr=(7e-4, 1.3e-5),
+                batch_size=33,
+                schedule='cycle',
+                period=2300,
+            ),
+            dict(
+                epochs=55,
+                lr=(1e-3, 5e-5),
+                batch_size=25,
+                schedule='decay',
+                period=20_000,
+            ),
+        ),
+        (
+            'b23_published',
+            dict(
+                epochs=40,
+                lr=(7e-4, 1.3e-5),
+                batch_size=33,
+                schedule='decay',
+                period=2300,
+            ),
+            dict(
+                epochs=55,
+                lr=(7e-4, 1.3e-5),
+                batch_size=33,
+                schedule='decay',
+                period=2300,
+            ),
+        ),
+        (
+            'b23_package',
+            dict(
+                epochs=100,
+                lr=(1e-3, 1e-3 * 0.99**100),
+                batch_size=32,
+                schedule='exponential',
+            ),
+            dict(
+                epochs=100,
+                lr=(1e-3, 1e-3 * 0.99**100),
+                batch_size=32,
+                schedule='exponential',
+            ),
+        ),
+    )
+}
 for _preset in PRESETS.values():
-    for _side in ('ae1', 'ae2'): _preset[_side] |= dict(clip=0., beta2=.999)   # plain Adam
+    for _side in ('ae1', 'ae2'):
+        _preset[_side] |= dict(clip=0.0, beta2=0.999)  # plain Adam
+
 
 def _evaluate(model, x, weight, size=4096) -> float:
     "Loss over a whole set, pixel by pixel and not batch by batch."
     with torch.inference_mode():
-        parts = [(weighted_loss(model(x[i:i + size]), x[i:i + size], None if weight is None else weight[i:i + size]).item(),
-                  x[i:i + size].numel() if weight is None else weight[i:i + size].count_nonzero().item()) for i in range(0, len(x), size)]
+        parts = [
+            (
+                weighted_loss(
+                    model(x[i : i + size]),
+                    x[i : i + size],
+                    None if weight is None else weight[i : i + size],
+                ).item(),
+                x[i : i + size].numel()
+                if weight is None
+                else weight[i : i + size].count_nonzero().item(),
+            )
+            for i in range(0, len(x), size)
+        ]
     loss, count = np.array(parts).T
-    return float((loss*count).sum()/max(count.sum(), 1))
+    return float((loss * count).sum() / max(count.sum(), 1))
 
-OPTIMIZERS = dict(adam=lambda p, lr, beta2: torch.optim.Adam(p, lr=lr, betas=(.9, beta2), fused=True), rmsprop=lambda p, lr, beta2: torch.optim.RMSprop(p, lr=lr),
-                  sgd=lambda p, lr, beta2: torch.optim.SGD(p, lr=lr))
 
-def _train(model, x, weight, x_valid, weight_valid, *, epochs, lr, batch_size, schedule, period, clip, beta2, optimizer, patience, rng, name, quiet, report, stopped) -> dict:
+OPTIMIZERS = dict(
+    adam=lambda p, lr, beta2: torch.optim.Adam(
+        p, lr=lr, betas=(0.9, beta2), fused=True
+    ),
+    rmsprop=lambda p, lr, beta2: torch.optim.RMSprop(p, lr=lr),
+    sgd=lambda p, lr, beta2: torch.optim.SGD(p, lr=lr),
+)
+
+
+def _train(
+    model,
+    x,
+    weight,
+    x_valid,
+    weight_valid,
+    *,
+    epochs,
+    lr,
+    batch_size,
+    schedule,
+    period,
+    clip,
+    beta2,
+    optimizer,
+    patience,
+    rng,
+    name,
+    quiet,
+    report,
+    stopped,
+) -> dict:
     "Minimise the loss; returns the best weights. `model.history` gains a row per epoch."
     optimizer = OPTIMIZERS[optimizer](model.parameters(), lr[0], beta2)
-    generator, steps = torch.Generator().manual_seed(rng), epochs*-(-len(x)//batch_size)
+    generator, steps = (
+        torch.Generator().manual_seed(rng),
+        epochs * -(-len(x) // batch_size),
+    )
     best, best_loss, step, start = None, np.inf, 0, time.perf_counter()
     bar = progress(range(1, epochs + 1), name, unit='epoch', quiet=quiet)
     for epoch in bar:
-        total = 0.
+        total = 0.0
         model.train()
-        for rows in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
-            for group in optimizer.param_groups: group['lr'] = learning_rate(step, steps, lr, schedule, period)
-            loss = weighted_loss(model(x[rows]), x[rows], None if weight is None else weight[rows])
-            optimizer.zero_grad(); loss.backward()
-            if clip: nn.utils.clip_grad_norm_(model.parameters(), clip)
+        for rows in (
+            torch.randperm(len(x), generator=generator).to(x.device).split(batch_size)
+        ):
+            for group in optimizer.param_groups:
+                group['lr'] = learning_rate(step, steps, lr, schedule, period)
+            loss = weighted_loss(
+                model(x[rows]), x[rows], None if weight is None else weight[rows]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            if clip:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
             step += 1
             settle(optimizer, step)
-            total += loss.item()*len(rows)
+            total += loss.item() * len(rows)
         model.eval()
-        model.history.append(dict(epoch=epoch, train=total/len(x), valid=_evaluate(model, x_valid, weight_valid)))
+        model.history.append(
+            dict(
+                epoch=epoch,
+                train=total / len(x),
+                valid=_evaluate(model, x_valid, weight_valid),
+            )
+        )
         bar.set_postfix(valid=f"{model.history[-1]['valid']:.3g}")
-        if stopped and stopped.is_set(): raise KeyboardInterrupt(f'{name}: stopped after epoch {epoch}')
-        if report: report(epoch, model.history[-1]['valid'], time.perf_counter() - start)
+        if stopped and stopped.is_set():
+            raise KeyboardInterrupt(f'{name}: stopped after epoch {epoch}')
+        if report:
+            report(epoch, model.history[-1]['valid'], time.perf_counter() - start)
         if model.history[-1]['valid'] < best_loss:
-            best_loss, best = model.history[-1]['valid'], {k: v.clone() for k, v in model.state_dict().items()}
-        if epoch - 1 - int(np.argmin([h['valid'] for h in model.history])) >= patience: break
-    if best is None: raise FloatingPointError(f'{name}: the loss was never finite; lower the learning rate {lr}')
+            best_loss, best = (
+                model.history[-1]['valid'],
+                {k: v.clone() for k, v in model.state_dict().items()},
+            )
+        if epoch - 1 - int(np.argmin([h['valid'] for h in model.history])) >= patience:
+            break
+    if best is None:
+        raise FloatingPointError(
+            f'{name}: the loss was never finite; lower the learning rate {lr}'
+        )
     return best
 
+
 def fit_autoencoder(
-    train: Spectra, valid: Spectra, # On the same grid; valid decides when to stop
-    *, loss: str='chi2',       # 'chi2' (AE1: measured pixels, weighted by ivar) or 'mse' (AE2: all pixels alike)
-    start: Autoencoder=None,   # Begin from this network's weights and scale
-    hidden: tuple=(1000, 590), n_latent: int=10, slope: float=.3, dropout: float=0., # Of a new network
-    scale: float=None,         # Flux scale of a new network; None: mean of the measured training fluxes
-    precision: str='float64',  # Of a new network and its training; 'float32' takes 0.6 of the time, and another processor then gives another network
-    epochs: int=12, lr: tuple=(2e-3, 1e-6), batch_size: int=64, patience: int=8, # How long, how fast
-    schedule: str='cosine', period: int=0, # As in `learning_rate`
-    clip: float=1., beta2: float=.95,      # Longest gradient, 0: any; memory of Adam
-    optimizer: str='adam',                 # Of `OPTIMIZERS`
-    report: Callable=None,     # Called after each epoch with its number, validation loss and seconds so far; what it raises ends the training
-    stopped: threading.Event=None, # Set by another thread: end after this epoch
-    rng: int=0,                # Seed of weights and batches
-    device: str='auto',        # 'auto', 'cpu', 'cuda'
-    name: str='autoencoder',   # On the progress bar
-    quiet: bool=False,         # No progress bar
-) -> Autoencoder: # `.history` has the losses by epoch
+    train: Spectra,
+    valid: Spectra,  # On the same grid; valid decides when to stop
+    *,
+    loss: str = 'chi2',  # 'chi2' (AE1: measured pixels, weighted by ivar) or 'mse' (AE2: all pixels alike)
+    start: Autoencoder = None,  # Begin from this network's weights and scale
+    hidden: tuple = (1000, 590),
+    n_latent: int = 10,
+    slope: float = 0.3,
+    dropout: float = 0.0,  # Of a new network
+    scale: float = None,  # Flux scale of a new network; None: mean of the measured training fluxes
+    precision: str = 'float64',  # Of a new network and its training; 'float32' takes 0.6 of the time, and another processor then gives another network
+    epochs: int = 12,
+    lr: tuple = (2e-3, 1e-6),
+    batch_size: int = 64,
+    patience: int = 8,  # How long, how fast
+    schedule: str = 'cosine',
+    period: int = 0,  # As in `learning_rate`
+    clip: float = 1.0,
+    beta2: float = 0.95,  # Longest gradient, 0: any; memory of Adam
+    optimizer: str = 'adam',  # Of `OPTIMIZERS`
+    report: Callable = None,  # Called after each epoch with its number, validation loss and seconds so far; what it raises ends the training
+    stopped: threading.Event = None,  # Set by another thread: end after this epoch
+    rng: int = 0,  # Seed of weights and batches
+    device: str = 'auto',  # 'auto', 'cpu', 'cuda'
+    name: str = 'autoencoder',  # On the progress bar
+    quiet: bool = False,  # No progress bar
+) -> Autoencoder:  # `.history` has the losses by epoch
     "Train one autoencoder. Raises `ValueError` when a set is empty, `FloatingPointError` when the loss diverges."
-    if loss not in ('chi2', 'mse'): raise ValueError(f"loss must be 'chi2' or 'mse', not '{loss}'")
-    if optimizer not in OPTIMIZERS: raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not '{optimizer}'")
+    if loss not in ('chi2', 'mse'):
+        raise ValueError(f"loss must be 'chi2' or 'mse', not '{loss}'")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer must be one of {', '.join(OPTIMIZERS)}, not '{optimizer}'"
+        )
     for side, s in (('training', train), ('validation', valid)):
-        if len(s) == 0: raise ValueError(f'the {side} set is empty')
-    if start is None: model = Autoencoder(train.flux.shape[1], hidden=hidden, n_latent=n_latent, slope=slope, dropout=dropout, scale=scale or flux_scale(train), precision=precision, rng=rng)
-    else: model = Autoencoder(**start.settings); model.load_state_dict(start.state_dict())
+        if len(s) == 0:
+            raise ValueError(f'the {side} set is empty')
+    if start is None:
+        model = Autoencoder(
+            train.flux.shape[1],
+            hidden=hidden,
+            n_latent=n_latent,
+            slope=slope,
+            dropout=dropout,
+            scale=scale or flux_scale(train),
+            precision=precision,
+            rng=rng,
+        )
+    else:
+        model = Autoencoder(**start.settings)
+        model.load_state_dict(start.state_dict())
     device = pick_device(device)
     dtype = np.dtype(model.settings['precision'])
-    tensor = lambda a, factor: torch.from_numpy(np.asarray(a[:], dtype)*dtype.type(factor)).to(device)
-    arrays = [t for s in (train, valid) for t in (tensor(s.flux, 1/model.scale), tensor(s.ivar, model.scale**2) if loss == 'chi2' else None)]
-    best = _train(model.to(device), *arrays, epochs=epochs, lr=lr, batch_size=batch_size,
-                  schedule=schedule, period=period, clip=clip, beta2=beta2, optimizer=optimizer, patience=patience, rng=rng, name=name, quiet=quiet, report=report, stopped=stopped)
+    tensor = lambda a, factor: torch.from_numpy(
+        np.asarray(a[:], dtype) * dtype.type(factor)
+    ).to(device)
+    arrays = [
+        t
+        for s in (train, valid)
+        for t in (
+            tensor(s.flux, 1 / model.scale),
+            tensor(s.ivar, model.scale**2) if loss == 'chi2' else None,
+        )
+    ]
+    best = _train(
+        model.to(device),
+        *arrays,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        schedule=schedule,
+        period=period,
+        clip=clip,
+        beta2=beta2,
+        optimizer=optimizer,
+        patience=patience,
+        rng=rng,
+        name=name,
+        quiet=quiet,
+        report=report,
+        stopped=stopped,
+    )
     model.load_state_dict(best)
-    log.info('%s: best validation loss %.4g', name, min(h['valid'] for h in model.history))
+    log.info(
+        '%s: best validation loss %.4g', name, min(h['valid'] for h in model.history)
+    )
     return model.cpu()
+
 
 def flux_scale(train: Spectra) -> float:
     "Mean of the measured fluxes of a set: the one number that spectra are divided by (B23: mean of the whole matrix)."
-    return float(train.flux.sum(dtype=float)/max((train.ivar > 0).sum(), 1))
+    return float(train.flux.sum(dtype=float) / max((train.ivar > 0).sum(), 1))
 
 # %% ../nbs/03a_autoencoder.ipynb #015ff925
 def fit_pair(
-    train: Spectra, valid: Spectra, # From `split`
-    *, preset: str='',  # One of `PRESETS`, which then decides everything but the seed; '': what follows
-    hidden: tuple=(1000, 590), n_latent: int=10, slope: float=.3, batch_size: int=64, patience: int=8,
-    ae1_epochs: int=12, ae1_lr: tuple=(2e-3, 1e-6),
-    ae2_epochs: int=10, ae2_lr: tuple=(5e-4, 1e-6),
-    ae1: Autoencoder=None, # A trained AE1: only AE2 is trained
-    precision: str='float64', # Of both, or 'float32'
-    rng: int=0, device: str='auto', quiet: bool=False, stopped: threading.Event=None,
-) -> tuple[Autoencoder, Autoencoder]: # AE1 (denoises and inpaints), AE2 (encodes)
+    train: Spectra,
+    valid: Spectra,  # From `split`
+    *,
+    preset: str = '',  # One of `PRESETS`, which then decides everything but the seed; '': what follows
+    hidden: tuple = (1000, 590),
+    n_latent: int = 10,
+    slope: float = 0.3,
+    batch_size: int = 64,
+    patience: int = 8,
+    ae1_epochs: int = 12,
+    ae1_lr: tuple = (2e-3, 1e-6),
+    ae2_epochs: int = 10,
+    ae2_lr: tuple = (5e-4, 1e-6),
+    ae1: Autoencoder = None,  # A trained AE1: only AE2 is trained
+    precision: str = 'float64',  # Of both, or 'float32'
+    rng: int = 0,
+    device: str = 'auto',
+    quiet: bool = False,
+    stopped: threading.Event = None,
+) -> tuple[Autoencoder, Autoencoder]:  # AE1 (denoises and inpaints), AE2 (encodes)
     "Train B23's two autoencoders (section 3.1): chi2 on the data, then MSE on AE1's reconstructions, starting from AE1. Raises `ValueError` for an unknown preset."
-    if preset and preset not in PRESETS: raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'")
-    network, first, second = dict(hidden=hidden, n_latent=n_latent, slope=slope), dict(epochs=ae1_epochs, lr=ae1_lr, batch_size=batch_size), dict(epochs=ae2_epochs, lr=ae2_lr, batch_size=batch_size)
-    if preset: network, first, second = NETWORKS[preset], PRESETS[preset]['ae1'], PRESETS[preset]['ae2']
-    common = dict(patience=10**6 if preset else patience, precision=precision, device=device, quiet=quiet, stopped=stopped)
-    if ae1 is None: ae1 = fit_autoencoder(train, valid, rng=rng, name='AE1', **network, **first, **common)
+    if preset and preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'")
+    network, first, second = (
+        dict(hidden=hidden, n_latent=n_latent, slope=slope),
+        dict(epochs=ae1_epochs, lr=ae1_lr, batch_size=batch_size),
+        dict(epochs=ae2_epochs, lr=ae2_lr, batch_size=batch_size),
+    )
+    if preset:
+        network, first, second = (
+            NETWORKS[preset],
+            PRESETS[preset]['ae1'],
+            PRESETS[preset]['ae2'],
+        )
+    common = dict(
+        patience=10**6 if preset else patience,
+        precision=precision,
+        device=device,
+        quiet=quiet,
+        stopped=stopped,
+    )
+    if ae1 is None:
+        ae1 = fit_autoencoder(
+            train, valid, rng=rng, name='AE1', **network, **first, **common
+        )
     clean = [inpaint(ae1, s) for s in (train, valid)]
-    return ae1, fit_autoencoder(*clean, loss='mse', start=ae1, rng=rng + 1, name='AE2', **second, **common)
+    return ae1, fit_autoencoder(
+        *clean, loss='mse', start=ae1, rng=rng + 1, name='AE2', **second, **common
+    )
+
 
 def inpaint(ae1: Autoencoder, data: Spectra) -> Spectra:
     "Spectra replaced by their reconstruction: no noise, no gaps, unit weights."
     flux = ae1.reconstruct(data.flux)
-    return Spectra(flux, np.broadcast_to(np.float32(1), flux.shape), data.wave, data.catalog, unit=data.unit)
+    return Spectra(
+        flux,
+        np.broadcast_to(np.float32(1), flux.shape),
+        data.wave,
+        data.catalog,
+        unit=data.unit,
+    )
+
 
 def save_pair(pair: tuple, folder: Path):
     "Write AE1 and AE2 into a folder."
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, ae in zip(('ae1', 'ae2'), pair): ae.save(Path(folder)/f'{name}.safetensors')
+    for name, ae in zip(('ae1', 'ae2'), pair):
+        ae.save(Path(folder) / f'{name}.safetensors')
+
 
 def load_pair(folder: Path) -> tuple[Autoencoder, Autoencoder]:
     "Read AE1 and AE2 from a folder."
-    return tuple(Autoencoder.load(Path(folder)/f'{name}.safetensors') for name in ('ae1', 'ae2'))
+    return tuple(
+        Autoencoder.load(Path(folder) / f'{name}.safetensors')
+        for name in ('ae1', 'ae2')
+    )
 
 # %% ../nbs/03a_autoencoder.ipynb #441ea2bd
 def plot_loss(
-    autoencoders: dict, # Name -> Autoencoder with a history
-    *, axes=None,       # One Matplotlib axes per autoencoder
+    autoencoders: dict,  # Name -> Autoencoder with a history
+    *,
+    axes=None,  # One Matplotlib axes per autoencoder
 ):
     "Draw training and validation loss by epoch; returns the axes."
     if axes is None:
         import matplotlib.pyplot as plt
-        axes = plt.subplots(1, len(autoencoders), figsize=(3.6*len(autoencoders), 2.4), layout='constrained')[1]
+
+        axes = plt.subplots(
+            1,
+            len(autoencoders),
+            figsize=(3.6 * len(autoencoders), 2.4),
+            layout='constrained',
+        )[1]
     for ax, (name, ae) in zip(np.atleast_1d(axes), autoencoders.items()):
         epoch = [h['epoch'] for h in ae.history]
-        for side, color in (('train', '.6'), ('valid', 'k')): ax.plot(epoch, [h[side] for h in ae.history], '.-', color=color, label=side)
-        ax.set(xlabel='epoch', ylabel='loss', yscale='log', title=name); ax.legend(frameon=False)
+        for side, color in (('train', '.6'), ('valid', 'k')):
+            ax.plot(epoch, [h[side] for h in ae.history], '.-', color=color, label=side)
+        ax.set(xlabel='epoch', ylabel='loss', yscale='log', title=name)
+        ax.legend(frameon=False)
     return axes

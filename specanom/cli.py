@@ -17,20 +17,32 @@ from . import __version__
 def _setting(text: str) -> tuple:
     "NAME=VALUE, the value in TOML."
     import tomllib
+
     name, equals, value = text.partition('=')
-    if not equals: raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=VALUE")
-    try: return name.strip(), tomllib.loads(f'x = {value}')['x']
-    except tomllib.TOMLDecodeError: return name.strip(), value.strip()
+    if not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=VALUE")
+    try:
+        return name.strip(), tomllib.loads(f'x = {value}')['x']
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
 
 LAYOUTS = ['auto', 'lite', 'plate']
 
-def _add_release(parser): parser.add_argument('--release', type=int, default=16, help='data release, 13 to 17 (default: 16)')
+
+def _add_release(parser):
+    parser.add_argument(
+        '--release', type=int, default=16, help='data release, 13 to 17 (default: 16)'
+    )
+
 
 class _Parser(argparse.ArgumentParser):
     "A parser that answers a mistyped word with the nearest one it knows, in one line."
+
     def parse_args(self, words=None, namespace=None):
         args, unknown = self.parse_known_args(words, namespace)
-        if unknown: self.commands[args.command].unknown(unknown[0])
+        if unknown:
+            self.commands[args.command].unknown(unknown[0])
         return args
 
     def unknown(self, word: str):
@@ -46,79 +58,311 @@ class _Parser(argparse.ArgumentParser):
         more = f'{self.prog} --help shows what it takes'
         self.exit(2, f'{self.prog}: {message}\n{more}\n')
 
+
 def _nearest(word: str, known: list[str]) -> str:
     "What a word may have been meant to be."
-    near = difflib.get_close_matches(word, known, 1, .5)
+    near = difflib.get_close_matches(word, known, 1, 0.5)
     return f'; did you mean {near[0]}?' if near else ''
+
 
 def make_parser() -> argparse.ArgumentParser:
     "The command line of specanom."
-    parser = _Parser('specanom', description='Find and explain anomalous galaxy spectra.')
-    parser.add_argument('--version', action='version', version=f'specanom {__version__}')
+    parser = _Parser(
+        'specanom', description='Find and explain anomalous galaxy spectra.'
+    )
+    parser.add_argument(
+        '--version', action='version', version=f'specanom {__version__}'
+    )
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    p = commands.add_parser('run', help='spectra to ranked anomalies; goes on where an earlier run stopped',
-                            description='Run the chain into a folder. A second run repeats only what changed.')
-    p.add_argument('--source', help="'mock' (the default), 'sdss' (download from the survey), a folder of SDSS files, or a store (.zarr) of raw spectra")
-    p.add_argument('--n', type=int, help='size of the mock survey, or of the sample drawn from sdss (0: all of it)')
-    p.add_argument('--published', action='store_true', help='rank and count the anomalies that both papers published; with sdss: fetch them too')
-    p.add_argument('--known', type=Path, metavar='FILE', help='rank and count the objects of this list: CSV or ECSV with specobjid, or plate, mjd, fiberid, or ra, dec')
-    p.add_argument('--layout', choices=LAYOUTS, help='with sdss: single files, whole plates, or whatever needs fewer bytes (default: auto)')
-    p.add_argument('--model', type=Path, metavar='RUN', help='score with the model of this finished run instead of training')
-    p.add_argument('--profile', choices=['tiny', 'demo', 'paper'], help='size of everything (default: demo)')
-    p.add_argument('--config', type=Path, metavar='FILE', help='configuration in TOML, as in the config.toml of a run')
-    p.add_argument('--set', type=_setting, action='append', default=[], metavar='NAME=VALUE', help='one number of the configuration, e.g. flow.patience=3')
+    p = commands.add_parser(
+        'run',
+        help='spectra to ranked anomalies; goes on where an earlier run stopped',
+        description='Run the chain into a folder. A second run repeats only what changed.',
+    )
+    p.add_argument(
+        '--source',
+        help="'mock' (the default), 'sdss' (download from the survey), a folder of SDSS files, or a store (.zarr) of raw spectra",
+    )
+    p.add_argument(
+        '--n',
+        type=int,
+        help='size of the mock survey, or of the sample drawn from sdss (0: all of it)',
+    )
+    p.add_argument(
+        '--published',
+        action='store_true',
+        help='rank and count the anomalies that both papers published; with sdss: fetch them too',
+    )
+    p.add_argument(
+        '--known',
+        type=Path,
+        metavar='FILE',
+        help='rank and count the objects of this list: CSV or ECSV with specobjid, or plate, mjd, fiberid, or ra, dec',
+    )
+    p.add_argument(
+        '--layout',
+        choices=LAYOUTS,
+        help='with sdss: single files, whole plates, or whatever needs fewer bytes (default: auto)',
+    )
+    p.add_argument(
+        '--model',
+        type=Path,
+        metavar='RUN',
+        help='score with the model of this finished run instead of training',
+    )
+    p.add_argument(
+        '--profile',
+        choices=['tiny', 'demo', 'paper'],
+        help='size of everything (default: demo)',
+    )
+    p.add_argument(
+        '--config',
+        type=Path,
+        metavar='FILE',
+        help='configuration in TOML, as in the config.toml of a run',
+    )
+    p.add_argument(
+        '--set',
+        type=_setting,
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='one number of the configuration, e.g. flow.patience=3',
+    )
     p.add_argument('--seed', type=int, help='seed of everything random')
-    p.add_argument('--ensemble', type=int, metavar='M', help='members that are trained, each without half of the survey, which it then judges (default: 4); 1: one network, which judges its test split')
-    p.add_argument('--out', type=Path, metavar='FOLDER', help='run folder (default: runs/PROFILE or runs/NAME_OF_SOURCE)')
+    p.add_argument(
+        '--ensemble',
+        type=int,
+        metavar='M',
+        help='members that are trained, each without half of the survey, which it then judges (default: 4); 1: one network, which judges its test split',
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        metavar='FOLDER',
+        help='run folder (default: runs/PROFILE or runs/NAME_OF_SOURCE)',
+    )
     p.add_argument('--refresh', action='store_true', help='repeat every stage')
-    p = commands.add_parser('score', help='scores and p-values of a few files', description='Score spectra with the model of a finished run and print them, the strangest first.')
-    p.add_argument('files', nargs='+', type=Path, metavar='FILE', help='SDSS files, or folders of them')
-    p.add_argument('--model', type=Path, required=True, metavar='RUN', help='a finished run')
-    p.add_argument('--out', type=Path, metavar='TABLE', help='also write all columns, .ecsv or .fits')
-    p = commands.add_parser('anomalies', help='the objects of a run that are too strange for chance',
-                            description='List the discoveries of a finished run at a rate of false ones.')
+    p = commands.add_parser(
+        'score',
+        help='scores and p-values of a few files',
+        description='Score spectra with the model of a finished run and print them, the strangest first.',
+    )
+    p.add_argument(
+        'files',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='SDSS files, or folders of them',
+    )
+    p.add_argument(
+        '--model', type=Path, required=True, metavar='RUN', help='a finished run'
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        metavar='TABLE',
+        help='also write all columns, .ecsv or .fits',
+    )
+    p = commands.add_parser(
+        'anomalies',
+        help='the objects of a run that are too strange for chance',
+        description='List the discoveries of a finished run at a rate of false ones.',
+    )
     p.add_argument('run', type=Path, metavar='RUN', help='a finished run')
-    p.add_argument('--fdr', type=float, default=.1, help='largest fraction of false ones among those listed, on average (default: 0.1)')
-    p.add_argument('--rows', type=int, default=40, help='rows to print; 0: all (default: 40)')
-    p.add_argument('--out', type=Path, metavar='TABLE', help='also write all columns, .ecsv or .fits')
-    p = commands.add_parser('explain', help='which wavelengths make a score', description='Explain the scores of spectra with the model of a finished run: a figure for each, a table of weights, and a sentence.')
-    p.add_argument('files', nargs='+', type=Path, metavar='FILE', help='SDSS files, or folders of them')
-    p.add_argument('--model', type=Path, required=True, metavar='RUN', help='a finished run')
-    p.add_argument('--score', default='re', metavar='SCORE', help="'as' (density), 're' (reconstruction error), or one of the eight of O25: mse, chi2, mse_trim, ... (default: re)")
-    p.add_argument('--segments', default='physical', metavar='KIND', help='physical, uniform, kmeans, ... (default: physical)')
-    p.add_argument('--n', type=int, default=64, help='segments, where the kind asks for a number (default: 64)')
-    p.add_argument('--figures', type=int, default=40, help='figures of the strangest so many (default: 40)')
-    p.add_argument('--out', type=Path, default=Path('explained'), metavar='FOLDER', help='gets weights.ecsv, SCORE-NAME.png (default: explained)')
-    p = commands.add_parser('query', help='catalogue of a selection, from SkyServer', description='Fetch the catalogue of a selection. An interrupted query goes on where it stopped.')
-    p.add_argument('selection', nargs='?', default='b23', choices=['b23', 'o25'], help='whose selection (default: b23)')
-    p.add_argument('--n', type=int, default=0, help='a sample of this size, by hash of the identifier (default: everything)')
-    p.add_argument('--by', choices=['specobjid', 'plate'], default='specobjid', help='sample single objects or whole plates')
-    p.add_argument('--known', action='store_true', help='add the published anomalies of both papers')
-    p.add_argument('--portsmouth', action='store_true', help='add Halpha and velocity dispersions of the Portsmouth catalogue')
-    p.add_argument('--skyserver', metavar='URL', help='another base address, of a mirror')
-    p.add_argument('--out', type=Path, default=Path('catalog.ecsv'), metavar='FILE', help='.ecsv or .fits (default: catalog.ecsv)')
+    p.add_argument(
+        '--fdr',
+        type=float,
+        default=0.1,
+        help='largest fraction of false ones among those listed, on average (default: 0.1)',
+    )
+    p.add_argument(
+        '--rows', type=int, default=40, help='rows to print; 0: all (default: 40)'
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        metavar='TABLE',
+        help='also write all columns, .ecsv or .fits',
+    )
+    p = commands.add_parser(
+        'explain',
+        help='which wavelengths make a score',
+        description='Explain the scores of spectra with the model of a finished run: a figure for each, a table of weights, and a sentence.',
+    )
+    p.add_argument(
+        'files',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='SDSS files, or folders of them',
+    )
+    p.add_argument(
+        '--model', type=Path, required=True, metavar='RUN', help='a finished run'
+    )
+    p.add_argument(
+        '--score',
+        default='re',
+        metavar='SCORE',
+        help="'as' (density), 're' (reconstruction error), or one of the eight of O25: mse, chi2, mse_trim, ... (default: re)",
+    )
+    p.add_argument(
+        '--segments',
+        default='physical',
+        metavar='KIND',
+        help='physical, uniform, kmeans, ... (default: physical)',
+    )
+    p.add_argument(
+        '--n',
+        type=int,
+        default=64,
+        help='segments, where the kind asks for a number (default: 64)',
+    )
+    p.add_argument(
+        '--figures',
+        type=int,
+        default=40,
+        help='figures of the strangest so many (default: 40)',
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        default=Path('explained'),
+        metavar='FOLDER',
+        help='gets weights.ecsv, SCORE-NAME.png (default: explained)',
+    )
+    p = commands.add_parser(
+        'query',
+        help='catalogue of a selection, from SkyServer',
+        description='Fetch the catalogue of a selection. An interrupted query goes on where it stopped.',
+    )
+    p.add_argument(
+        'selection',
+        nargs='?',
+        default='b23',
+        choices=['b23', 'o25'],
+        help='whose selection (default: b23)',
+    )
+    p.add_argument(
+        '--n',
+        type=int,
+        default=0,
+        help='a sample of this size, by hash of the identifier (default: everything)',
+    )
+    p.add_argument(
+        '--by',
+        choices=['specobjid', 'plate'],
+        default='specobjid',
+        help='sample single objects or whole plates',
+    )
+    p.add_argument(
+        '--known',
+        action='store_true',
+        help='add the published anomalies of both papers',
+    )
+    p.add_argument(
+        '--portsmouth',
+        action='store_true',
+        help='add Halpha and velocity dispersions of the Portsmouth catalogue',
+    )
+    p.add_argument(
+        '--skyserver', metavar='URL', help='another base address, of a mirror'
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        default=Path('catalog.ecsv'),
+        metavar='FILE',
+        help='.ecsv or .fits (default: catalog.ecsv)',
+    )
     _add_release(p)
-    p = commands.add_parser('download', help='spectra of a catalogue, into one store', description='Fetch and check the spectra of a catalogue. A second call fetches only what is missing.')
-    p.add_argument('catalog', type=Path, metavar='CATALOG', help='written by specanom query, or any table with specobjid, plate, mjd, fiberid and run2d')
-    p.add_argument('--out', type=Path, default=Path('sdss'), metavar='FOLDER', help='gets spectra.zarr, catalog.ecsv, rejected.ecsv, manifest.ecsv (default: sdss)')
-    p.add_argument('--layout', choices=LAYOUTS, default='auto', help='single files, whole plates, or whatever needs fewer bytes (default)')
+    p = commands.add_parser(
+        'download',
+        help='spectra of a catalogue, into one store',
+        description='Fetch and check the spectra of a catalogue. A second call fetches only what is missing.',
+    )
+    p.add_argument(
+        'catalog',
+        type=Path,
+        metavar='CATALOG',
+        help='written by specanom query, or any table with specobjid, plate, mjd, fiberid and run2d',
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        default=Path('sdss'),
+        metavar='FOLDER',
+        help='gets spectra.zarr, catalog.ecsv, rejected.ecsv, manifest.ecsv (default: sdss)',
+    )
+    p.add_argument(
+        '--layout',
+        choices=LAYOUTS,
+        default='auto',
+        help='single files, whole plates, or whatever needs fewer bytes (default)',
+    )
     p.add_argument('--jobs', type=int, default=8, help='files at a time (default: 8)')
-    p.add_argument('--keep-fits', action='store_true', help='keep the files, below FOLDER/fits')
-    p.add_argument('--dry-run', action='store_true', help='say how many files, how many GiB, how long; fetch nothing')
+    p.add_argument(
+        '--keep-fits', action='store_true', help='keep the files, below FOLDER/fits'
+    )
+    p.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='say how many files, how many GiB, how long; fetch nothing',
+    )
     p.add_argument('--sas', metavar='URL', help='another base address, of a mirror')
     _add_release(p)
-    p = commands.add_parser('benchmark', help='how many injected anomalies each method finds, and how fast the chain is',
-                            description='Inject anomalies of every kind into a mock survey, score them with the model of a run and with other methods; race the steps of the chain.')
-    p.add_argument('--model', type=Path, default=Path('runs/demo'), metavar='RUN', help='a finished run on the mock survey; made if missing (default: runs/demo)')
-    p.add_argument('--n', type=int, default=100, help='injections per kind, amplitude and seed (default: 100)')
-    p.add_argument('--only', choices=['detection', 'speed', 'training', 'flow', 'stability'], help='one part of it')
-    p.add_argument('--out', type=Path, default=Path('benchmark'), metavar='FOLDER', help='gets detection.ecsv, speed.json, training.ecsv and flow.json (default: benchmark)')
-    p = commands.add_parser('tune', help='search for the network, as in Table 2 of B23', description='Search networks and schedules on the spectra of a run; a second call goes on with the study.')
+    p = commands.add_parser(
+        'benchmark',
+        help='how many injected anomalies each method finds, and how fast the chain is',
+        description='Inject anomalies of every kind into a mock survey, score them with the model of a run and with other methods; race the steps of the chain.',
+    )
+    p.add_argument(
+        '--model',
+        type=Path,
+        default=Path('runs/demo'),
+        metavar='RUN',
+        help='a finished run on the mock survey; made if missing (default: runs/demo)',
+    )
+    p.add_argument(
+        '--n',
+        type=int,
+        default=100,
+        help='injections per kind, amplitude and seed (default: 100)',
+    )
+    p.add_argument(
+        '--only',
+        choices=['detection', 'speed', 'training', 'flow', 'stability'],
+        help='one part of it',
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        default=Path('benchmark'),
+        metavar='FOLDER',
+        help='gets detection.ecsv, speed.json, training.ecsv and flow.json (default: benchmark)',
+    )
+    p = commands.add_parser(
+        'tune',
+        help='search for the network, as in Table 2 of B23',
+        description='Search networks and schedules on the spectra of a run; a second call goes on with the study.',
+    )
     p.add_argument('run', type=Path, metavar='RUN', help='a run folder with spectra')
-    p.add_argument('--trials', type=int, default=50, help='of the whole study (default: 50)')
+    p.add_argument(
+        '--trials', type=int, default=50, help='of the whole study (default: 50)'
+    )
     p.add_argument('--epochs', type=int, default=10, help='of a trial (default: 10)')
-    p.add_argument('--out', type=Path, default=Path('tune.sqlite'), metavar='FILE', help='the study; its figure is written beside it (default: tune.sqlite)')
-    p = commands.add_parser('check', help='whether the files of a run are what was written', description='Compare every file of a run with its hash. Status 1 when something is damaged.')
+    p.add_argument(
+        '--out',
+        type=Path,
+        default=Path('tune.sqlite'),
+        metavar='FILE',
+        help='the study; its figure is written beside it (default: tune.sqlite)',
+    )
+    p = commands.add_parser(
+        'check',
+        help='whether the files of a run are what was written',
+        description='Compare every file of a run with its hash. Status 1 when something is damaged.',
+    )
     p.add_argument('run', type=Path, metavar='RUN', help='a run folder')
     p = commands.add_parser('info', help='versions and profiles, or what a run did')
     p.add_argument('run', nargs='?', type=Path, metavar='RUN', help='a run folder')
@@ -132,29 +376,47 @@ def make_parser() -> argparse.ArgumentParser:
 # %% ../nbs/12_cli.ipynb #ea8ea39b
 def _config(args):
     from specanom.core import load_config
+
     changes = dict(args.set)
-    if args.source is not None: changes['source'] = args.source.rstrip('/') or '/'
-    if args.seed is not None: changes['seed'] = args.seed
-    if args.published: changes['published'] = True
-    if args.known is not None: changes['known'] = str(args.known)
-    if args.layout is not None: changes['query.layout'] = args.layout
-    if args.ensemble is not None: changes['ensemble'] = args.ensemble
-    if args.n is not None: changes['n'] = args.n
-    elif args.source == 'sdss' and args.profile == 'paper': changes['n'] = 0  # the whole selection
+    if args.source is not None:
+        changes['source'] = args.source.rstrip('/') or '/'
+    if args.seed is not None:
+        changes['seed'] = args.seed
+    if args.published:
+        changes['published'] = True
+    if args.known is not None:
+        changes['known'] = str(args.known)
+    if args.layout is not None:
+        changes['query.layout'] = args.layout
+    if args.ensemble is not None:
+        changes['ensemble'] = args.ensemble
+    if args.n is not None:
+        changes['n'] = args.n
+    elif args.source == 'sdss' and args.profile == 'paper':
+        changes['n'] = 0  # the whole selection
     return load_config(args.profile, args.config, **changes)
+
 
 def _recall_lines(found, asked: bool) -> list[str]:
     "How many objects of known lists a run found, as text."
-    if not asked and not len(found): return []
+    if not asked and not len(found):
+        return []
     kinds = [n for n in found.colnames if n.startswith('found_')]
-    said = [f"recall   {row['list']} by {row['score']}: {row['present']} of {row['listed']} are among the ranked; found, per bin, "
-            + ', '.join(f'{row[n]} at k = {n[6:]}' for n in kinds) for row in found]
-    return said or ['recall   none of the known objects is among the spectra of this run']
+    said = [
+        f"recall   {row['list']} by {row['score']}: {row['present']} of {row['listed']} are among the ranked; found, per bin, "
+        + ', '.join(f'{row[n]} at k = {n[6:]}' for n in kinds)
+        for row in found
+    ]
+    return said or [
+        'recall   none of the known objects is among the spectra of this run'
+    ]
+
 
 def _find_lines(r) -> list[str]:
     "What a run lists, how much of it is false where that is known, and the first three with their reasons."
     from specanom.core import read_table
-    found, path = r.table('discoveries'), r.folder/'truth.ecsv'
+
+    found, path = r.table('discoveries'), r.folder / 'truth.ecsv'
     rate = r.config.anomalies.fdr
     said = f"listed   {len(found)} of {r.manifest['stages']['tables']['ranked']} at a false-discovery rate of {rate:g}"
     names = {}
@@ -165,98 +427,178 @@ def _find_lines(r) -> list[str]:
         said += f"; {false} of them are ordinary mock galaxies, the others among the {len(truth)} anomalies of the survey ({path.name})"
     lines = [said]
     for row in found[:3]:
-        told = f", in truth {names.get(int(row['specobjid']), 'ordinary')}" if names else ''
-        lines.append(f"         {row['plate']:04d}-{row['mjd']}-{row['fiber']:04d}  p = {row['p_all']:.1e}  {row['explanation']} ({row['triage']}){told}")
+        told = (
+            f", in truth {names.get(int(row['specobjid']), 'ordinary')}"
+            if names
+            else ''
+        )
+        lines.append(
+            f"         {row['plate']:04d}-{row['mjd']}-{row['fiber']:04d}  p = {row['p_all']:.1e}  {row['explanation']} ({row['triage']}){told}"
+        )
     return lines
+
 
 class Nothing(Exception):
     "A command did its work, and nothing came of it, as the text says: status 1."
 
+
 def _check_folder(path: Path):
     "Raise `FileExistsError`, before any work, when a folder cannot be made at `path`."
-    if path is None or path.is_dir() or not path.exists(): return
+    if path is None or path.is_dir() or not path.exists():
+        return
     reason = 'is a file, and a folder is to be written there'
     raise FileExistsError(errno.EEXIST, reason, str(path))
+
 
 def _files(paths: list[Path]) -> list[Path]:
     "Names that are absolute and relative by turns, all absolute."
     mixed = len({p.is_absolute() for p in paths}) > 1
     return [Path(os.path.abspath(p)) for p in paths] if mixed else paths
 
+
 def run_command(args) -> str:
     "Run the chain; returns what to read next."
     _check_folder(args.out)
     config = _config(args)
     from specanom.pipeline import run
+
     r = run(config, args.out, model=args.model, refresh=args.refresh)
     stages = r.manifest['stages']
-    mock = '' if r.config.source != 'mock' else ' (mock survey: a demonstration, no discovery)'
-    if r.config.source != 'mock' and r.model.trained_on == 'mock': mock = ' (the model was trained on a mock survey: this ranking of real spectra is a demonstration only)'
-    return '\n'.join([f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}", *_find_lines(r), *_recall_lines(r.table('recall'), r.config.published or bool(r.config.known)),
-                      f"tables   {r.folder/'tables'}   anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)",
-                      f"figures  {r.folder/'figures'}", f"why rare {r.folder/'sensitivity'}   a figure for each object of anomalies.ecsv, in words in tables/sensitivity.ecsv", f"scores   {r.folder/'scores.ecsv'}", f"rejected {r.folder/'rejected.ecsv'}",
-                      f"record   {r.folder/'manifest.json'}  {r.folder/'config.toml'}"])
+    mock = (
+        ''
+        if r.config.source != 'mock'
+        else ' (mock survey: a demonstration, no discovery)'
+    )
+    if r.config.source != 'mock' and r.model.trained_on == 'mock':
+        mock = ' (the model was trained on a mock survey: this ranking of real spectra is a demonstration only)'
+    return '\n'.join(
+        [
+            f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}",
+            *_find_lines(r),
+            *_recall_lines(
+                r.table('recall'), r.config.published or bool(r.config.known)
+            ),
+            f"tables   {r.folder / 'tables'}   anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)",
+            f"figures  {r.folder / 'figures'}",
+            f"why rare {r.folder / 'sensitivity'}   a figure for each object of anomalies.ecsv, in words in tables/sensitivity.ecsv",
+            f"scores   {r.folder / 'scores.ecsv'}",
+            f"rejected {r.folder / 'rejected.ecsv'}",
+            f"record   {r.folder / 'manifest.json'}  {r.folder / 'config.toml'}",
+        ]
+    )
 
-_SHOWN = dict(z='.4f', z_alternative='.4f', logp='.2f', re='.2f', p_as='.1e', p_re='.1e', p_all='.1e', q='.2g')
 
-def _lines(table, names, rows: int=0) -> list[str]:
+_SHOWN = dict(
+    z='.4f',
+    z_alternative='.4f',
+    logp='.2f',
+    re='.2f',
+    p_as='.1e',
+    p_re='.1e',
+    p_all='.1e',
+    q='.2g',
+)
+
+
+def _lines(table, names, rows: int = 0) -> list[str]:
     "The columns of a table as lines of text."
-    shown = table[[n for n in names if n in table.colnames]][:rows or None]
+    shown = table[[n for n in names if n in table.colnames]][: rows or None]
     for name in shown.colnames:
-        if name in _SHOWN: shown[name].info.format = _SHOWN[name]
+        if name in _SHOWN:
+            shown[name].info.format = _SHOWN[name]
     return shown.pformat(max_lines=-1, max_width=-1, show_dtype=False)
+
 
 def _demonstration(model, source='files') -> str:
     "A warning where model and spectra come from different worlds."
-    return '(the model was trained on a mock survey: p-values of real spectra are a demonstration only)' if model.trained_on == 'mock' and source != 'mock' else ''
+    return (
+        '(the model was trained on a mock survey: p-values of real spectra are a demonstration only)'
+        if model.trained_on == 'mock' and source != 'mock'
+        else ''
+    )
+
 
 def score_command(args) -> str:
     "Scores of files; returns the table."
     from specanom.core import check_table_path, write_table
-    if args.out is not None: check_table_path(args.out)
+
+    if args.out is not None:
+        check_table_path(args.out)
     from specanom.pipeline import Run, score_files
+
     run = Run.load(args.model)
     data, table, rejected = score_files(_files(args.files), run)
     aside = [f"{row['name']}: {row['reason']}" for row in rejected]
-    if not len(table): raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
-    if args.out is not None: write_table(table, args.out)
+    if not len(table):
+        raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
+    if args.out is not None:
+        write_table(table, args.out)
     shown = 'file z class subclass logp re p_as p_re p_all extrapolated'
     said = _lines(table, shown.split()) + aside
     return '\n'.join([*said, _demonstration(run.model)]).rstrip()
 
+
 def anomalies_command(args) -> str:
     "Discoveries of a run; returns the table."
     from specanom.core import check_table_path, write_table
-    if args.out is not None: check_table_path(args.out)
+
+    if args.out is not None:
+        check_table_path(args.out)
     from specanom.pipeline import Run, list_discoveries
+
     run = Run.load(args.run)
-    if 'finished' not in run.manifest: raise ValueError(f'{args.run} is not finished: run it again to go on')
+    if 'finished' not in run.manifest:
+        raise ValueError(f'{args.run} is not finished: run it again to go on')
     found, ranked = list_discoveries(run, fdr=args.fdr)
-    if args.out is not None: write_table(found, args.out)
-    said = [f'{len(found)} of {ranked} objects are listed; about {100*args.fdr:g} % of them are expected to be false']
+    if args.out is not None:
+        write_table(found, args.out)
+    said = [
+        f'{len(found)} of {ranked} objects are listed; about {100 * args.fdr:g} % of them are expected to be false'
+    ]
     shown = 'plate mjd fiber z class subclass logp re p_all q members rank_low rank_high explanation triage z_alternative'
-    if len(found): said += _lines(found, shown.split(), args.rows)
-    mock = 'mock survey: a demonstration, no discovery' if run.config.source == 'mock' else _demonstration(run.model)
-    return '\n'.join([*said, *([f'all of it in {args.out}'] if args.out else []), *([mock] if mock else [])])
+    if len(found):
+        said += _lines(found, shown.split(), args.rows)
+    mock = (
+        'mock survey: a demonstration, no discovery'
+        if run.config.source == 'mock'
+        else _demonstration(run.model)
+    )
+    return '\n'.join(
+        [
+            *said,
+            *([f'all of it in {args.out}'] if args.out else []),
+            *([mock] if mock else []),
+        ]
+    )
+
 
 def check_command(args) -> str:
     "Whether the files of a run are what was written."
     from specanom.pipeline import Run
+
     table = Run.load(args.run).check()
     text = '\n'.join(table.pformat(max_lines=-1, max_width=-1, show_dtype=False))
-    if any(state != 'intact' for state in table['state']): raise Nothing(f'{text}\ndamaged: the same run again makes what it can')
+    if any(state != 'intact' for state in table['state']):
+        raise Nothing(f'{text}\ndamaged: the same run again makes what it can')
     return text
+
 
 def _check_explanation(score: str, kind: str, n: int):
     "Raise `ValueError`, before anything is read, for what does not exist."
     from specanom.segments import SEGMENTATIONS
     from specanom.reconstruction import SCORES
-    choices = dict(score=(score, ['as', 're', *SCORES]), segments=(kind, [*SEGMENTATIONS]))
+
+    choices = dict(
+        score=(score, ['as', 're', *SCORES]), segments=(kind, [*SEGMENTATIONS])
+    )
     for what, (word, known) in choices.items():
-        if word in known: continue
+        if word in known:
+            continue
         near, known = _nearest(word, known), ', '.join(known)
         raise ValueError(f"{what} must be one of {known}, not '{word}'{near}")
-    if n < 1: raise ValueError(f'--n {n}: at least one segment is needed')
+    if n < 1:
+        raise ValueError(f'--n {n}: at least one segment is needed')
+
 
 def explain_command(args) -> str:
     "Explain the scores of files; returns what raises each."
@@ -266,87 +608,162 @@ def explain_command(args) -> str:
     import numpy as np
     from specanom.core import spec_name, write_table
     from specanom.pipeline import Run, explain_spectra, score_files
+
     run = Run.load(args.model)
     data, table, rejected = score_files(_files(args.files), run)
     if not len(data):
         aside = [f"{row['name']}: {row['reason']}" for row in rejected]
         raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
-    several, segments = explain_spectra(run.model, data, args.score, kind=args.segments, n=args.n)
-    table['score'], table['r2'], table['words'] = [e.score for e in several], [e.r2 for e in several], [e.words() for e in several]
+    several, segments = explain_spectra(
+        run.model, data, args.score, kind=args.segments, n=args.n
+    )
+    table['score'], table['r2'], table['words'] = (
+        [e.score for e in several],
+        [e.r2 for e in several],
+        [e.words() for e in several],
+    )
     table['weights'] = np.array([e.weights for e in several])
     args.out.mkdir(parents=True, exist_ok=True)
-    write_table(table, args.out/'weights.ecsv')
-    for name, why in list(zip(spec_name(table), several))[:args.figures]:
+    write_table(table, args.out / 'weights.ecsv')
+    for name, why in list(zip(spec_name(table), several))[: args.figures]:
         fig = why.plot()[0].figure
-        fig.savefig(args.out/f'{args.score}-{name}.png', dpi=90); plt.close(fig)
+        fig.savefig(args.out / f'{args.score}-{name}.png', dpi=90)
+        plt.close(fig)
     table['score'].info.format = table['r2'].info.format = '.3g'
-    said = _lines(table, ['file', 'z', 'p_all', 'score', 'r2', 'words']) + [f"{row['name']}: {row['reason']}" for row in rejected]
-    return '\n'.join([*said, f"weights of {len(segments)} segments in {args.out/'weights.ecsv'}, figures in {args.out}", _demonstration(run.model)]).rstrip()
+    said = _lines(table, ['file', 'z', 'p_all', 'score', 'r2', 'words']) + [
+        f"{row['name']}: {row['reason']}" for row in rejected
+    ]
+    return '\n'.join(
+        [
+            *said,
+            f"weights of {len(segments)} segments in {args.out / 'weights.ecsv'}, figures in {args.out}",
+            _demonstration(run.model),
+        ]
+    ).rstrip()
+
 
 def query_command(args) -> str:
     "Fetch a catalogue; returns what is in it and the next command."
     from specanom.core import check_table_path, write_table
+
     check_table_path(args.out)
     from specanom.query import match_portsmouth, query_catalog
+
     where = dict(release=args.release, skyserver=args.skyserver)
-    catalog = query_catalog(args.selection, n=args.n, by=args.by, known=args.known, **where)
+    catalog = query_catalog(
+        args.selection, n=args.n, by=args.by, known=args.known, **where
+    )
     if not len(catalog):
         raise Nothing('the survey has no object of this selection; nothing was written')
-    if args.portsmouth: catalog = match_portsmouth(catalog, **where)
+    if args.portsmouth:
+        catalog = match_portsmouth(catalog, **where)
     write_table(catalog, args.out)
     quasars = int((catalog['class'] == 'QSO').sum())
-    return (f"{args.out}: {len(catalog)} objects of {len(set(catalog['plate'].tolist()))} plates, {quasars} of them QSOs, {catalog['z'].min():.4f} < z < {catalog['z'].max():.4f}\n"
-            f'next: specanom download {args.out} --release {args.release} --dry-run')
+    return (
+        f"{args.out}: {len(catalog)} objects of {len(set(catalog['plate'].tolist()))} plates, {quasars} of them QSOs, {catalog['z'].min():.4f} < z < {catalog['z'].max():.4f}\n"
+        f'next: specanom download {args.out} --release {args.release} --dry-run'
+    )
+
 
 def download_command(args) -> str:
     "Fetch the spectra of a catalogue, or say what that would mean."
     _check_folder(args.out)
     from specanom.core import read_table
-    from specanom.query import describe_plan, download_spectra, plan_download, tidy_catalog
-    if not args.catalog.exists(): raise FileNotFoundError(f'{args.catalog}: no such catalogue; specanom query makes one')
+    from specanom.query import (
+        describe_plan,
+        download_spectra,
+        plan_download,
+        tidy_catalog,
+    )
+
+    if not args.catalog.exists():
+        raise FileNotFoundError(
+            f'{args.catalog}: no such catalogue; specanom query makes one'
+        )
     where = dict(layout=args.layout, release=args.release, sas=args.sas)
     catalog = read_table(args.catalog)
-    try: catalog = tidy_catalog(catalog)
-    except ValueError as error: raise ValueError(f'{args.catalog}: {error}') from error
-    if args.dry_run: return describe_plan(plan_download(catalog, **where))
-    data = download_spectra(catalog, args.out, jobs=args.jobs, keep_fits=args.keep_fits, **where)
-    aside = f"{len(data.rejected)} set aside ({args.out/'rejected.ecsv'})"
-    said = f"{args.out/'spectra.zarr'}: {len(data)} spectra, {aside}"
-    if not len(data): raise Nothing(said)
-    return (f"{said}\n"
-            f"next: specanom run --source {args.out/'spectra.zarr'}")
+    try:
+        catalog = tidy_catalog(catalog)
+    except ValueError as error:
+        raise ValueError(f'{args.catalog}: {error}') from error
+    if args.dry_run:
+        return describe_plan(plan_download(catalog, **where))
+    data = download_spectra(
+        catalog, args.out, jobs=args.jobs, keep_fits=args.keep_fits, **where
+    )
+    aside = f"{len(data.rejected)} set aside ({args.out / 'rejected.ecsv'})"
+    said = f"{args.out / 'spectra.zarr'}: {len(data)} spectra, {aside}"
+    if not len(data):
+        raise Nothing(said)
+    return f"{said}\nnext: specanom run --source {args.out / 'spectra.zarr'}"
+
 
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the table that matters and where the rest is."
-    from specanom.detection import DEVELOPMENT, LOCKED, compare, run_detection, run_tables
+    from specanom.detection import (
+        DEVELOPMENT,
+        LOCKED,
+        compare,
+        run_detection,
+        run_tables,
+    )
     from specanom.speed import (
-        run_flow, run_overlap, run_speed, run_stability, run_tail, run_training,
+        run_flow,
+        run_overlap,
+        run_speed,
+        run_stability,
+        run_tail,
+        run_training,
         time_to_loss,
     )
+
     said, wanted = [], lambda part: args.only in (None, part)
-    if any(map(wanted, ('detection', 'training', 'flow', 'stability'))) and not (args.model/'config.toml').exists():
+    if (
+        any(map(wanted, ('detection', 'training', 'flow', 'stability')))
+        and not (args.model / 'config.toml').exists()
+    ):
         from specanom.core import load_config
         from specanom.pipeline import run
+
         run(load_config('demo'), args.model)
     if wanted('detection'):
-        table = run_detection(args.model, args.out/'detection.ecsv', n=args.n)
-        run_tables(args.model, args.out/'tables.ecsv')
+        table = run_detection(args.model, args.out / 'detection.ecsv', n=args.n)
+        run_tables(args.model, args.out / 'tables.ecsv')
         side = lambda seeds: table[[s in seeds for s in table['seed']]]
         comparison = compare(side(DEVELOPMENT), side(LOCKED))
-        for name in ('value', 'baseline', 'margin'): comparison[name].info.format = '.3f'
-        said += [*comparison.pformat(max_lines=-1, max_width=-1, show_dtype=False), f"average precision at 1 % prevalence (mock), all of it in {args.out/'detection.ecsv'}"]
+        for name in ('value', 'baseline', 'margin'):
+            comparison[name].info.format = '.3f'
+        said += [
+            *comparison.pformat(max_lines=-1, max_width=-1, show_dtype=False),
+            f"average precision at 1 % prevalence (mock), all of it in {args.out / 'detection.ecsv'}",
+        ]
     if wanted('speed'):
-        run_speed(args.out/'speed.json')
-        said.append(f"speed in {args.out/'speed.json'}")
-    if wanted('training'): said += [*time_to_loss(run_training(args.model, args.out/'training.ecsv')).pformat(show_dtype=False), f"training in {args.out/'training.ecsv'}"]
+        run_speed(args.out / 'speed.json')
+        said.append(f"speed in {args.out / 'speed.json'}")
+    if wanted('training'):
+        said += [
+            *time_to_loss(run_training(args.model, args.out / 'training.ecsv')).pformat(
+                show_dtype=False
+            ),
+            f"training in {args.out / 'training.ecsv'}",
+        ]
     if wanted('flow'):
-        run_flow(args.out/'flow.json')
-        run_tail(args.model, args.out/'tail.json')
-        said.append(f"flows in {args.out/'flow.json'}")
+        run_flow(args.out / 'flow.json')
+        run_tail(args.model, args.out / 'tail.json')
+        said.append(f"flows in {args.out / 'flow.json'}")
     if wanted('stability'):
-        said += [*run_stability(args.out/'stability.json').pformat(show_dtype=False), f"stability in {args.out/'stability.json'}"]
-        said += [*run_overlap(args.model, args.out/'overlap.json').pformat(show_dtype=False), f"overlap in {args.out/'overlap.json'}"]
+        said += [
+            *run_stability(args.out / 'stability.json').pformat(show_dtype=False),
+            f"stability in {args.out / 'stability.json'}",
+        ]
+        said += [
+            *run_overlap(args.model, args.out / 'overlap.json').pformat(
+                show_dtype=False
+            ),
+            f"overlap in {args.out / 'overlap.json'}",
+        ]
     return '\n'.join(said)
+
 
 def tune_command(args) -> str:
     "Search, or go on searching; returns the best trials."
@@ -356,38 +773,78 @@ def tune_command(args) -> str:
             f"not in '{args.out.suffix}'"
         )
     for name, number in dict(trials=args.trials, epochs=args.epochs).items():
-        if number < 1: raise ValueError(f'--{name} {number} must be at least 1')
+        if number < 1:
+            raise ValueError(f'--{name} {number} must be at least 1')
     from specanom.pipeline import Run
     from specanom.preprocess import split_name
     import matplotlib.pyplot as plt
     from specanom.tune import plot_study, trials_table, tune
+
     run = Run.load(args.run)
     data = run.spectra
     side = split_name(data.catalog['specobjid'])
-    study = tune(*(data[side == s] for s in ('train', 'valid')), args.out, trials=args.trials, epochs=args.epochs, device=run.config.device)
+    study = tune(
+        *(data[side == s] for s in ('train', 'valid')),
+        args.out,
+        trials=args.trials,
+        epochs=args.epochs,
+        device=run.config.device,
+    )
     figure = args.out.with_suffix('.png')
     drawn = plot_study(study)[0].figure
-    drawn.savefig(figure, dpi=120); plt.close(drawn)
+    drawn.savefig(figure, dpi=120)
+    plt.close(drawn)
     found = trials_table(study)
     found['loss'].info.format = '.4g'
     found = found[[t == 'complete' for t in found['state']]]
     found.sort('loss')
-    said = _lines(found, ['number', 'loss', 'hidden', 'n_latent', 'optimizer', 'batch_size', 'epochs'], 10)
-    if len(found): said += [f"next: specanom run --set 'autoencoder.hidden=[{found['hidden'][0]}]' --set autoencoder.n_latent={found['n_latent'][0]} --set autoencoder.batch_size={found['batch_size'][0]}"]
+    said = _lines(
+        found,
+        ['number', 'loss', 'hidden', 'n_latent', 'optimizer', 'batch_size', 'epochs'],
+        10,
+    )
+    if len(found):
+        said += [
+            f"next: specanom run --set 'autoencoder.hidden=[{found['hidden'][0]}]' --set autoencoder.n_latent={found['n_latent'][0]} --set autoencoder.batch_size={found['batch_size'][0]}"
+        ]
     return '\n'.join([*said, f'study {args.out}   figure {figure}'])
+
 
 def info_command(args) -> str:
     "Versions and profiles, or the stages of a run."
     from specanom.core import PROFILES, home, versions
+
     if args.run is None:
-        return '\n'.join([*versions().pformat(show_dtype=False), '', f'profiles: {", ".join(PROFILES)}', f'cache: {home()}'])
+        return '\n'.join(
+            [
+                *versions().pformat(show_dtype=False),
+                '',
+                f'profiles: {", ".join(PROFILES)}',
+                f'cache: {home()}',
+            ]
+        )
     from specanom.pipeline import Run
+
     r = Run.load(args.run)
-    lines = [f"{r.folder}: source {r.config.source}, profile {r.config.profile}, seed {r.config.seed}, "
-             + (f"finished {r.manifest['finished']}" if 'finished' in r.manifest else 'not finished: run it again to go on')]
+    lines = [
+        f"{r.folder}: source {r.config.source}, profile {r.config.profile}, seed {r.config.seed}, "
+        + (
+            f"finished {r.manifest['finished']}"
+            if 'finished' in r.manifest
+            else 'not finished: run it again to go on'
+        )
+    ]
     for name, facts in r.manifest['stages'].items():
-        lines.append(f"  {name:13} {facts['seconds']:8.1f} s  " + '  '.join(f'{k} {v}' for k, v in facts.items() if k not in ('key', 'seconds', 'files')))
+        lines.append(
+            f"  {name:13} {facts['seconds']:8.1f} s  "
+            + '  '.join(
+                f'{k} {v}'
+                for k, v in facts.items()
+                if k not in ('key', 'seconds', 'files')
+            )
+        )
     return '\n'.join(lines)
+
 
 CITE = """specanom stands on these; please cite what you use.
 
@@ -400,6 +857,7 @@ mock survey   Bruzual G., Charlot S. 2003, MNRAS 344, 1000 (stellar populations,
               Westfall K. B. et al. 2019, AJ 158, 231)
 spectra       SDSS: please use the acknowledgement at https://www.sdss.org/collaboration/citing-sdss/
 software      Astropy Collaboration 2022, ApJ 935, 167; and PyTorch, NumPy, SciPy, scikit-learn, Matplotlib, Zarr"""
+
 
 def cite_command(args) -> str:
     "What to cite."
@@ -420,16 +878,21 @@ _COMMANDS = {
     'cite': cite_command,
 }
 
+
 def _settle():
     "Make the surroundings harmless: a terminal without letters, a notebook's window."
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
-    if 'matplotlib' not in sys.modules: os.environ['MPLBACKEND'] = 'agg'
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+    if 'matplotlib' not in sys.modules:
+        os.environ['MPLBACKEND'] = 'agg'
+
 
 def _hang_up():
     "Send the rest of the output nowhere, or Python complains again when it ends."
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 
 def _say(text: str, status: int) -> int:
     "Print an answer; its status, or that of an answer that nobody took."
@@ -444,16 +907,19 @@ def _say(text: str, status: int) -> int:
         _hang_up()
         return 2
 
+
 def _reason(error: Exception) -> str:
     "An error in one line."
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f'{os.fsdecode(error.filename)}: {error.strerror}'
     return ' '.join(str(error).split()) or type(error).__name__
 
+
 def _sentence(command: str, error: Exception) -> str:
     "What a user is told about an error."
     told = isinstance(error, (ValueError, OSError))  # by the stage that raised it
-    if told and not isinstance(error, UnicodeError): return f'specanom: {_reason(error)}'
+    if told and not isinstance(error, UnicodeError):
+        return f'specanom: {_reason(error)}'
     if isinstance(error, MemoryError):
         return f'specanom {command}: there is not enough memory ({_reason(error)})'
     return (
@@ -461,25 +927,29 @@ def _sentence(command: str, error: Exception) -> str:
         'nobody expected this: please report it with what --debug shows'
     )
 
+
 # Exit status: 0; 1 when nothing came of it; 2 for an error; 130 when interrupted;
 # 141 when nobody listens
 def main(
-    argv: list[str]=None, # Words after the command's name; None: those of the shell
-) -> int: # Exit status
+    argv: list[str] = None,  # Words after the command's name; None: those of the shell
+) -> int:  # Exit status
     "The command `specanom`."
     _settle()
     args = make_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format='%(message)s', stream=sys.stderr)
     logging.getLogger('specanom').setLevel(logging.INFO)
     debug = args.debug or os.environ.get('SPECANOM_DEBUG', '') not in ('', '0')
-    try: text, status = _COMMANDS[args.command](args), 0
-    except Nothing as said: text, status = str(said), 1
+    try:
+        text, status = _COMMANDS[args.command](args), 0
+    except Nothing as said:
+        text, status = str(said), 1
     except KeyboardInterrupt:
         again = 'interrupted; the same command goes on from here'
         print(f'\n{again}', file=sys.stderr)
         return 130
     except Exception as error:  # the last place where one can be caught
-        if debug: raise
+        if debug:
+            raise
         print(_sentence(args.command, error), file=sys.stderr)
         return 2
     return _say(text, status)

@@ -22,226 +22,453 @@ from .segments import Segments
 # %% ../nbs/07c_clusters.ipynb #833282eb
 def explain_top(
     make_score: Callable,  # Spectra (a piece of `data`) -> what `explain_many` takes as score
-    data: Spectra,         # Rest frame
-    expected: Callable,    # (n, d) flux -> (n, d) reconstruction
-    value: np.ndarray,     # (n,) the score, larger is stranger
-    segments: Segments, folder: Path, # Where the pieces are written
-    *, part: float=.01,    # The strangest part that is explained
-    size: int=200,         # Spectra in a piece
-    label: str='',         # Whatever else the explanations depend on (model, score): another label, other pieces
-    **options,             # Of `explain_many`
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # rows of `data` (m,), strangest first; weights (m, S); R² (m,)
+    data: Spectra,  # Rest frame
+    expected: Callable,  # (n, d) flux -> (n, d) reconstruction
+    value: np.ndarray,  # (n,) the score, larger is stranger
+    segments: Segments,
+    folder: Path,  # Where the pieces are written
+    *,
+    part: float = 0.01,  # The strangest part that is explained
+    size: int = 200,  # Spectra in a piece
+    label: str = '',  # Whatever else the explanations depend on (model, score): another label, other pieces
+    **options,  # Of `explain_many`
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]:  # rows of `data` (m,), strangest first; weights (m, S); R² (m,)
     "Explain the strangest spectra by replacing segments with the reconstruction. Raises `ValueError` when nothing is to be explained."
     value = np.asarray(value, float)
-    if len(value) != len(data) or not 0 < part <= 1: raise ValueError(f'{len(value)} scores for {len(data)} spectra, part {part}: need one score each, and a part between 0 and 1')
-    rows = np.argsort(-value, kind='stable')[:max(round(part*len(value)), 1)]
+    if len(value) != len(data) or not 0 < part <= 1:
+        raise ValueError(
+            f'{len(value)} scores for {len(data)} spectra, part {part}: need one score each, and a part between 0 and 1'
+        )
+    rows = np.argsort(-value, kind='stable')[: max(round(part * len(value)), 1)]
     weights, r2 = [], []
     Path(folder).mkdir(parents=True, exist_ok=True)
     for start in progress(range(0, len(rows), size), 'explaining', unit='piece'):
-        mine = rows[start:start + size]
-        key = digest('explain_top', label, np.asarray(data.catalog['specobjid'])[mine].tolist(), value[mine].tolist(), segments.label.tolist(), sorted(options.items(), key=lambda kv: kv[0]))
-        path = Path(folder)/f'explained-{key[:16]}.npy'
+        mine = rows[start : start + size]
+        key = digest(
+            'explain_top',
+            label,
+            np.asarray(data.catalog['specobjid'])[mine].tolist(),
+            value[mine].tolist(),
+            segments.label.tolist(),
+            sorted(options.items(), key=lambda kv: kv[0]),
+        )
+        path = Path(folder) / f'explained-{key[:16]}.npy'
         if not path.exists():
             piece = data[mine]
             drawn = np.asarray(expected(piece.flux))
-            several = explain_many(make_score(piece), piece.flux, segments, perturbation=np.where(piece.good, drawn, piece.flux), good=piece.good, expected=drawn, **options)   # gaps stay gaps
+            several = explain_many(
+                make_score(piece),
+                piece.flux,
+                segments,
+                perturbation=np.where(piece.good, drawn, piece.flux),
+                good=piece.good,
+                expected=drawn,
+                **options,
+            )  # gaps stay gaps
             with atomic(path) as aside:
-                with open(aside, 'wb') as file: np.save(file, np.array([[*e.weights, e.r2] for e in several]), allow_pickle=False)
+                with open(aside, 'wb') as file:
+                    np.save(
+                        file,
+                        np.array([[*e.weights, e.r2] for e in several]),
+                        allow_pickle=False,
+                    )
         done = np.load(path, allow_pickle=False)
-        weights.append(done[:, :-1]); r2.append(done[:, -1])
+        weights.append(done[:, :-1])
+        r2.append(done[:, -1])
     return rows, np.concatenate(weights), np.concatenate(r2)
 
 # %% ../nbs/07c_clusters.ipynb #37071d2f
 RULES = ('signed', 'o25')
 
+
 def normalize_weights(
     weights: np.ndarray,  # (n, S)
-    rule: str='signed',   # 'signed', or 'o25' as in the authors' code
-    *, least: float=.05,  # What is smaller is dropped
-) -> np.ndarray: # (n, S), largest size 1
+    rule: str = 'signed',  # 'signed', or 'o25' as in the authors' code
+    *,
+    least: float = 0.05,  # What is smaller is dropped
+) -> np.ndarray:  # (n, S), largest size 1
     "Make the weights of different spectra comparable. Raises `ValueError` for an unknown rule or weights that are not numbers."
-    if rule not in RULES: raise ValueError(f"rule must be one of {', '.join(RULES)}, not '{rule}'")
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, not '{rule}'")
     weights = np.atleast_2d(np.asarray(weights, float))
-    if not np.isfinite(weights).all(): raise ValueError('a weight is not a number; set such explanations aside first')
+    if not np.isfinite(weights).all():
+        raise ValueError('a weight is not a number; set such explanations aside first')
     size = np.abs(weights)
     above = size - np.median(size, axis=1, keepdims=True)
-    if rule == 'signed': above = np.maximum(above, 0)
-    out = np.sign(weights)*above
+    if rule == 'signed':
+        above = np.maximum(above, 0)
+    out = np.sign(weights) * above
     out /= np.maximum(np.abs(out).max(1, keepdims=True), 1e-300)
     out[np.abs(out) < least] = 0
     return np.abs(out) if rule == 'o25' else out
 
+
 def departures(
-    data: Spectra, expected: np.ndarray, # (n, d)
+    data: Spectra,
+    expected: np.ndarray,  # (n, d)
     segments: Segments,
-) -> np.ndarray: # (n, S) 1: too high, -1: too low
+) -> np.ndarray:  # (n, S) 1: too high, -1: too low
     "Whether each segment lies above or below the reconstruction, large departures first."
     residual = np.where(data.good, data.flux - expected, 0).astype(float)
-    total = residual*np.abs(residual)*data.ivar
-    return np.sign(np.stack([np.bincount(segments.label, t, minlength=len(segments)) for t in total]))
+    total = residual * np.abs(residual) * data.ivar
+    return np.sign(
+        np.stack(
+            [np.bincount(segments.label, t, minlength=len(segments)) for t in total]
+        )
+    )
+
 
 def observed_frame(
     values: np.ndarray,  # (n, S) of rest-frame segments
-    segments: Segments, z: np.ndarray, # (n,)
-    *, edges: tuple=(3700., 9300.), bins: int=40, # AA
-) -> np.ndarray: # (n, bins) mean over the pixels of equal intervals in log wavelength
+    segments: Segments,
+    z: np.ndarray,  # (n,)
+    *,
+    edges: tuple = (3700.0, 9300.0),
+    bins: int = 40,  # AA
+) -> np.ndarray:  # (n, bins) mean over the pixels of equal intervals in log wavelength
     "The same weights where the detector saw them."
-    grid, out, count = np.geomspace(*edges, bins + 1), np.zeros((len(values), bins + 2)), np.zeros((len(values), bins + 2))
-    place = np.digitize(segments.wave*(1 + np.asarray(z, float)[:, None]), grid)
+    grid, out, count = (
+        np.geomspace(*edges, bins + 1),
+        np.zeros((len(values), bins + 2)),
+        np.zeros((len(values), bins + 2)),
+    )
+    place = np.digitize(segments.wave * (1 + np.asarray(z, float)[:, None]), grid)
     rows = np.arange(len(values))[:, None]
-    np.add.at(out, (rows, place), values[:, segments.label]); np.add.at(count, (rows, place), 1)
-    return (out/np.maximum(count, 1))[:, 1:-1]
+    np.add.at(out, (rows, place), values[:, segments.label])
+    np.add.at(count, (rows, place), 1)
+    return (out / np.maximum(count, 1))[:, 1:-1]
 
 # %% ../nbs/07c_clusters.ipynb #ba9fdf57
-def _unit(vectors: np.ndarray) -> np.ndarray: return vectors/np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
 
 def cluster_weights(
-    weights: np.ndarray,      # (n, S) normalised
-    method: str='hdbscan',    # 'hdbscan' or 'kmeans'
-    *, k: int=7,              # Groups of k-means
-    least: int=None,          # Smallest group of HDBSCAN; None: a twenty-fifth of the spectra, at least 5
-    rng: int=0,
-) -> np.ndarray: # (n,) largest group 0; -1: noise
+    weights: np.ndarray,  # (n, S) normalised
+    method: str = 'hdbscan',  # 'hdbscan' or 'kmeans'
+    *,
+    k: int = 7,  # Groups of k-means
+    least: int = None,  # Smallest group of HDBSCAN; None: a twenty-fifth of the spectra, at least 5
+    rng: int = 0,
+) -> np.ndarray:  # (n,) largest group 0; -1: noise
     "Sort explanations into groups. Raises `ValueError` for an unknown method or too few spectra."
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
+
     vectors = _unit(np.asarray(weights, float))
-    if len(vectors) < 10: raise ValueError(f'{len(vectors)} explanations are too few to be sorted: at least 10')
-    if method == 'kmeans': label = KMeans(min(k, len(vectors)), n_init=10, random_state=rng).fit_predict(vectors)
+    if len(vectors) < 10:
+        raise ValueError(
+            f'{len(vectors)} explanations are too few to be sorted: at least 10'
+        )
+    if method == 'kmeans':
+        label = KMeans(min(k, len(vectors)), n_init=10, random_state=rng).fit_predict(
+            vectors
+        )
     elif method == 'hdbscan':
         import hdbscan
+
         near = PCA(min(10, *vectors.shape), random_state=rng).fit_transform(vectors)
-        label = hdbscan.HDBSCAN(min_cluster_size=least or max(len(vectors)//25, 5), min_samples=3).fit_predict(near)
-    else: raise ValueError(f"method must be 'hdbscan' or 'kmeans', not '{method}'")
+        label = hdbscan.HDBSCAN(
+            min_cluster_size=least or max(len(vectors) // 25, 5), min_samples=3
+        ).fit_predict(near)
+    else:
+        raise ValueError(f"method must be 'hdbscan' or 'kmeans', not '{method}'")
     found, count = np.unique(label[label >= 0], return_counts=True)
-    rank = {old: new for new, old in enumerate(found[np.argsort(-count, kind='stable')])} | {-1: -1}
+    rank = {
+        old: new for new, old in enumerate(found[np.argsort(-count, kind='stable')])
+    } | {-1: -1}
     return np.array([rank[l] for l in label])
 
+
 def cluster_stability(
-    weights: np.ndarray,      # (n, S) normalised
-    method: str='hdbscan',
-    *, times: int=20, level: float=.9, rng: int=0, # Pairs of halves, of the interval
-    **options,                # Of `cluster_weights`
-) -> dict: # ari, low, high
+    weights: np.ndarray,  # (n, S) normalised
+    method: str = 'hdbscan',
+    *,
+    times: int = 20,
+    level: float = 0.9,
+    rng: int = 0,  # Pairs of halves, of the interval
+    **options,  # Of `cluster_weights`
+) -> dict:  # ari, low, high
     "Adjusted Rand index between groupings of two random parts (two thirds each) on what they share: mean and interval."
     from sklearn.metrics import adjusted_rand_score
+
     rng, n, scores = np.random.default_rng(rng), len(weights), []
     for _ in range(times):
-        a, b = (np.sort(rng.permutation(n)[:2*n//3]) for _ in range(2))
+        a, b = (np.sort(rng.permutation(n)[: 2 * n // 3]) for _ in range(2))
         la, lb = (cluster_weights(weights[x], method, **options) for x in (a, b))
         both = np.intersect1d(a, b)
-        scores.append(adjusted_rand_score(la[np.searchsorted(a, both)], lb[np.searchsorted(b, both)]))
-    return dict(ari=float(np.mean(scores)), low=float(np.quantile(scores, (1 - level)/2)), high=float(np.quantile(scores, (1 + level)/2)))
+        scores.append(
+            adjusted_rand_score(
+                la[np.searchsorted(a, both)], lb[np.searchsorted(b, both)]
+            )
+        )
+    return dict(
+        ari=float(np.mean(scores)),
+        low=float(np.quantile(scores, (1 - level) / 2)),
+        high=float(np.quantile(scores, (1 + level) / 2)),
+    )
+
 
 def compare_k(
-    weights: np.ndarray,      # (n, S) normalised
-    ks: Iterable[int]=range(2, 12),
-    *, times: int=8, rng: int=0,
-) -> Table: # k, inertia, silhouette, ari, low, high
+    weights: np.ndarray,  # (n, S) normalised
+    ks: Iterable[int] = range(2, 12),
+    *,
+    times: int = 8,
+    rng: int = 0,
+) -> Table:  # k, inertia, silhouette, ari, low, high
     "What O25's elbow shows, and beside it what it does not: silhouette and stability of each k."
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
+
     vectors, rows = _unit(np.asarray(weights, float)), []
     for k in ks:
         fit = KMeans(k, n_init=10, random_state=rng).fit(vectors)
-        rows.append(dict(k=k, inertia=fit.inertia_, silhouette=silhouette_score(vectors, fit.labels_)) | cluster_stability(weights, 'kmeans', k=k, times=times, rng=rng))
+        rows.append(
+            dict(
+                k=k,
+                inertia=fit.inertia_,
+                silhouette=silhouette_score(vectors, fit.labels_),
+            )
+            | cluster_stability(weights, 'kmeans', k=k, times=times, rng=rng)
+        )
     return Table(rows)
+
 
 def plot_compare_k(table: Table, *, axes=None):
     "Inertia, silhouette and stability against k; returns the axes."
     if axes is None:
         import matplotlib.pyplot as plt
+
         axes = plt.subplots(1, 3, figsize=(9, 2.6), layout='constrained')[1]
     for ax, name in zip(axes, ('inertia', 'silhouette', 'ari')):
         ax.plot(table['k'], table[name], 'o-', color='k', ms=3)
-        ax.set(xlabel='k', ylabel={'ari': 'stability (adjusted Rand index)'}.get(name, name))
+        ax.set(
+            xlabel='k',
+            ylabel={'ari': 'stability (adjusted Rand index)'}.get(name, name),
+        )
     axes[2].fill_between(table['k'], table['low'], table['high'], color='.85', zorder=0)
     return axes
 
 # %% ../nbs/07c_clusters.ipynb #510b349a
-def _agreement(values: np.ndarray) -> float: return float(np.square(values.mean(0)).sum()/max(np.square(values).sum(1).mean(), 1e-12))
+def _agreement(values: np.ndarray) -> float:
+    return float(
+        np.square(values.mean(0)).sum() / max(np.square(values).sum(1).mean(), 1e-12)
+    )
 
-def _reading(where: list, wings: bool, frame: str, plate_p: float, n2: float, decrement: float) -> str:
-    if frame == 'observed' or plate_p < 1e-4: return 'artefact'
+
+def _reading(
+    where: list, wings: bool, frame: str, plate_p: float, n2: float, decrement: float
+) -> str:
+    if frame == 'observed' or plate_p < 1e-4:
+        return 'artefact'
     lead = where[0][0] if where else ''
-    if wings: return 'broad lines'
-    if where and where[0][1] > 0 and any(x in lead for x in ('Hα', '[O III]', '[O II]', 'Hβ', '[N II]', 'Hγ')):
-        if n2 > -.1: return 'LINER or AGN'
-        if n2 < -.8: return 'metal-poor extreme emitters'
-        return 'dusty metal-rich starbursts' if n2 > -.45 and decrement > 5 else 'enriched H II regions'
-    return 'absorption' if where and where[0][1] < 0 and not lead.startswith('continuum') else 'continuum' if lead.startswith('continuum') else 'lines'
+    if wings:
+        return 'broad lines'
+    if (
+        where
+        and where[0][1] > 0
+        and any(x in lead for x in ('Hα', '[O III]', '[O II]', 'Hβ', '[N II]', 'Hγ'))
+    ):
+        if n2 > -0.1:
+            return 'LINER or AGN'
+        if n2 < -0.8:
+            return 'metal-poor extreme emitters'
+        return (
+            'dusty metal-rich starbursts'
+            if n2 > -0.45 and decrement > 5
+            else 'enriched H II regions'
+        )
+    return (
+        'absorption'
+        if where and where[0][1] < 0 and not lead.startswith('continuum')
+        else 'continuum'
+        if lead.startswith('continuum')
+        else 'lines'
+    )
+
 
 def describe_clusters(
-    label: np.ndarray,   # (n,) from `cluster_weights`
-    vectors: np.ndarray, # (n, S) normalised weights times departures
+    label: np.ndarray,  # (n,) from `cluster_weights`
+    vectors: np.ndarray,  # (n, S) normalised weights times departures
     segments: Segments,
-    catalog: Table,      # n rows with z, plate, mjd, class, subclass
-    lines: Table=None,   # From `measure_lines`, n rows
-) -> Table: # A row per group: size, where, frame, plate, classes, z, log_n2_ha, log_o3_hb, reading
+    catalog: Table,  # n rows with z, plate, mjd, class, subclass
+    lines: Table = None,  # From `measure_lines`, n rows
+) -> Table:  # A row per group: size, where, frame, plate, classes, z, log_n2_ha, log_o3_hb, reading
     "Say what sets each group apart."
     shifted, rows = observed_frame(vectors, segments, catalog['z'], bins=60), []
-    at_rest = observed_frame(vectors, segments, np.zeros(len(vectors)), edges=(segments.wave[0], segments.wave[-1]), bins=60)
-    names = np.char.add(np.asarray(catalog['class']).astype(str), np.where(np.asarray(catalog['subclass']) == '', '', np.char.add(' ', np.asarray(catalog['subclass']).astype(str))))
-    ratio = lambda top, bottom, mine: float(np.nanmedian(line_ratio(lines, top, bottom)[mine])) if lines is not None and np.isfinite(line_ratio(lines, top, bottom)[mine]).any() else np.nan
+    at_rest = observed_frame(
+        vectors,
+        segments,
+        np.zeros(len(vectors)),
+        edges=(segments.wave[0], segments.wave[-1]),
+        bins=60,
+    )
+    names = np.char.add(
+        np.asarray(catalog['class']).astype(str),
+        np.where(
+            np.asarray(catalog['subclass']) == '',
+            '',
+            np.char.add(' ', np.asarray(catalog['subclass']).astype(str)),
+        ),
+    )
+    ratio = lambda top, bottom, mine: (
+        float(np.nanmedian(line_ratio(lines, top, bottom)[mine]))
+        if lines is not None and np.isfinite(line_ratio(lines, top, bottom)[mine]).any()
+        else np.nan
+    )
     for g in np.unique(label):
         mine = label == g
         mean = vectors[mine].mean(0)
-        where = [(segments.names[s] if segments.names else f'segment {s}', np.sign(mean[s])) for s in np.argsort(-np.abs(mean))[:3] if abs(mean[s]) > .1*np.abs(mean).max()]
-        balmer = next((i for i, n in enumerate(segments.names) if n.startswith('Hα')), 0) if segments.names else 0
-        wings = 0 < balmer < len(mean) - 1 and min(mean[balmer - 1], mean[balmer + 1]) > max(.3*mean.max(), mean[balmer])
-        frame = 'observed' if _agreement(shifted[mine]) > _agreement(at_rest[mine]) else 'rest'
-        plates, count = np.unique(np.asarray(catalog['plate'])[mine], return_counts=True)
-        p = min(hypergeom.sf(count - 1, len(label), [np.sum(np.asarray(catalog['plate']) == q) for q in plates], mine.sum()).min()*len(plates), 1.)
+        where = [
+            (segments.names[s] if segments.names else f'segment {s}', np.sign(mean[s]))
+            for s in np.argsort(-np.abs(mean))[:3]
+            if abs(mean[s]) > 0.1 * np.abs(mean).max()
+        ]
+        balmer = (
+            next((i for i, n in enumerate(segments.names) if n.startswith('Hα')), 0)
+            if segments.names
+            else 0
+        )
+        wings = 0 < balmer < len(mean) - 1 and min(
+            mean[balmer - 1], mean[balmer + 1]
+        ) > max(0.3 * mean.max(), mean[balmer])
+        frame = (
+            'observed'
+            if _agreement(shifted[mine]) > _agreement(at_rest[mine])
+            else 'rest'
+        )
+        plates, count = np.unique(
+            np.asarray(catalog['plate'])[mine], return_counts=True
+        )
+        p = min(
+            hypergeom.sf(
+                count - 1,
+                len(label),
+                [np.sum(np.asarray(catalog['plate']) == q) for q in plates],
+                mine.sum(),
+            ).min()
+            * len(plates),
+            1.0,
+        )
         kinds, share = np.unique(names[mine], return_counts=True)
-        n2, o3, decrement = ratio('NII', 'Halpha', mine), ratio('OIII', 'Hbeta', mine), 10**ratio('Halpha', 'Hbeta', mine)
-        rows.append(dict(group=int(g), size=int(mine.sum()), where='; '.join(f'{n} {"too high" if s > 0 else "too low"}' for n, s in where), frame=frame, plate_p=p,
-                         classes=', '.join(f'{kinds[i]} {share[i]/mine.sum():.0%}' for i in np.argsort(-share)[:2]), z=float(np.median(np.asarray(catalog['z'])[mine])), log_n2_ha=n2, log_o3_hb=o3,
-                         reading='noise' if g < 0 else _reading(where, wings, frame, p, n2, decrement)))
+        n2, o3, decrement = (
+            ratio('NII', 'Halpha', mine),
+            ratio('OIII', 'Hbeta', mine),
+            10 ** ratio('Halpha', 'Hbeta', mine),
+        )
+        rows.append(
+            dict(
+                group=int(g),
+                size=int(mine.sum()),
+                where='; '.join(
+                    f'{n} {"too high" if s > 0 else "too low"}' for n, s in where
+                ),
+                frame=frame,
+                plate_p=p,
+                classes=', '.join(
+                    f'{kinds[i]} {share[i] / mine.sum():.0%}'
+                    for i in np.argsort(-share)[:2]
+                ),
+                z=float(np.median(np.asarray(catalog['z'])[mine])),
+                log_n2_ha=n2,
+                log_o3_hb=o3,
+                reading='noise'
+                if g < 0
+                else _reading(where, wings, frame, p, n2, decrement),
+            )
+        )
     return Table(rows)
 
 # %% ../nbs/07c_clusters.ipynb #41e014e8
 def medoid_order(
-    vectors: np.ndarray, # (n, S)
-) -> np.ndarray: # (n,) rows, the medoid first, then by distance to it
+    vectors: np.ndarray,  # (n, S)
+) -> np.ndarray:  # (n,) rows, the medoid first, then by distance to it
     "Members of a group from its middle outwards."
     unit = _unit(np.asarray(vectors, float))
-    distance = np.sqrt(np.maximum(2 - 2*unit @ unit.T, 0))
+    distance = np.sqrt(np.maximum(2 - 2 * unit @ unit.T, 0))
     return np.argsort(distance[distance.mean(1).argmin()], kind='stable')
 
+
 def plot_cluster(
-    data: Spectra,        # Rest frame, the members of one group
+    data: Spectra,  # Rest frame, the members of one group
     vectors: np.ndarray,  # (n, S) theirs
     segments: Segments,
-    *, nearest: int=5, title: str='',
+    *,
+    nearest: int = 5,
+    title: str = '',
 ):
     "Median spectrum, weights, and the members nearest the medoid; returns the figure."
     import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(3, 1, figsize=(8, 5.4), layout='constrained', sharex=True, height_ratios=[2, 1.3, 2.2], dpi=72)
+
+    fig, axes = plt.subplots(
+        3,
+        1,
+        figsize=(8, 5.4),
+        layout='constrained',
+        sharex=True,
+        height_ratios=[2, 1.3, 2.2],
+        dpi=72,
+    )
     flux = np.where(data.good, data.flux, np.nan)
     with np.errstate(invalid='ignore'):
-        unit = flux/np.nanmedian(flux, axis=1, keepdims=True)
-        middle = np.nanpercentile(unit[:, np.isfinite(unit).any(0)], [16, 50, 84], axis=0)
+        unit = flux / np.nanmedian(flux, axis=1, keepdims=True)
+        middle = np.nanpercentile(
+            unit[:, np.isfinite(unit).any(0)], [16, 50, 84], axis=0
+        )
     wave = data.wave[np.isfinite(unit).any(0)]
-    axes[0].fill_between(wave, middle[0], middle[2], color='.85', lw=0); axes[0].plot(wave, middle[1], color='k', lw=.8)
-    axes[0].set(ylabel='median spectrum'); axes[0].set_title(title, fontsize=9, pad=14)
-    for value, name, color in ((vectors.mean(0), 'mean', 'C0'), (np.median(vectors, axis=0), 'median', 'C3')): axes[1].plot(data.wave, value[segments.label], color=color, lw=.9, label=name)
-    axes[1].axhline(0, color='.8', lw=.7); axes[1].set(ylabel='weight × sign'); axes[1].legend(frameon=False, fontsize=7)
-    for k, i in enumerate(medoid_order(vectors)[:nearest]): axes[2].plot(data.wave, unit[i] + 1.5*k, lw=.6, color='k')
-    axes[2].set(ylabel='nearest the medoid\n(shifted)', xlabel='rest wavelength (Å, vacuum)', xlim=data.wave[[0, -1]])
-    limits = np.nanpercentile(middle, [.5, 99.5]); axes[0].set_ylim(limits[0] - .3*np.ptp(limits), limits[1] + .5*np.ptp(limits))
-    axes[2].set_ylim(-.5, 1.5*min(nearest, len(data)) + 3)
+    axes[0].fill_between(wave, middle[0], middle[2], color='.85', lw=0)
+    axes[0].plot(wave, middle[1], color='k', lw=0.8)
+    axes[0].set(ylabel='median spectrum')
+    axes[0].set_title(title, fontsize=9, pad=14)
+    for value, name, color in (
+        (vectors.mean(0), 'mean', 'C0'),
+        (np.median(vectors, axis=0), 'median', 'C3'),
+    ):
+        axes[1].plot(data.wave, value[segments.label], color=color, lw=0.9, label=name)
+    axes[1].axhline(0, color='.8', lw=0.7)
+    axes[1].set(ylabel='weight × sign')
+    axes[1].legend(frameon=False, fontsize=7)
+    for k, i in enumerate(medoid_order(vectors)[:nearest]):
+        axes[2].plot(data.wave, unit[i] + 1.5 * k, lw=0.6, color='k')
+    axes[2].set(
+        ylabel='nearest the medoid\n(shifted)',
+        xlabel='rest wavelength (Å, vacuum)',
+        xlim=data.wave[[0, -1]],
+    )
+    limits = np.nanpercentile(middle, [0.5, 99.5])
+    axes[0].set_ylim(limits[0] - 0.3 * np.ptp(limits), limits[1] + 0.5 * np.ptp(limits))
+    axes[2].set_ylim(-0.5, 1.5 * min(nearest, len(data)) + 3)
     mark_lines(axes[0])
     return fig
+
 
 def plot_population(data: Spectra, top: np.ndarray, *, ax=None):
     "Median spectrum of all and of the strangest (O25), each spectrum divided by its median; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(8, 2.8), layout='constrained')[1]
-    for rows, name, color in ((np.ones(len(data), bool), 'all', '.6'), (np.asarray(top, bool), 'strangest', 'C3')):
+    for rows, name, color in (
+        (np.ones(len(data), bool), 'all', '.6'),
+        (np.asarray(top, bool), 'strangest', 'C3'),
+    ):
         flux = np.where(data.good[rows], data.flux[rows], np.nan)
-        with np.errstate(invalid='ignore'): unit = flux/np.nanmedian(flux, axis=1, keepdims=True)
+        with np.errstate(invalid='ignore'):
+            unit = flux / np.nanmedian(flux, axis=1, keepdims=True)
         use = np.isfinite(unit).any(0)
-        ax.plot(data.wave[use], np.nanmedian(unit[:, use], axis=0), color=color, lw=.9, label=f'{name} ({rows.sum()})')
-    ax.set(xlabel='rest wavelength (Å, vacuum)', ylabel='median spectrum', xlim=data.wave[[0, -1]]); ax.legend(frameon=False)
+        ax.plot(
+            data.wave[use],
+            np.nanmedian(unit[:, use], axis=0),
+            color=color,
+            lw=0.9,
+            label=f'{name} ({rows.sum()})',
+        )
+    ax.set(
+        xlabel='rest wavelength (Å, vacuum)',
+        ylabel='median spectrum',
+        xlim=data.wave[[0, -1]],
+    )
+    ax.legend(frameon=False)
     return mark_lines(ax)

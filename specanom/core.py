@@ -39,84 +39,153 @@ log = logging.getLogger('specanom')
 
 # %% ../nbs/00_core.ipynb #e8d46d63
 def _refractive_index(vacuum):
-    s2 = (1e4/np.asarray(vacuum, float))**2
-    return 1 + 8.336624212083e-5 + 2.408926869968e-2/(130.1065924522 - s2) + 1.599740894897e-4/(38.92568793293 - s2)
+    s2 = (1e4 / np.asarray(vacuum, float)) ** 2
+    return (
+        1
+        + 8.336624212083e-5
+        + 2.408926869968e-2 / (130.1065924522 - s2)
+        + 1.599740894897e-4 / (38.92568793293 - s2)
+    )
+
 
 def vacuum_to_air(
-    wave: np.ndarray, # Vacuum wavelength, AA, any shape, above 2000 AA
-) -> np.ndarray: # Air wavelength, AA
+    wave: np.ndarray,  # Vacuum wavelength, AA, any shape, above 2000 AA
+) -> np.ndarray:  # Air wavelength, AA
     "Convert vacuum to air wavelengths (Ciddor 1996)."
-    return np.asarray(wave, float)/_refractive_index(wave)
+    return np.asarray(wave, float) / _refractive_index(wave)
+
 
 def air_to_vacuum(
-    wave: np.ndarray, # Air wavelength, AA, any shape, above 2000 AA
-) -> np.ndarray: # Vacuum wavelength, AA
+    wave: np.ndarray,  # Air wavelength, AA, any shape, above 2000 AA
+) -> np.ndarray:  # Vacuum wavelength, AA
     "Convert air to vacuum wavelengths: the inverse of `vacuum_to_air`."
     air = vacuum = np.asarray(wave, float)
-    for _ in range(5): vacuum = air*_refractive_index(vacuum)
+    for _ in range(5):
+        vacuum = air * _refractive_index(vacuum)
     return vacuum
 
 # %% ../nbs/00_core.ipynb #4a545b81
-_F99 = np.array([  # wavelength (AA), A/E(B-V); Fitzpatrick 1999, Table 3
-    (2600, 6.591), (2700, 6.265), (4110, 4.315), (4670, 3.806),
-    (5470, 3.055), (6000, 2.688), (12200, .829), (26500, .265)])
+_F99 = np.array(
+    [  # wavelength (AA), A/E(B-V); Fitzpatrick 1999, Table 3
+        (2600, 6.591),
+        (2700, 6.265),
+        (4110, 4.315),
+        (4670, 3.806),
+        (5470, 3.055),
+        (6000, 2.688),
+        (12200, 0.829),
+        (26500, 0.265),
+    ]
+)
 CURVES = ('f99', 'o25')
 
+
 def galactic_extinction(
-    wave: np.ndarray,   # AA, 2600-26500
-    curve: str='f99', # 'f99': spline in 1/wave, as published; 'o25': in wave, as in O25's code
-) -> np.ndarray: # A(wave)/E(B-V), mag
+    wave: np.ndarray,  # AA, 2600-26500
+    curve: str = 'f99',  # 'f99': spline in 1/wave, as published; 'o25': in wave, as in O25's code
+) -> np.ndarray:  # A(wave)/E(B-V), mag
     "Extinction curve of the Milky Way, R_V = 3.1 (Fitzpatrick 1999). Raises `ValueError` for an unknown curve."
     if curve not in CURVES:
-        raise ValueError(f"unknown extinction curve '{curve}'; known: {', '.join(CURVES)}")
+        raise ValueError(
+            f"unknown extinction curve '{curve}'; known: {', '.join(CURVES)}"
+        )
     if curve == 'o25':
         return CubicSpline(*_F99.T)(wave)
-    inverse, value = 1/_F99[::-1, 0], _F99[::-1, 1]
-    return CubicSpline(np.r_[0, inverse], np.r_[0, value])(1/np.asarray(wave, float))
+    inverse, value = 1 / _F99[::-1, 0], _F99[::-1, 1]
+    return CubicSpline(np.r_[0, inverse], np.r_[0, value])(1 / np.asarray(wave, float))
 
 # %% ../nbs/00_core.ipynb #d2a1326d
-SDSS_K = np.arange(35400, 40300)     # lattice index k, log10(wave/AA) = 1e-4 k: 3467-10715 AA, wider than SDSS and BOSS
-SDSS_WAVE = 10**(1e-4*SDSS_K)        # observed frame, vacuum, AA
-REST_EDGES = np.logspace(np.log10(3388), np.log10(8318), 1001)  # rest frame, vacuum, AA (B23)
-REST_GRID = np.sqrt(REST_EDGES[1:]*REST_EDGES[:-1])             # bin centres, AA
+SDSS_K = np.arange(
+    35400, 40300
+)  # lattice index k, log10(wave/AA) = 1e-4 k: 3467-10715 AA, wider than SDSS and BOSS
+SDSS_WAVE = 10 ** (1e-4 * SDSS_K)  # observed frame, vacuum, AA
+REST_EDGES = np.logspace(
+    np.log10(3388), np.log10(8318), 1001
+)  # rest frame, vacuum, AA (B23)
+REST_GRID = np.sqrt(REST_EDGES[1:] * REST_EDGES[:-1])  # bin centres, AA
 
 # %% ../nbs/00_core.ipynb #ba4fbb2a
 _PIPELINE, _TABLE = 'SDSS idlspec2d emlines.par', 'SDSS DR6 table of spectral lines'
-LINES = Table(rows=[
-    ('OII_3727',  '[O II]',     3727.092, 'emission',   _PIPELINE), ('OII_3729',  '[O II]',     3729.875, 'emission',   _PIPELINE),
-    ('NeIII_3869','[Ne III]',   3869.857, 'emission',   _PIPELINE), ('H8',        'H8',         3890.166, 'emission',   _PIPELINE),
-    ('CaK',       'K',          3934.777, 'absorption', _TABLE),    ('CaH',       'H',          3969.588, 'absorption', _TABLE),
-    ('Hepsilon',  'Hε',         3971.198, 'emission',   _PIPELINE), ('Hdelta',    'Hδ',         4102.892, 'emission',   _PIPELINE),
-    ('Gband',     'G',          4305.61,  'absorption', _TABLE),    ('Hgamma',    'Hγ',         4341.684, 'emission',   _PIPELINE),
-    ('OIII_4364', '[O III]',    4364.435, 'emission',   _PIPELINE), ('HeII_4687', 'He II',      4686.991, 'emission',   _PIPELINE),
-    ('Hbeta',     'Hβ',         4862.683, 'emission',   _PIPELINE), ('OIII_4960', '[O III]',    4960.295, 'emission',   _PIPELINE),
-    ('OIII_5008', '[O III]',    5008.240, 'emission',   _PIPELINE), ('Mgb',       'Mg',         5176.7,   'absorption', _TABLE),
-    ('HeI_5877',  'He I',       5877.309, 'emission',   _PIPELINE), ('NaD',       'Na',         5895.6,   'absorption', _TABLE),
-    ('OI_6302',   '[O I]',      6302.046, 'emission',   _PIPELINE), ('OI_6366',   '[O I]',      6365.535, 'emission',   _PIPELINE),
-    ('NII_6550',  '[N II]',     6549.859, 'emission',   _PIPELINE), ('Halpha',    'Hα',         6564.614, 'emission',   _PIPELINE),
-    ('NII_6585',  '[N II]',     6585.268, 'emission',   _PIPELINE), ('SII_6718',  '[S II]',     6718.294, 'emission',   _PIPELINE),
-    ('SII_6733',  '[S II]',     6732.678, 'emission',   _PIPELINE), ('ArIII_7138','[Ar III]',   7137.757, 'emission',   _PIPELINE),
-], names=('name', 'label', 'wave', 'kind', 'source'))
+LINES = Table(
+    rows=[
+        ('OII_3727', '[O II]', 3727.092, 'emission', _PIPELINE),
+        ('OII_3729', '[O II]', 3729.875, 'emission', _PIPELINE),
+        ('NeIII_3869', '[Ne III]', 3869.857, 'emission', _PIPELINE),
+        ('H8', 'H8', 3890.166, 'emission', _PIPELINE),
+        ('CaK', 'K', 3934.777, 'absorption', _TABLE),
+        ('CaH', 'H', 3969.588, 'absorption', _TABLE),
+        ('Hepsilon', 'Hε', 3971.198, 'emission', _PIPELINE),
+        ('Hdelta', 'Hδ', 4102.892, 'emission', _PIPELINE),
+        ('Gband', 'G', 4305.61, 'absorption', _TABLE),
+        ('Hgamma', 'Hγ', 4341.684, 'emission', _PIPELINE),
+        ('OIII_4364', '[O III]', 4364.435, 'emission', _PIPELINE),
+        ('HeII_4687', 'He II', 4686.991, 'emission', _PIPELINE),
+        ('Hbeta', 'Hβ', 4862.683, 'emission', _PIPELINE),
+        ('OIII_4960', '[O III]', 4960.295, 'emission', _PIPELINE),
+        ('OIII_5008', '[O III]', 5008.240, 'emission', _PIPELINE),
+        ('Mgb', 'Mg', 5176.7, 'absorption', _TABLE),
+        ('HeI_5877', 'He I', 5877.309, 'emission', _PIPELINE),
+        ('NaD', 'Na', 5895.6, 'absorption', _TABLE),
+        ('OI_6302', '[O I]', 6302.046, 'emission', _PIPELINE),
+        ('OI_6366', '[O I]', 6365.535, 'emission', _PIPELINE),
+        ('NII_6550', '[N II]', 6549.859, 'emission', _PIPELINE),
+        ('Halpha', 'Hα', 6564.614, 'emission', _PIPELINE),
+        ('NII_6585', '[N II]', 6585.268, 'emission', _PIPELINE),
+        ('SII_6718', '[S II]', 6718.294, 'emission', _PIPELINE),
+        ('SII_6733', '[S II]', 6732.678, 'emission', _PIPELINE),
+        ('ArIII_7138', '[Ar III]', 7137.757, 'emission', _PIPELINE),
+    ],
+    names=('name', 'label', 'wave', 'kind', 'source'),
+)
 LINES['wave'].unit, LINES['wave'].description = u.AA, 'rest wavelength in vacuum'
 LINES.add_index('name')
 
 # %% ../nbs/00_core.ipynb #782f2dbd
 def mark_lines(
-    ax, # Matplotlib axes with rest-frame wavelength in AA on x
-    names: Iterable[str]=('OII_3727', 'CaK', 'CaH', 'Hdelta', 'Gband', 'Hbeta', 'OIII_5008', 'Mgb', 'NaD', 'Halpha', 'SII_6718'), # Names in `LINES`
+    ax,  # Matplotlib axes with rest-frame wavelength in AA on x
+    names: Iterable[str] = (
+        'OII_3727',
+        'CaK',
+        'CaH',
+        'Hdelta',
+        'Gband',
+        'Hbeta',
+        'OIII_5008',
+        'Mgb',
+        'NaD',
+        'Halpha',
+        'SII_6718',
+    ),  # Names in `LINES`
 ):
     "Mark spectral lines: emission dashed, absorption dotted, labels along the top."
     low, high = ax.get_xlim()
     for row in LINES.loc[list(names)]:
-        if not low < row['wave'] < high: continue
-        ax.axvline(row['wave'], color='.6', lw=.7, ls='--' if row['kind'] == 'emission' else ':', zorder=0)
-        ax.text(row['wave'], 1.01, row['label'], transform=ax.get_xaxis_transform(), ha='center', va='bottom', fontsize=7, color='.35')
+        if not low < row['wave'] < high:
+            continue
+        ax.axvline(
+            row['wave'],
+            color='.6',
+            lw=0.7,
+            ls='--' if row['kind'] == 'emission' else ':',
+            zorder=0,
+        )
+        ax.text(
+            row['wave'],
+            1.01,
+            row['label'],
+            transform=ax.get_xaxis_transform(),
+            ha='center',
+            va='bottom',
+            fontsize=7,
+            color='.35',
+        )
     return ax
 
 # %% ../nbs/00_core.ipynb #b793e3e1
 class Catalog(Table):
     """A table that `make_catalog` has checked; its slices, copies and stacks are not
     checked again."""
+
 
 def _apart(values) -> tuple[np.ndarray, np.ndarray]:
     "Values of any column as an array, and which are missing."
@@ -135,11 +204,13 @@ def _apart(values) -> tuple[np.ndarray, np.ndarray]:
     values[~missing] = kept
     return values, missing
 
+
 def _text(values: np.ndarray) -> np.ndarray:
     "Text of whatever is given; bytes are UTF-8."
     if values.dtype.kind == 'S':
         return np.char.decode(values, 'utf-8', 'replace')
     return values.astype(str)
+
 
 def _rows_of(which: np.ndarray) -> str:
     "The first rows where `which` is true, in words."
@@ -147,6 +218,7 @@ def _rows_of(which: np.ndarray) -> str:
     shown = ', '.join(map(str, rows[:3]))
     more = f' and {len(rows) - 3} more' if len(rows) > 3 else ''
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
+
 
 def text_id(
     text: Iterable[str],  # (n,) identifiers of any survey
@@ -160,9 +232,11 @@ def text_id(
 
     return np.array([one(word) for word in text], np.uint64)
 
+
 _NEGATIVE = (
     'specobjid is negative in {}: ids are whole numbers from 1 to 2^64 - 1, or texts'
 )
+
 
 def _ids(values) -> tuple[np.ndarray, np.ndarray]:
     """The column `specobjid`: ids as uint64, and their text where they were given as
@@ -200,6 +274,7 @@ def _ids(values) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(_NEGATIVE.format(_rows_of(values < 0)))
     return values.astype(np.uint64), None
 
+
 def _ids_of_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Ids given as Python objects."
     if all(isinstance(v, (str, bytes)) for v in values):
@@ -220,6 +295,7 @@ def _ids_of_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             'its hash is the id'
         ) from None
 
+
 def _ids_of_texts(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Ids given as text."
     text = np.char.strip(text)
@@ -229,6 +305,7 @@ def _ids_of_texts(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         )
     ids = text_id(text.tolist())
     return ids, None if (ids.astype(str) == text).all() else text
+
 
 def _check_ids(ids: np.ndarray):
     "Raise `ValueError` when a row has no id, or that of another row."
@@ -244,6 +321,7 @@ def _check_ids(ids: np.ndarray):
             f'specobjid {twice} stands in {_rows_of(ids == twice)}: an id belongs to '
             f'one spectrum; drop the repeats, or number the spectra'
         )
+
 
 def _numbers(name: str, values, dtype: np.dtype, unit: str) -> np.ndarray:
     "A column of numbers in the type and unit of `CATALOG`."
@@ -285,6 +363,7 @@ def _numbers(name: str, values, dtype: np.dtype, unit: str) -> np.ndarray:
         )
     return values.astype(dtype)
 
+
 def _words(values, dtype: np.dtype) -> np.ndarray:
     "A column of text, as wide as `CATALOG` says or as it must be."
     values, missing = _apart(values)
@@ -292,6 +371,7 @@ def _words(values, dtype: np.dtype) -> np.ndarray:
     if missing.any():
         text = np.where(missing, '', text)
     return text if text.dtype.itemsize > dtype.itemsize else text.astype(dtype)
+
 
 def _extra(values):
     "A column that `CATALOG` does not know, nothing in it masked."
@@ -305,6 +385,7 @@ def _extra(values):
             else np.where(missing, np.nan, plain)
         )
     return plain
+
 
 def _columns_of(columns) -> dict:
     "Name -> values of whatever is a table."
@@ -329,6 +410,7 @@ def _columns_of(columns) -> dict:
         f'pandas, or a dict): specobjid, z, class, subclass ...'
     )
 
+
 def _broadcast(columns: dict, n: int) -> tuple[dict, int]:
     "Columns of one length; a single value stands for all rows."
     single = {
@@ -352,88 +434,135 @@ def _broadcast(columns: dict, n: int) -> tuple[dict, int]:
 
 # %% ../nbs/00_core.ipynb #ed54f9ac
 CATALOG = {  # column: (dtype, unit, description)
-    'specobjid': ('u8', None, 'SDSS spectrum id'), 'plate': ('i4', None, 'plate'), 'mjd': ('i4', None, 'modified Julian date of the observation'),
-    'fiberid': ('i4', None, 'fibre'), 'ra': ('f8', 'deg', 'right ascension, J2000'), 'dec': ('f8', 'deg', 'declination, J2000'),
-    'z': ('f8', None, 'pipeline redshift'), 'zerr': ('f4', None, 'redshift error'), 'zwarning': ('i4', None, 'redshift warning bits; 0 is good'),
-    'class': ('U8', None, 'GALAXY, QSO or STAR'), 'subclass': ('U24', None, 'AGN, STARFORMING, STARBURST, BROADLINE ...'),
-    'sn_median': ('f4', None, 'median S/N per pixel'), 'vdisp': ('f4', 'km / s', 'stellar velocity dispersion'),
-    'objtype': ('U16', None, 'what the fibre was put on: GALAXY, QSO, SKY ...'), 'platequality': ('U8', None, 'good, marginal or bad'),
-    'run2d': ('U8', None, 'version of the extraction'), 'survey': ('U8', None, 'survey'), 'primtarget': ('i8', None, 'primary target bits'),
+    'specobjid': ('u8', None, 'SDSS spectrum id'),
+    'plate': ('i4', None, 'plate'),
+    'mjd': ('i4', None, 'modified Julian date of the observation'),
+    'fiberid': ('i4', None, 'fibre'),
+    'ra': ('f8', 'deg', 'right ascension, J2000'),
+    'dec': ('f8', 'deg', 'declination, J2000'),
+    'z': ('f8', None, 'pipeline redshift'),
+    'zerr': ('f4', None, 'redshift error'),
+    'zwarning': ('i4', None, 'redshift warning bits; 0 is good'),
+    'class': ('U8', None, 'GALAXY, QSO or STAR'),
+    'subclass': ('U24', None, 'AGN, STARFORMING, STARBURST, BROADLINE ...'),
+    'sn_median': ('f4', None, 'median S/N per pixel'),
+    'vdisp': ('f4', 'km / s', 'stellar velocity dispersion'),
+    'objtype': ('U16', None, 'what the fibre was put on: GALAXY, QSO, SKY ...'),
+    'platequality': ('U8', None, 'good, marginal or bad'),
+    'run2d': ('U8', None, 'version of the extraction'),
+    'survey': ('U8', None, 'survey'),
+    'primtarget': ('i8', None, 'primary target bits'),
     'ebv': ('f4', 'mag', 'Galactic reddening E(B-V), SFD'),
-    'file': ('U', None, 'file that it was read from, below the folder that was given')}
+    'file': ('U', None, 'file that it was read from, below the folder that was given'),
+}
+
 
 def make_catalog(
-    columns: dict=(), # Any table, or column name -> values (one value stands for all rows); names missing here are filled with 0, NaN or ''
-    n: int=None,      # Number of rows, needed only when no column is given
+    columns: dict = (),  # Any table, or column name -> values (one value stands for all rows); names missing here are filled with 0, NaN or ''
+    n: int = None,  # Number of rows, needed only when no column is given
 ) -> Catalog:
     "A catalogue with the columns of `CATALOG`, in order, with units; further columns follow. Raises `ValueError` naming the column and the remedy."
     columns, n = _broadcast(_columns_of(columns), n)
     read = 'file' in columns  # by a reader, which sets repeats aside itself
     told = 'specobjid' in columns and 'class' in columns and 'subclass' not in columns
     if told and n and not read:
-        log.warning("the catalogue has no subclass: every galaxy counts as quiescent; where nobody told them apart, subclass='' says that one class is meant for all")
-    made = {name: _column(name, columns, np.dtype(dtype), unit, n) for name, (dtype, unit, _) in CATALOG.items()}
-    if not read and 'specobjid' in columns: _check_ids(made['specobjid'])
+        log.warning(
+            "the catalogue has no subclass: every galaxy counts as quiescent; where nobody told them apart, subclass='' says that one class is meant for all"
+        )
+    made = {
+        name: _column(name, columns, np.dtype(dtype), unit, n)
+        for name, (dtype, unit, _) in CATALOG.items()
+    }
+    if not read and 'specobjid' in columns:
+        _check_ids(made['specobjid'])
     made['class'] = np.char.upper(made['class'])
-    ours = np.isin(made['class'], ['GALAXY', 'QSO'])  # subclasses of stars have small letters
+    ours = np.isin(
+        made['class'], ['GALAXY', 'QSO']
+    )  # subclasses of stars have small letters
     made['subclass'] = np.where(ours, np.char.upper(made['subclass']), made['subclass'])
     table = Catalog()
     for name, (_, unit, description) in CATALOG.items():
         table[name] = made[name]
         table[name].unit, table[name].description = unit, description
     for name, values in columns.items():
-        if name not in CATALOG: table[name] = _extra(values)
+        if name not in CATALOG:
+            table[name] = _extra(values)
     return table
+
 
 def _column(name: str, columns: dict, dtype: np.dtype, unit: str, n: int) -> np.ndarray:
     "One column of `CATALOG`, as given or filled."
     if name not in columns:
         return np.full(n, np.nan if dtype.kind == 'f' else np.zeros((), dtype))
     values = columns[name]
-    if type(values) is np.ndarray and values.dtype == dtype and values.ndim == 1 and name != 'specobjid':
+    if (
+        type(values) is np.ndarray
+        and values.dtype == dtype
+        and values.ndim == 1
+        and name != 'specobjid'
+    ):
         return values.copy()
     try:
-        if np.ndim(values) != 1: raise ValueError(f'it has shape {np.shape(values)}, not one value a row')
-        if dtype.kind == 'U': return _words(values, dtype)
-        if name != 'specobjid': return _numbers(name, values, dtype, unit)
+        if np.ndim(values) != 1:
+            raise ValueError(f'it has shape {np.shape(values)}, not one value a row')
+        if dtype.kind == 'U':
+            return _words(values, dtype)
+        if name != 'specobjid':
+            return _numbers(name, values, dtype, unit)
         ids, text = _ids(values)
-        if text is not None: columns['id_text'] = text
+        if text is not None:
+            columns['id_text'] = text
         return ids
     except (ValueError, TypeError, UnicodeError, u.UnitConversionError) as error:
         raise ValueError(f'column {name} of the catalogue: {error}') from error
 
+
 def spec_name(
-    catalog: Table, # With plate, mjd and fiberid
-) -> np.ndarray: # 'plate-mjd-fiber' strings
+    catalog: Table,  # With plate, mjd and fiberid
+) -> np.ndarray:  # 'plate-mjd-fiber' strings
     "The name by which SDSS users know a spectrum, as in `spec-0266-51602-0162`."
-    return np.array([f'{p:04d}-{m}-{f:04d}' for p, m, f in zip(catalog['plate'], catalog['mjd'], catalog['fiberid'])], dtype='U24')
+    return np.array(
+        [
+            f'{p:04d}-{m}-{f:04d}'
+            for p, m, f in zip(catalog['plate'], catalog['mjd'], catalog['fiberid'])
+        ],
+        dtype='U24',
+    )
+
 
 _PACKED = {'plate': 14, 'fiberid': 12, 'mjd - 50000': 14, 'run2d': 14}  # bits of each
+
 
 def _parts(plate, mjd, fiberid, run2d) -> dict:
     "What is packed, as signed integers."
     values = plate, fiberid, np.asarray(mjd, np.int64) - 50000, run2d
     return {n: np.asarray(v, np.int64) for n, v in zip(_PACKED, values)}
 
+
 def fits_specobjid(
-    plate, mjd, fiberid, # Integers or integer arrays
-    run2d=0,             # Integer code of the extraction, as in `make_specobjid`
-) -> np.ndarray: # bool
+    plate,
+    mjd,
+    fiberid,  # Integers or integer arrays
+    run2d=0,  # Integer code of the extraction, as in `make_specobjid`
+) -> np.ndarray:  # bool
     "Whether the numbers of a spectrum have room in SDSS's 64-bit spectrum id."
     parts = _parts(plate, mjd, fiberid, run2d)
-    fits = [(v >= 0) & (v < 2**_PACKED[n]) for n, v in parts.items()]
+    fits = [(v >= 0) & (v < 2 ** _PACKED[n]) for n, v in parts.items()]
     return np.logical_and.reduce(np.broadcast_arrays(*fits))
 
+
 def make_specobjid(
-    plate, mjd, fiberid, # Integers or integer arrays
-    run2d=0,             # Integer code of the extraction: 26, 103, 104, or (N-5)*10000 + M*100 + P for vN_M_P
-) -> np.ndarray: # uint64
+    plate,
+    mjd,
+    fiberid,  # Integers or integer arrays
+    run2d=0,  # Integer code of the extraction: 26, 103, 104, or (N-5)*10000 + M*100 + P for vN_M_P
+) -> np.ndarray:  # uint64
     "Pack plate, MJD, fibre and extraction into SDSS's 64-bit spectrum id. Raises `ValueError` where one of them has no room."
     parts = _parts(plate, mjd, fiberid, run2d)
     for name, values in parts.items():
-        if values.size and not 0 <= values.min() <= values.max() < 2**_PACKED[name]:
+        if values.size and not 0 <= values.min() <= values.max() < 2 ** _PACKED[name]:
             raise ValueError(
-                f'{name} must be between 0 and {2**_PACKED[name] - 1} to be packed into '
+                f'{name} must be between 0 and {2 ** _PACKED[name] - 1} to be packed into '
                 f'specobjid, but runs from {values.min()} to {values.max()}: use hash_id'
             )
     plate, fiberid, mjd, run2d = (v.astype(np.uint64) for v in parts.values())
@@ -444,10 +573,11 @@ def make_specobjid(
         | run2d << np.uint64(10)
     )
 
+
 def hash_id(
     survey: str,  # Whose identifiers they are
-    *identifiers, # Integers, texts, or arrays of them (n,): all that tells a spectrum from every other
-) -> np.ndarray: # (n,) uint64, or one
+    *identifiers,  # Integers, texts, or arrays of them (n,): all that tells a spectrum from every other
+) -> np.ndarray:  # (n,) uint64, or one
     "A 64-bit id for spectra that have no `specobjid`: a hash of the survey's own identifiers, the same on every machine."
     columns = np.broadcast_arrays(*(np.asarray(i).astype('U') for i in identifiers))
     rows = zip(*(c.ravel().tolist() for c in columns))
@@ -457,19 +587,29 @@ def hash_id(
 
 # %% ../nbs/00_core.ipynb #5e858367
 def reject_table(
-    name: Iterable[str]=(), # File or plate-mjd-fiber
-    stage: str='',          # Stage that set the object aside: read, preprocess ...
-    reason: Iterable[str]=(), # One sentence each
-    specobjid=None,         # uint64, 0 where it is not known
+    name: Iterable[str] = (),  # File or plate-mjd-fiber
+    stage: str = '',  # Stage that set the object aside: read, preprocess ...
+    reason: Iterable[str] = (),  # One sentence each
+    specobjid=None,  # uint64, 0 where it is not known
 ) -> Table:
     "Rows for `rejected.ecsv`: who was set aside, by which stage, for what reason."
     name, reason = np.array(list(name), dtype='U'), np.array(list(reason), dtype='U')
-    ids = np.zeros(len(name), 'u8') if specobjid is None else np.asarray(specobjid, 'u8')
-    return Table(dict(name=name, specobjid=ids, stage=np.full(len(name), stage, dtype='U16'), reason=reason))
+    ids = (
+        np.zeros(len(name), 'u8') if specobjid is None else np.asarray(specobjid, 'u8')
+    )
+    return Table(
+        dict(
+            name=name,
+            specobjid=ids,
+            stage=np.full(len(name), stage, dtype='U16'),
+            reason=reason,
+        )
+    )
 
 # %% ../nbs/00_core.ipynb #4786e012
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
 
 def _alive(pid: int) -> bool:
     "Whether a process of this machine still runs."
@@ -482,6 +622,7 @@ def _alive(pid: int) -> bool:
     except (PermissionError, OverflowError):
         pass
     return True
+
 
 def _tidy(folder: Path):
     """Remove from `folder` what killed processes of this machine left there; finish a
@@ -499,6 +640,7 @@ def _tidy(folder: Path):
                 os.replace(new, folder / new.name)
         shutil.rmtree(left, ignore_errors=True)
 
+
 def _aside(folder: Path) -> Path:
     "A new folder of this process in `folder/.writing`."
     while True:
@@ -511,6 +653,7 @@ def _aside(folder: Path) -> Path:
             )
         except FileNotFoundError:
             pass  # another process has just removed it, as empty
+
 
 def _replace_by(new: Path, path: Path):
     """Move what was written to its final name; a folder never replaces a file, nor a
@@ -528,6 +671,7 @@ def _replace_by(new: Path, path: Path):
         path.rename(new.with_name('.old'))
     os.replace(new, path)
 
+
 def _full(error: BaseException) -> int:
     """The number of an error that says, by itself or by its cause, that a disk or file
     is full; else 0."""
@@ -540,6 +684,7 @@ def _full(error: BaseException) -> int:
             return errno.ENOSPC  # of NumPy, astropy
         error = error.__context__
     return 0
+
 
 @contextlib.contextmanager
 def atomic(
@@ -570,11 +715,13 @@ def atomic(
         with contextlib.suppress(OSError):
             aside.parent.rmdir()  # while others write, it is not empty
 
+
 TABLE_FORMATS = {
     '.ecsv': 'ascii.ecsv',
     '.fits': 'fits',
     '.csv': 'ascii.csv',
 }  # by ending
+
 
 def check_table_path(
     path: Path,
@@ -594,6 +741,7 @@ def check_table_path(
             str(path),
         )
 
+
 def fits_text(
     table: Table,  # With texts in any alphabet
 ) -> Table:  # A copy, texts as bytes
@@ -607,6 +755,7 @@ def fits_text(
         table[name] = np.char.encode(np.asarray(values), 'utf-8')
         table[name].info.description = about
     return table
+
 
 def write_as(
     table: Table,  # Any astropy table
@@ -622,6 +771,7 @@ def write_as(
     table.write(text, format=kind)
     Path(path).write_bytes(text.getvalue().encode())
 
+
 def write_table(
     table: Table,  # Any astropy table
     path: Path,  # Ending in .ecsv, .fits or .csv; the format follows from it
@@ -633,6 +783,7 @@ def write_table(
     kind = TABLE_FORMATS[Path(path).suffix]
     with atomic(path) as aside:
         write_as(table, aside, kind)
+
 
 def _read_fits_table(path: Path) -> Table:
     "A FITS table with texts as text and native numbers."
@@ -648,6 +799,7 @@ def _read_fits_table(path: Path) -> Table:
         if not table[name].dtype.isnative:
             table[name] = table[name].astype(table[name].dtype.newbyteorder('='))
     return table
+
 
 def read_table(path: Path) -> Table:
     """Read a table that `write_table` wrote: units, 64-bit ids and empty texts (which
@@ -678,10 +830,12 @@ def read_table(path: Path) -> Table:
             table[name] = table[name].filled('')
     return table
 
+
 def _first_line(error: Exception) -> str:
     "An error in at most 160 characters."
     lines = str(error).strip().splitlines() or ['']
     return f'{type(error).__name__}: {lines[0][:160]}'
+
 
 def read_json(
     path: Path,
@@ -707,6 +861,7 @@ def read_json(
 # %% ../nbs/00_core.ipynb #675b6bcd
 MODEL_FORMAT = 2  # of model files; those of another format are refused by name
 
+
 def _fingerprint(header: dict, arrays: dict) -> str:
     "Hash of everything in a model file."
     found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
@@ -714,6 +869,7 @@ def _fingerprint(header: dict, arrays: dict) -> str:
         found.update(f'{name} {arrays[name].dtype} {arrays[name].shape}'.encode())
         found.update(arrays[name])
     return found.hexdigest()
+
 
 def write_arrays(
     path: Path,  # Ending in .safetensors
@@ -733,6 +889,7 @@ def write_arrays(
         aside.write_bytes(
             safetensors_numpy.save(plain, metadata=dict(specanom=text))
         )  # one key: safetensors writes several in random order
+
 
 def read_arrays(
     path: Path,
@@ -775,10 +932,9 @@ def read_arrays(
             f'{path} is damaged (its content is not what was written); train again'
         )
     if header.get('kind') != kind:
-        raise ValueError(
-            f"{path} holds a {header.get('kind')}: it holds no {kind}"
-        )
+        raise ValueError(f"{path} holds a {header.get('kind')}: it holds no {kind}")
     return header, arrays
+
 
 def load_network(
     path: Path,  # Named in errors
@@ -817,6 +973,7 @@ def load_network(
 # %% ../nbs/00_core.ipynb #c4ed9f55
 FLUX_UNIT = '1e-17 erg / (s cm2 AA)'  # f_lambda, as SDSS writes it
 
+
 def _wavelengths(wave) -> np.ndarray:  # (d,) float64, AA
     "Wavelengths in Å, increasing, or `ValueError`."
     if hasattr(wave, 'to_value'):
@@ -841,6 +998,7 @@ def _wavelengths(wave) -> np.ndarray:  # (d,) float64, AA
         )
     return wave
 
+
 def _other_scale(low: float, high: float) -> str:
     "What wavelengths may be when they are not in Å, with the remedy."
     for name, remedy, least, most in (
@@ -852,6 +1010,7 @@ def _other_scale(low: float, high: float) -> str:
         if least <= low and high <= most:
             return f' (if they are {name}: {remedy})'
     return ''
+
 
 @lru_cache(maxsize=16)
 def _kind(unit: str) -> tuple:  # per wavelength, per frequency or None; unit
@@ -865,6 +1024,7 @@ def _kind(unit: str) -> tuple:  # per wavelength, per frequency or None; unit
     known = {'wave': FLUX_UNIT, 'frequency': 'Jy'}
     return next((k for k in known if parsed.is_equivalent(known[k])), None), parsed
 
+
 def _scale(unit: str, wave: np.ndarray) -> tuple:  # factor, scalar or (d,); unit
     "What brings a flux density to `FLUX_UNIT`; other kinds of unit stay as they are."
     if unit in ('', FLUX_UNIT):
@@ -874,6 +1034,7 @@ def _scale(unit: str, wave: np.ndarray) -> tuple:  # factor, scalar or (d,); uni
         return 1.0, unit
     way = u.spectral_density(wave * u.AA) if kind == 'frequency' else []
     return (1 * parsed).to_value(FLUX_UNIT, way), FLUX_UNIT
+
 
 def _pixels(name: str, array, dtype: str, factor=1.0) -> np.ndarray:
     "An image of (n, d) numbers, native and by rows; masked ones are NaN."
@@ -902,12 +1063,15 @@ def _pixels(name: str, array, dtype: str, factor=1.0) -> np.ndarray:
         else array
     )
 
+
 _FLUX_RANGE = 1e-12, 1e12  # of a median, in 1e-17 erg/s/cm2/AA
+
 
 def _total(array: np.ndarray) -> float:
     """A sum that is finite only if every number of the array is, as fast as memory is
     read."""
     return np.vdot(array, array) if array.flags.c_contiguous else array.sum()
+
 
 def implausible_flux(
     flux: np.ndarray,  # (n, d) in 1e-17 erg/s/cm2/AA
@@ -920,6 +1084,7 @@ def implausible_flux(
     sizes = np.ma.masked_where(ivar[some] <= 0, np.ma.masked_invalid(sizes))
     typical = np.ma.median(sizes, axis=1).filled(1) if len(flux) else np.ones(0)
     return ~((typical > _FLUX_RANGE[0]) & (typical < _FLUX_RANGE[1]))
+
 
 def _check_size(flux: np.ndarray, ivar: np.ndarray):
     """Raise `ValueError` when a typical flux is so far from 1e-17 erg/s/cm2/AA that its
@@ -940,6 +1105,7 @@ def _check_size(flux: np.ndarray, ivar: np.ndarray):
             f"multiplied by 1e17 once too often; divide it, or name its unit: "
             f"unit='...'"
         )
+
 
 class StoreArray:
     """An array of a store: rows are read when they are asked for; whatever is missing
@@ -1016,6 +1182,7 @@ class StoreArray:
 def _take(array, index):
     "Rows of a NumPy or stored array."
     return array[index]
+
 
 @dataclass(eq=False, repr=False)
 class Spectra:
@@ -1310,8 +1477,10 @@ class Spectra:
         )
         return f"<p>{html.escape(repr(self))}</p><table><tr>{''.join(f'<th>{c}</th>' for c in shown)}</tr>{rows}</table>"
 
+
 def _stack(tables: list[Table]) -> Table:
     return vstack(tables, metadata_conflicts='silent') if len(tables) > 1 else tables[0]
+
 
 def _check_alike(one: Spectra, other: Spectra):
     "Raise `ValueError` when two sets cannot become one."
@@ -1326,11 +1495,13 @@ def _check_alike(one: Spectra, other: Spectra):
     if (one.mask is None) != (other.mask is None):
         raise ValueError('one of the sets has a mask and another has none')
 
+
 def _table_hdus(catalog: Table, rejected: Table) -> list:
     return [
         fits.BinTableHDU(fits_text(catalog), name='CATALOG'),
         fits.BinTableHDU(fits_text(rejected), name='REJECTED'),
     ]
+
 
 def _native(table: Table) -> Table:
     "FITS tables come back with bytes and big-endian numbers; make them what they were."
@@ -1350,6 +1521,7 @@ def _native(table: Table) -> Table:
         table[name] = new if wider else new.astype(dtype)
         table[name].unit, table[name].description = unit, description
     return Catalog(table)
+
 
 def _read_fits(path: Path) -> Spectra:
     "A set in a FITS file, every byte checked."
@@ -1373,6 +1545,7 @@ def _read_fits(path: Path) -> Spectra:
         f'{path} was not written by Spectra.write; for SDSS files use '
         f'specanom.files.read_spectra'
     )
+
 
 def _from_hdus(path: Path, hdus: fits.HDUList) -> Spectra:
     if hdus[0].header['SPECANOM'] != STORE_FORMAT:
@@ -1400,10 +1573,13 @@ def _from_hdus(path: Path, hdus: fits.HDUList) -> Spectra:
         hdus['FLUX'].header['BUNIT'],
     )
 
+
 STORE_FORMAT = 2  # of stores and FITS sets; those of another format are refused by name
+
 
 def _json_hash(facts: dict) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
 
 def _hash(path: Path, chunk: bool) -> str:
     """Hash of a file; of a chunk, which has checksums of its own, only of its end,
@@ -1412,6 +1588,7 @@ def _hash(path: Path, chunk: bool) -> str:
         if chunk:
             file.seek(max(0, path.stat().st_size - 256))
         return hashlib.sha256(file.read()).hexdigest()
+
 
 def _seal(store: Path, facts: dict):
     "Write `store.json`: what the store holds, and every file with its size and hash."
@@ -1425,6 +1602,7 @@ def _seal(store: Path, facts: dict):
     (store / 'store.json').write_text(
         json.dumps(dict(facts, seal=_json_hash(facts)), indent=0)
     )
+
 
 def _check_seal(store: Path) -> dict:
     """What `store.json` says, when every file is there in its size, and as it was
@@ -1464,6 +1642,7 @@ def _check_seal(store: Path) -> dict:
             raise ValueError(f'{path} is damaged: make or fetch the store again')
     return facts
 
+
 def _open_store(path: Path) -> tuple[Callable, dict]:
     """A function that gives an array of a store by name (None where there is none), and
     what `store.json` says."""
@@ -1478,6 +1657,7 @@ def _open_store(path: Path) -> tuple[Callable, dict]:
         lambda name: StoreArray(store[name], path / name) if name in store else None
     ), facts
 
+
 def store_digest(
     path: Path,  # A `.zarr` folder
 ) -> str:
@@ -1486,6 +1666,7 @@ def store_digest(
     Raises `ValueError` naming what is missing or damaged, as far as opening shows it.
     """
     return _json_hash(_check_seal(Path(path)))
+
 
 def check_store(
     path: Path,  # A `.zarr` folder
@@ -1502,12 +1683,14 @@ def check_store(
             array[start : start + array.rows]
     return len(data)
 
+
 def _append(stored: dict, held: dict, rows: int):
     "Move the first `rows` rows of what is held to the arrays of a store."
     for name, pieces in held.items():
         whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         stored[name].append(whole[:rows])
         held[name] = [whole[rows:]]
+
 
 def write_chunks(
     path: Path,  # A `.zarr` folder
@@ -1577,6 +1760,7 @@ def grid_of(
         pixels=len(data.wave), wave=[float(w) for w in data.wave[some]], unit=data.unit
     )
 
+
 def check_grid(
     data: Spectra,
     grid: dict,  # From `grid_of`
@@ -1606,53 +1790,77 @@ def check_grid(
 
 # %% ../nbs/00_core.ipynb #aba4e4ae
 def bounded_map(
-    fn: Callable,     # item -> anything
+    fn: Callable,  # item -> anything
     items: Iterable,  # Drawn only as they are needed
-    executor=None,    # Any `concurrent.futures.Executor`; None: here and now
-    in_flight: int=8, # Items handed to the executor at a time
-) -> Iterator: # Results, in order
+    executor=None,  # Any `concurrent.futures.Executor`; None: here and now
+    in_flight: int = 8,  # Items handed to the executor at a time
+) -> Iterator:  # Results, in order
     "`map` that neither draws nor holds more than a few items at a time, which `Executor.map` does not promise."
     if executor is None:
-        yield from map(fn, items); return
+        yield from map(fn, items)
+        return
     waiting = deque()
     for item in items:
         waiting.append(executor.submit(fn, item))
-        if len(waiting) >= in_flight: yield waiting.popleft().result()
-    while waiting: yield waiting.popleft().result()
+        if len(waiting) >= in_flight:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
 
 def map_chunks(
-    fn: Callable,            # Spectra -> anything
-    spectra: Spectra,        # NumPy or lazy
-    executor=None,           # Any `concurrent.futures.Executor`; None: here and now
-    size: int=1000,          # Spectra in a chunk
-    in_flight: int=8,        # Chunks handed to the executor at a time
-) -> Iterator: # Results, in order
+    fn: Callable,  # Spectra -> anything
+    spectra: Spectra,  # NumPy or lazy
+    executor=None,  # Any `concurrent.futures.Executor`; None: here and now
+    size: int = 1000,  # Spectra in a chunk
+    in_flight: int = 8,  # Chunks handed to the executor at a time
+) -> Iterator:  # Results, in order
     "Apply `fn` to consecutive chunks and yield the results in order."
     return bounded_map(fn, spectra.chunks(size), executor, in_flight)
 
-def progress(iterable: Iterable, desc: str, total: int=None, unit: str='it', quiet: bool=False):
+
+def progress(
+    iterable: Iterable,
+    desc: str,
+    total: int = None,
+    unit: str = 'it',
+    quiet: bool = False,
+):
     "A progress bar on a terminal; silent elsewhere, and where asked."
-    return tqdm(iterable, desc=desc, total=total, unit=unit, disable=True if quiet else None, dynamic_ncols=True, leave=True)
+    return tqdm(
+        iterable,
+        desc=desc,
+        total=total,
+        unit=unit,
+        disable=True if quiet else None,
+        dynamic_ncols=True,
+        leave=True,
+    )
 
 # %% ../nbs/00_core.ipynb #edde4bbf
 PRECISIONS = ('float64', 'float32')
 
+
 def check_precision(precision: str) -> str:
     "The precision, if there is such a one. Raises `ValueError` otherwise."
     if precision not in PRECISIONS:
-        raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not '{precision}'")
+        raise ValueError(
+            f"precision must be {' or '.join(PRECISIONS)}, not '{precision}'"
+        )
     return precision
 
 # %% ../nbs/00_core.ipynb #2d18bc5a
 SETTLE = 5  # steps between two roundings: in ten a difference can grow a millionfold
 
+
 def round_off(
-    x,          # float64, NumPy or torch
+    x,  # float64, NumPy or torch
     bits: int,  # binary digits that are kept
 ):  # x, rounded
     "Round each number to so many significant binary digits (Dekker's split)."
-    large = x*(2.**(53 - bits) + 1)
+    large = x * (2.0 ** (53 - bits) + 1)
     return large - (large - x)
+
 
 def settle(
     optimizer,  # of torch; its weights and averages are rounded in place
@@ -1673,58 +1881,75 @@ def settle(
 @dataclass(frozen=True)
 class QueryConfig:
     "What is asked of the survey when the source is 'sdss'."
+
     selection: str = 'b23'  # 'b23' or 'o25'
-    release: int = 16       # Data release
-    layout: str = 'auto'    # 'lite', 'plate', or per plate what needs fewer bytes
-    known: bool = False     # Add the published anomalies
-    jobs: int = 8           # Downloads at a time
-    keep_fits: bool = False # Keep the files beside the store
-    skyserver: str = ''     # Base address of the catalogue server and
-    sas: str = ''           # of the archive; '': those of astroquery
+    release: int = 16  # Data release
+    layout: str = 'auto'  # 'lite', 'plate', or per plate what needs fewer bytes
+    known: bool = False  # Add the published anomalies
+    jobs: int = 8  # Downloads at a time
+    keep_fits: bool = False  # Keep the files beside the store
+    skyserver: str = ''  # Base address of the catalogue server and
+    sas: str = ''  # of the archive; '': those of astroquery
+
 
 @dataclass(frozen=True)
 class MockConfig:
     "What the mock survey holds."
-    anomalies: float = .01 # Fraction of anomalies; 0: none
+
+    anomalies: float = 0.01  # Fraction of anomalies; 0: none
 
     def __post_init__(self):
-        if not 0 <= self.anomalies < 1: raise ValueError(f'mock.anomalies = {self.anomalies} must be at least 0 and below 1')
+        if not 0 <= self.anomalies < 1:
+            raise ValueError(
+                f'mock.anomalies = {self.anomalies} must be at least 0 and below 1'
+            )
+
 
 @dataclass(frozen=True)
 class PreprocessConfig:
     "Arguments of `preprocess` (B23 section 2)."
+
     method: str = 'b23'
-    z_min: float = .05
-    z_max: float = .36
-    max_masked: float = .4
-    max_pixel_snr: float = 50.
-    min_total_snr: float = 50.
-    mask: str = 'sdss'      # Which flags of the survey mask a pixel: 'sdss', 'b23' or 'none'
+    z_min: float = 0.05
+    z_max: float = 0.36
+    max_masked: float = 0.4
+    max_pixel_snr: float = 50.0
+    min_total_snr: float = 50.0
+    mask: str = (
+        'sdss'  # Which flags of the survey mask a pixel: 'sdss', 'b23' or 'none'
+    )
 
     def __post_init__(self):
-        if self.method != 'b23': raise ValueError(f"preprocess.method must be 'b23', not '{self.method}'")
+        if self.method != 'b23':
+            raise ValueError(f"preprocess.method must be 'b23', not '{self.method}'")
         if self.mask not in ('sdss', 'b23', 'none'):
-            raise ValueError(f"preprocess.mask must be 'sdss', 'b23' or 'none', not '{self.mask}'")
+            raise ValueError(
+                f"preprocess.mask must be 'sdss', 'b23' or 'none', not '{self.mask}'"
+            )
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
     "Arguments of `fit_pair` (B23 section 3.1 and the networks that were really used)."
-    preset: str = ''       # 'b23_actual', 'b23_published' or 'b23_package': one of the published recipes, instead of all that follows
+
+    preset: str = ''  # 'b23_actual', 'b23_published' or 'b23_package': one of the published recipes, instead of all that follows
     hidden: tuple = (1000, 590)
     n_latent: int = 10
-    slope: float = .3
+    slope: float = 0.3
     batch_size: int = 64
     ae1_epochs: int = 12
     ae1_lr: tuple = (2e-3, 1e-6)
     ae2_epochs: int = 10
     ae2_lr: tuple = (5e-4, 1e-6)
     patience: int = 8
-    precision: str = 'float64' # 'float32' is faster, and another processor then gives another network
+    precision: str = 'float64'  # 'float32' is faster, and another processor then gives another network
+
 
 @dataclass(frozen=True)
 class FlowConfig:
     "Arguments of `make_density` (B23 section 3.2)."
-    method: str = 'warp' # 'warp', 'sliced' or 'published'
+
+    method: str = 'warp'  # 'warp', 'sliced' or 'published'
     members: int = 1
     mixtures: int = 4
     epochs: int = 100
@@ -1732,41 +1957,58 @@ class FlowConfig:
     patience: int = 5
     n_slices: int = 8
     n_knots: int = 48
-    edge: float = .002
-    shrink: float = .5
-    pool: float = 50.
+    edge: float = 0.002
+    shrink: float = 0.5
+    pool: float = 50.0
     axis_steps: int = 20
     axis_sample: int = 4000
     precision: str = 'float64'
 
+
 @dataclass(frozen=True)
 class AnomaliesConfig:
     "Redshift bins and rows per bin of the tables (B23 section 4)."
+
     n_bins: int = 5
     k: int = 8
-    split: str = 'auto'    # Who is ranked: 'auto', everybody judged by members that never saw them, of a single network the test split; 'all'; 'valid+test' ...
-    fdr: float = .1        # Rate of false ones among the discoveries
-    hosts: int = 40        # Spectra into which each kind of anomaly is injected, for the triage; 0: no triage
+    split: str = 'auto'  # Who is ranked: 'auto', everybody judged by members that never saw them, of a single network the test split; 'all'; 'valid+test' ...
+    fdr: float = 0.1  # Rate of false ones among the discoveries
+    hosts: int = 40  # Spectra into which each kind of anomaly is injected, for the triage; 0: no triage
 
     def __post_init__(self):
-        if self.hosts < 0: raise ValueError(f'anomalies.hosts = {self.hosts} must not be negative')
-        if not 0 < self.fdr < 1: raise ValueError(f'anomalies.fdr = {self.fdr} must be between 0 and 1')
-        if self.k < 1 or self.n_bins < 1: raise ValueError(f'anomalies.k = {self.k} and anomalies.n_bins = {self.n_bins} must be at least 1')
-        if self.split not in ('auto', 'all') and not set(self.split.split('+')) <= {'train', 'valid', 'test'}:
-            raise ValueError(f"anomalies.split must be 'auto', 'all' or join train, valid, test with '+', not '{self.split}'")
+        if self.hosts < 0:
+            raise ValueError(f'anomalies.hosts = {self.hosts} must not be negative')
+        if not 0 < self.fdr < 1:
+            raise ValueError(f'anomalies.fdr = {self.fdr} must be between 0 and 1')
+        if self.k < 1 or self.n_bins < 1:
+            raise ValueError(
+                f'anomalies.k = {self.k} and anomalies.n_bins = {self.n_bins} must be at least 1'
+            )
+        if self.split not in ('auto', 'all') and not set(self.split.split('+')) <= {
+            'train',
+            'valid',
+            'test',
+        }:
+            raise ValueError(
+                f"anomalies.split must be 'auto', 'all' or join train, valid, test with '+', not '{self.split}'"
+            )
+
 
 @dataclass(frozen=True)
 class Config:
     "Every number a run depends on."
+
     profile: str = 'demo'
-    source: str = 'mock'   # 'mock', 'sdss' (the survey's servers), a folder of SDSS files, or a store (.zarr) of raw spectra
-    n: int = 20_000        # Size of the mock survey or of the sample from 'sdss', before cuts; 0: all that 'sdss' has
+    source: str = 'mock'  # 'mock', 'sdss' (the survey's servers), a folder of SDSS files, or a store (.zarr) of raw spectra
+    n: int = 20_000  # Size of the mock survey or of the sample from 'sdss', before cuts; 0: all that 'sdss' has
     seed: int = 0
-    device: str = 'auto'   # 'auto', 'cpu' or 'cuda'
-    threads: int = 0       # of torch; 0: its own choice. The last bits of a result depend on it
-    ensemble: int = 4      # Members, each trained without half of the survey, which it then judges; 1: one network, which judges its test split
-    published: bool = False # The anomalies that both papers published are ranked, whatever their split, and counted
-    known: str = ''        # A file with a list of known anomalies, likewise
+    device: str = 'auto'  # 'auto', 'cpu' or 'cuda'
+    threads: int = (
+        0  # of torch; 0: its own choice. The last bits of a result depend on it
+    )
+    ensemble: int = 4  # Members, each trained without half of the survey, which it then judges; 1: one network, which judges its test split
+    published: bool = False  # The anomalies that both papers published are ranked, whatever their split, and counted
+    known: str = ''  # A file with a list of known anomalies, likewise
     query: QueryConfig = QueryConfig()
     mock: MockConfig = MockConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -1775,56 +2017,112 @@ class Config:
     anomalies: AnomaliesConfig = AnomaliesConfig()
 
     def __post_init__(self):
-        if self.ensemble < 1: raise ValueError(f'ensemble = {self.ensemble} must be at least 1')
-        if self.n < (self.source != 'sdss'): raise ValueError(f'n = {self.n} must be at least 1')
+        if self.ensemble < 1:
+            raise ValueError(f'ensemble = {self.ensemble} must be at least 1')
+        if self.n < (self.source != 'sdss'):
+            raise ValueError(f'n = {self.n} must be at least 1')
 
     def write(self, path: Path):
         "Write as TOML."
-        with atomic(path) as aside: aside.write_text(tomli_w.dumps(dataclasses.asdict(self)), encoding='utf-8')
+        with atomic(path) as aside:
+            aside.write_text(tomli_w.dumps(dataclasses.asdict(self)), encoding='utf-8')
 
-    def _repr_html_(self): return f'<pre>{html.escape(tomli_w.dumps(dataclasses.asdict(self)))}</pre>'
+    def _repr_html_(self):
+        return f'<pre>{html.escape(tomli_w.dumps(dataclasses.asdict(self)))}</pre>'
+
 
 PROFILES = {  # what differs from the defaults above
-    'tiny': {'n': 3_000, 'ensemble': 2, 'autoencoder.hidden': (256, 128), 'autoencoder.batch_size': 32, 'autoencoder.ae1_epochs': 20, 'autoencoder.ae2_epochs': 15, 'flow.members': 2},
+    'tiny': {
+        'n': 3_000,
+        'ensemble': 2,
+        'autoencoder.hidden': (256, 128),
+        'autoencoder.batch_size': 32,
+        'autoencoder.ae1_epochs': 20,
+        'autoencoder.ae2_epochs': 15,
+        'flow.members': 2,
+    },
     'demo': {},
-    'paper': {'n': 412_000, 'flow.max_layers': 250, 'autoencoder.precision': 'float32', 'flow.precision': 'float32'}}
+    'paper': {
+        'n': 412_000,
+        'flow.max_layers': 250,
+        'autoencoder.precision': 'float32',
+        'flow.precision': 'float32',
+    },
+}
+
 
 def _flatten(tree: dict, prefix='') -> dict:
     flat = {}
-    for k, v in tree.items(): flat |= _flatten(v, f'{prefix}{k}.') if isinstance(v, dict) else {prefix + k: v}
+    for k, v in tree.items():
+        flat |= _flatten(v, f'{prefix}{k}.') if isinstance(v, dict) else {prefix + k: v}
     return flat
 
-def _replace(config, name: str, value, full: str=''):
+
+def _replace(config, name: str, value, full: str = ''):
     "A copy of `config` with the field `section.name` set, checked against the type of its default."
     head, _, rest = name.partition('.')
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     if head not in fields:
-        near = difflib.get_close_matches(head, fields, 1, .5)
-        raise ValueError(f"unknown configuration key '{head}'" + (f"; did you mean '{near[0]}'?" if near else f'; known: {", ".join(fields)}'))
+        near = difflib.get_close_matches(head, fields, 1, 0.5)
+        raise ValueError(
+            f"unknown configuration key '{head}'"
+            + (
+                f"; did you mean '{near[0]}'?"
+                if near
+                else f'; known: {", ".join(fields)}'
+            )
+        )
     old = fields[head]
     if dataclasses.is_dataclass(old):
-        if not rest: raise ValueError(f"'{head}' is a section of the configuration, not a number")
-        return dataclasses.replace(config, **{head: _replace(old, rest, value, full or name)})
-    if rest: raise ValueError(f"unknown configuration key '{name}': '{head}' has no parts")
-    if isinstance(old, tuple) and isinstance(value, list): value = tuple(value)
-    if isinstance(old, float) and isinstance(value, int): value = float(value)
-    if type(value) is not type(old): raise ValueError(f"'{full or name}' must be of type {type(old).__name__}, not {value!r}{_meant(old, value)}")
+        if not rest:
+            raise ValueError(
+                f"'{head}' is a section of the configuration, not a number"
+            )
+        return dataclasses.replace(
+            config, **{head: _replace(old, rest, value, full or name)}
+        )
+    if rest:
+        raise ValueError(f"unknown configuration key '{name}': '{head}' has no parts")
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if isinstance(old, float) and isinstance(value, int):
+        value = float(value)
+    if type(value) is not type(old):
+        raise ValueError(
+            f"'{full or name}' must be of type {type(old).__name__}, not {value!r}{_meant(old, value)}"
+        )
     return dataclasses.replace(config, **{head: value})
 
+
 def load_config(
-    profile: str=None,   # 'tiny', 'demo' or 'paper'; None: what the file says, else 'demo'
-    file: Path=None,     # TOML, as `Config.write` writes it; may hold only some keys
-    **changes,           # Single values, `seed=1` or `**{'flow.patience': 3}`
+    profile: str = None,  # 'tiny', 'demo' or 'paper'; None: what the file says, else 'demo'
+    file: Path = None,  # TOML, as `Config.write` writes it; may hold only some keys
+    **changes,  # Single values, `seed=1` or `**{'flow.patience': 3}`
 ) -> Config:
     "Configuration from profile, file and single values; the later wins. Raises `ValueError` naming the nearest known key."
-    try: values = _flatten(tomllib.loads(Path(file).read_text(encoding='utf-8'))) if file else {}
-    except (tomllib.TOMLDecodeError, UnicodeError, RecursionError) as error: raise ValueError(f'{file} is not TOML: {error}') from error
+    try:
+        values = (
+            _flatten(tomllib.loads(Path(file).read_text(encoding='utf-8')))
+            if file
+            else {}
+        )
+    except (tomllib.TOMLDecodeError, UnicodeError, RecursionError) as error:
+        raise ValueError(f'{file} is not TOML: {error}') from error
     profile = profile or values.get('profile', 'demo')
-    if profile not in list(PROFILES): raise ValueError(f"unknown profile '{profile}'; known: {', '.join(PROFILES)}")
+    if profile not in list(PROFILES):
+        raise ValueError(f"unknown profile '{profile}'; known: {', '.join(PROFILES)}")
     config = Config(profile=profile)
-    for name, value in (PROFILES[profile] | values | changes | {'profile': profile}).items():
-        try: config = _replace(config, name, value)
-        except ValueError as error: raise ValueError(f'{file}: {error}' if name in values and name not in changes else str(error)) from error
+    for name, value in (
+        PROFILES[profile] | values | changes | {'profile': profile}
+    ).items():
+        try:
+            config = _replace(config, name, value)
+        except ValueError as error:
+            raise ValueError(
+                f'{file}: {error}'
+                if name in values and name not in changes
+                else str(error)
+            ) from error
     return check_config(config)
 
 # %% ../nbs/00_core.ipynb #5fa87d8f
@@ -1874,6 +2172,7 @@ _RANGES = {  # smallest and largest
     'anomalies.hosts': (0, 10**5),
 }
 
+
 def _meant(old, value) -> str:
     "What a value of the wrong type may have meant."
     if isinstance(old, bool) and str(value).lower() in (
@@ -1891,6 +2190,7 @@ def _meant(old, value) -> str:
         return f': write [{value}]'
     return ''
 
+
 def _check_range(name: str, value, low, high):
     "Raise `ValueError` when a number, or one of several, is out of its range."
     for number in value if isinstance(value, tuple) else (value,):
@@ -1904,6 +2204,7 @@ def _check_range(name: str, value, low, high):
                 f'{name} = {number} must be from {low} to {high}; the nearest is '
                 f'{nearest}'
             )
+
 
 def check_config(
     config: Config,
@@ -1943,62 +2244,120 @@ def check_config(
 # %% ../nbs/00_core.ipynb #5cd0c1df
 def digest(*objects) -> str:
     "Hash of configurations, numbers, strings, arrays: the same value, the same hash, on every machine."
+
     def plain(x):
-        if isinstance(x, np.ndarray): return [str(x.dtype), list(x.shape), hashlib.sha256(np.ascontiguousarray(x)).hexdigest()]
-        if dataclasses.is_dataclass(x): return dataclasses.asdict(x)
-        if isinstance(x, Path): return str(x)
-        if isinstance(x, np.generic): return x.item()
+        if isinstance(x, np.ndarray):
+            return [
+                str(x.dtype),
+                list(x.shape),
+                hashlib.sha256(np.ascontiguousarray(x)).hexdigest(),
+            ]
+        if dataclasses.is_dataclass(x):
+            return dataclasses.asdict(x)
+        if isinstance(x, Path):
+            return str(x)
+        if isinstance(x, np.generic):
+            return x.item()
         raise TypeError(f'cannot hash a {type(x).__name__}')
-    return hashlib.sha256(json.dumps(objects, sort_keys=True, default=plain).encode()).hexdigest()[:16]
+
+    return hashlib.sha256(
+        json.dumps(objects, sort_keys=True, default=plain).encode()
+    ).hexdigest()[:16]
+
 
 def home() -> Path:
     "Where cached results live: `$SPECANOM_HOME`, else the user's cache folder."
     base = os.environ.get('SPECANOM_HOME')
-    return Path(base) if base else Path(os.environ.get('XDG_CACHE_HOME', Path.home()/'.cache'))/'specanom'
+    return (
+        Path(base)
+        if base
+        else Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'specanom'
+    )
+
 
 def _code() -> str:
     "Hash of the library's own source: a result made by other code is another result."
-    return digest([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(specanom.__file__).parent.glob('*.py'))])
+    return digest(
+        [
+            hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(Path(specanom.__file__).parent.glob('*.py'))
+        ]
+    )
+
 
 def cached(
-    name: str,          # File name with ending, e.g. 'pair.safetensors'
-    key,                # Everything the result depends on: configurations, numbers, strings, arrays
-    make: Callable,     # () -> result
-    write: Callable,    # (result, path) -> None
-    read: Callable,     # path -> result
+    name: str,  # File name with ending, e.g. 'pair.safetensors'
+    key,  # Everything the result depends on: configurations, numbers, strings, arrays
+    make: Callable,  # () -> result
+    write: Callable,  # (result, path) -> None
+    read: Callable,  # path -> result
 ):
     "The result of `make()`, from disk when the same code made it before from the same `key`."
     path = Path(name)
-    path = home()/f'{path.stem}-{digest(_code(), key)}{path.suffix}'
+    path = home() / f'{path.stem}-{digest(_code(), key)}{path.suffix}'
     if not path.exists():
         result = make()
-        with atomic(path) as aside: write(result, aside)
+        with atomic(path) as aside:
+            write(result, aside)
     return read(path)
 
 # %% ../nbs/00_core.ipynb #fb9f80c7
 def id_fraction(
-    specobjid: np.ndarray, # (n,) uint64
-    salt: int=0,           # Another salt, another independent split
-) -> np.ndarray: # (n,) float64 in [0, 1)
+    specobjid: np.ndarray,  # (n,) uint64
+    salt: int = 0,  # Another salt, another independent split
+) -> np.ndarray:  # (n,) float64 in [0, 1)
     "A uniform number that depends on nothing but the id (the splitmix64 finaliser)."
     with np.errstate(over='ignore'):
-        x = np.asarray(specobjid, np.uint64) + np.uint64((0x9E3779B97F4A7C15*(salt + 1)) % 2**64)
-        x = (x ^ x >> np.uint64(30))*np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ x >> np.uint64(27))*np.uint64(0x94D049BB133111EB)
-    return (x ^ x >> np.uint64(31)).astype(float)/2**64
+        x = np.asarray(specobjid, np.uint64) + np.uint64(
+            (0x9E3779B97F4A7C15 * (salt + 1)) % 2**64
+        )
+        x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return (x ^ x >> np.uint64(31)).astype(float) / 2**64
 
 # %% ../nbs/00_core.ipynb #7f2506ef
 def versions() -> Table:
     "Versions of Python, of specanom and of what it computes with."
-    names = ['specanom', 'numpy', 'scipy', 'torch', 'astropy', 'scikit-learn', 'zarr', 'safetensors']
-    return Table(dict(package=['python', *names], version=[platform.python_version(), *(metadata.version(n).split('+')[0] for n in names)]))
+    names = [
+        'specanom',
+        'numpy',
+        'scipy',
+        'torch',
+        'astropy',
+        'scikit-learn',
+        'zarr',
+        'safetensors',
+    ]
+    return Table(
+        dict(
+            package=['python', *names],
+            version=[
+                platform.python_version(),
+                *(metadata.version(n).split('+')[0] for n in names),
+            ],
+        )
+    )
+
 
 def _git(*args) -> str:
-    try: return subprocess.run(['git', '-C', Path(specanom.__file__).parent, *args], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError): return ''
+    try:
+        return subprocess.run(
+            ['git', '-C', Path(specanom.__file__).parent, *args],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ''
+
 
 def provenance() -> dict:
     "What a run's manifest records about the program and the machine."
     table = versions()
-    return dict(versions=dict(zip(table['package'].tolist(), table['version'].tolist())), platform=platform.platform(),
-                cores=os.cpu_count(), git_commit=_git('rev-parse', 'HEAD'), git_modified=bool(_git('status', '--porcelain', '--untracked-files=no')))
+    return dict(
+        versions=dict(zip(table['package'].tolist(), table['version'].tolist())),
+        platform=platform.platform(),
+        cores=os.cpu_count(),
+        git_commit=_git('rev-parse', 'HEAD'),
+        git_modified=bool(_git('status', '--porcelain', '--untracked-files=no')),
+    )

@@ -19,7 +19,12 @@ from scipy.sparse.linalg import eigsh
 
 from .anomalies import bin_number, quiescent
 from specanom.core import (
-    Spectra, id_fraction, progress, read_table, versions, write_table,
+    Spectra,
+    id_fraction,
+    progress,
+    read_table,
+    versions,
+    write_table,
 )
 from .flow import ClassDensity, make_density
 from .inject import ANOMALIES, inject, natural_hosts
@@ -33,64 +38,108 @@ from .significance import Conditioner
 # %% ../nbs/09a_detection.ipynb #cecef88f
 MEASURES = ('auc', 'ap', 'precision', 'found')
 
-def _false_positive_rate(normal: np.ndarray, injected: np.ndarray, weight: np.ndarray) -> np.ndarray: # (b, m)
+
+def _false_positive_rate(
+    normal: np.ndarray, injected: np.ndarray, weight: np.ndarray
+) -> np.ndarray:  # (b, m)
     "Fraction of the normal objects, counted with `weight` (b, n), that look at least as odd as each injected one; a tie counts half."
     order = np.argsort(normal)
-    below = np.concatenate([np.zeros((len(weight), 1), int), np.cumsum(weight[:, order], axis=1)], axis=1)
-    left, right = (np.searchsorted(normal[order], injected, side) for side in ('left', 'right'))
-    return 1 - (below[:, left] + below[:, right])/(2*below[:, -1:])
+    below = np.concatenate(
+        [np.zeros((len(weight), 1), int), np.cumsum(weight[:, order], axis=1)], axis=1
+    )
+    left, right = (
+        np.searchsorted(normal[order], injected, side) for side in ('left', 'right')
+    )
+    return 1 - (below[:, left] + below[:, right]) / (2 * below[:, -1:])
 
-def _measures(fpr: np.ndarray, prevalence: float, top: float) -> dict: # measure -> (b,)
+
+def _measures(
+    fpr: np.ndarray, prevalence: float, top: float
+) -> dict:  # measure -> (b,)
     fpr = np.sort(fpr, axis=1)
-    tpr = np.arange(1, fpr.shape[1] + 1)/fpr.shape[1]
-    flagged = prevalence*tpr + (1 - prevalence)*fpr
-    return dict(auc=1 - fpr.mean(1), ap=(prevalence*tpr/flagged).mean(1), precision=prevalence/top*(flagged <= top).mean(1), found=(fpr <= top).mean(1))
+    tpr = np.arange(1, fpr.shape[1] + 1) / fpr.shape[1]
+    flagged = prevalence * tpr + (1 - prevalence) * fpr
+    return dict(
+        auc=1 - fpr.mean(1),
+        ap=(prevalence * tpr / flagged).mean(1),
+        precision=prevalence / top * (flagged <= top).mean(1),
+        found=(fpr <= top).mean(1),
+    )
+
 
 def detection(
-    normal: np.ndarray,   # (n,) scores of normal objects, larger is odder
-    injected: np.ndarray, # (m,) scores of anomalies
-    *, prevalence: float=.01, # Fraction of anomalies in the population for which precision is stated
-    top: float=.01,           # Fraction of the population that is looked at, and largest FPR to count as found
-) -> dict: # auc, ap, precision, found
+    normal: np.ndarray,  # (n,) scores of normal objects, larger is odder
+    injected: np.ndarray,  # (m,) scores of anomalies
+    *,
+    prevalence: float = 0.01,  # Fraction of anomalies in the population for which precision is stated
+    top: float = 0.01,  # Fraction of the population that is looked at, and largest FPR to count as found
+) -> dict:  # auc, ap, precision, found
     "How well a score separates anomalies from normal objects. Raises `ValueError` when a score is not a number."
-    if not (np.isfinite(normal).all() and np.isfinite(injected).all()): raise ValueError('a score is not a number; set such objects aside first')
+    if not (np.isfinite(normal).all() and np.isfinite(injected).all()):
+        raise ValueError('a score is not a number; set such objects aside first')
     fpr = _false_positive_rate(normal, injected, np.ones((1, len(normal)), int))
     return {m: float(v[0]) for m, v in _measures(fpr, prevalence, top).items()}
 
+
 @functools.lru_cache(maxsize=8)  # the same for every method, kind and amplitude
-def _resampled(n: int, times: int, seed: int) -> np.ndarray: # (times, n) how often each object is drawn
-    draws = np.random.default_rng(seed).integers(n, size=(times, n)) + n*np.arange(times)[:, None]
-    return np.bincount(draws.ravel(), minlength=n*times).reshape(times, n)
+def _resampled(
+    n: int, times: int, seed: int
+) -> np.ndarray:  # (times, n) how often each object is drawn
+    draws = (
+        np.random.default_rng(seed).integers(n, size=(times, n))
+        + n * np.arange(times)[:, None]
+    )
+    return np.bincount(draws.ravel(), minlength=n * times).reshape(times, n)
+
 
 def detection_interval(
-    normal: np.ndarray, injected: np.ndarray, # As for `detection`
-    *, rng: int, n: int=200,                  # Seed and number of bootstrap samples
-    level: float=.9,                          # Of the interval
-    prevalence: float=.01, top: float=.01,    # As for `detection`
-) -> dict: # measure -> (low, high)
+    normal: np.ndarray,
+    injected: np.ndarray,  # As for `detection`
+    *,
+    rng: int,
+    n: int = 200,  # Seed and number of bootstrap samples
+    level: float = 0.9,  # Of the interval
+    prevalence: float = 0.01,
+    top: float = 0.01,  # As for `detection`
+) -> dict:  # measure -> (low, high)
     "Bootstrap intervals of `detection`; normal and injected objects are both drawn again."
     fpr = _false_positive_rate(normal, injected, _resampled(len(normal), n, rng))
-    again = np.random.default_rng(rng + 1).integers(len(injected), size=(n, len(injected)))
+    again = np.random.default_rng(rng + 1).integers(
+        len(injected), size=(n, len(injected))
+    )
     values = _measures(np.take_along_axis(fpr, again, 1), prevalence, top)
-    return {m: tuple(np.quantile(v, [(1 - level)/2, (1 + level)/2])) for m, v in values.items()}
+    return {
+        m: tuple(np.quantile(v, [(1 - level) / 2, (1 + level) / 2]))
+        for m, v in values.items()
+    }
 
 # %% ../nbs/09a_detection.ipynb #3f8b361d
 def half_amplitude(
-    amplitude: np.ndarray, # (a,) increasing, above 0
-    found: np.ndarray,     # (a,) fraction found at each
-) -> float: # inf when it is never reached, the first amplitude when it is exceeded there
+    amplitude: np.ndarray,  # (a,) increasing, above 0
+    found: np.ndarray,  # (a,) fraction found at each
+) -> (
+    float
+):  # inf when it is never reached, the first amplitude when it is exceeded there
     "Amplitude at which half are found, between the measured ones on a logarithmic scale."
     reached = np.maximum.accumulate(found)
-    if reached[-1] < .5: return float('inf')
-    if reached[0] >= .5: return float(amplitude[0])
-    i = int((reached >= .5).argmax())
-    part = (.5 - reached[i - 1])/(reached[i] - reached[i - 1])
-    return float(np.exp(np.log(amplitude[i - 1]) + part*np.log(amplitude[i]/amplitude[i - 1])))
+    if reached[-1] < 0.5:
+        return float('inf')
+    if reached[0] >= 0.5:
+        return float(amplitude[0])
+    i = int((reached >= 0.5).argmax())
+    part = (0.5 - reached[i - 1]) / (reached[i] - reached[i - 1])
+    return float(
+        np.exp(
+            np.log(amplitude[i - 1]) + part * np.log(amplitude[i] / amplitude[i - 1])
+        )
+    )
 
 # %% ../nbs/09a_detection.ipynb #0e2cf668
 class MaskedPCA:
     "Principal components of spectra with gaps, and their weighted fit."
-    def __init__(self, k: int=10, rounds: int=10): self.k, self.rounds = k, rounds
+
+    def __init__(self, k: int = 10, rounds: int = 10):
+        self.k, self.rounds = k, rounds
 
     def fit(self, data: Spectra) -> 'MaskedPCA':
         "Find mean and components; masked bins are filled by the model of the round before."
@@ -101,93 +150,148 @@ class MaskedPCA:
         for _ in range(self.rounds):
             self.mean = filled.mean(0)
             centred = filled - self.mean
-            self.axes = eigsh(centred.T @ centred, self.k, v0=np.ones(len(self.mean)))[1][:, ::-1].T
-            filled = np.where(good, flux, self.mean + self.coefficients(data) @ self.axes)
+            self.axes = eigsh(centred.T @ centred, self.k, v0=np.ones(len(self.mean)))[
+                1
+            ][:, ::-1].T
+            filled = np.where(
+                good, flux, self.mean + self.coefficients(data) @ self.axes
+            )
         return self
 
     def coefficients(self, data: Spectra) -> np.ndarray:
         "(n, k) weighted least squares, every spectrum with its own errors and gaps."
-        weight = data.ivar*self.scale**2
-        pairs = (self.axes[:, None]*self.axes).reshape(-1, len(self.mean)).T
-        normal = (weight @ pairs).reshape(-1, self.k, self.k) + 1e-8*np.eye(self.k)
-        return np.linalg.solve(normal, ((weight*(data.flux/self.scale - self.mean)) @ self.axes.T)[..., None])[..., 0]
+        weight = data.ivar * self.scale**2
+        pairs = (self.axes[:, None] * self.axes).reshape(-1, len(self.mean)).T
+        normal = (weight @ pairs).reshape(-1, self.k, self.k) + 1e-8 * np.eye(self.k)
+        return np.linalg.solve(
+            normal,
+            ((weight * (data.flux / self.scale - self.mean)) @ self.axes.T)[..., None],
+        )[..., 0]
 
     def reconstruct(self, data: Spectra) -> np.ndarray:
         "(n, d) the fitted model."
-        return (self.mean + self.coefficients(data) @ self.axes)*self.scale
+        return (self.mean + self.coefficients(data) @ self.axes) * self.scale
 
 # %% ../nbs/09a_detection.ipynb #4b48f972
 class Baselines:
     "The methods of the comparison: what they learned, and how they score."
+
     def __init__(
         self,
-        train: Spectra, # On REST_GRID, what the networks were trained on
-        ae1=None,       # The first autoencoder of a run; None: without 'AE + flow'
-        *, rng: int=0,
+        train: Spectra,  # On REST_GRID, what the networks were trained on
+        ae1=None,  # The first autoencoder of a run; None: without 'AE + flow'
+        *,
+        rng: int = 0,
     ):
         from sklearn.ensemble import IsolationForest
         from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+
         self.pca, self.ae1, self.rng = MaskedPCA().fit(train), ae1, rng
         c = self.pca.coefficients(train)
-        self.centre, self.width, self.inverse = c.mean(0), c.std(0), np.linalg.inv(np.cov(c.T))
-        x = (c - self.centre)/self.width
+        self.centre, self.width, self.inverse = (
+            c.mean(0),
+            c.std(0),
+            np.linalg.inv(np.cov(c.T)),
+        )
+        x = (c - self.centre) / self.width
         self.knn = NearestNeighbors(n_neighbors=10).fit(x)
-        self.forest, self.lof = IsolationForest(random_state=rng).fit(x), LocalOutlierFactor(n_neighbors=20, novelty=True).fit(x)
+        self.forest, self.lof = (
+            IsolationForest(random_state=rng).fit(x),
+            LocalOutlierFactor(n_neighbors=20, novelty=True).fit(x),
+        )
         self.flow = None if ae1 is None else _single_flow(ae1, train, rng)
-        self.conditioner = Conditioner().fit(Table(dict(re=self.pca_residual(train))), train.catalog)
+        self.conditioner = Conditioner().fit(
+            Table(dict(re=self.pca_residual(train))), train.catalog
+        )
 
     def pca_residual(self, data: Spectra) -> np.ndarray:
         "Reconstruction error of the weighted PCA."
         return reconstruction_error(data, self.pca.reconstruct(data))
 
-    def __call__(self, data: Spectra) -> dict[str, np.ndarray]: # method -> (n,), larger is odder
+    def __call__(
+        self, data: Spectra
+    ) -> dict[str, np.ndarray]:  # method -> (n,), larger is odder
         "Scores of every method."
         c = self.pca.coefficients(data)
         centred = c - self.centre
-        x = centred/self.width
-        residual = reconstruction_error(data, (self.pca.mean + c @ self.pca.axes)*self.pca.scale)
+        x = centred / self.width
+        residual = reconstruction_error(
+            data, (self.pca.mean + c @ self.pca.axes) * self.pca.scale
+        )
         scores = {
-            'PCA residual': residual, 'PCA residual | z, S/N': self.conditioner(Table(dict(re=residual)), data.catalog)[:, 0],
-            'Mahalanobis': np.einsum('ni,ij,nj->n', centred, self.inverse, centred), 'kNN': self.knn.kneighbors(x)[0].mean(1),
-            'IsolationForest': -self.forest.score_samples(x), 'LOF': -self.lof.score_samples(x)}
-        if self.flow is not None: scores['AE + flow'] = -self.flow.log_prob(self.ae1.encode(data.flux), np.zeros(len(data), int))
-        return scores | dict(random=id_fraction(data.catalog['specobjid'], salt=self.rng + 99))
+            'PCA residual': residual,
+            'PCA residual | z, S/N': self.conditioner(
+                Table(dict(re=residual)), data.catalog
+            )[:, 0],
+            'Mahalanobis': np.einsum('ni,ij,nj->n', centred, self.inverse, centred),
+            'kNN': self.knn.kneighbors(x)[0].mean(1),
+            'IsolationForest': -self.forest.score_samples(x),
+            'LOF': -self.lof.score_samples(x),
+        }
+        if self.flow is not None:
+            scores['AE + flow'] = -self.flow.log_prob(
+                self.ae1.encode(data.flux), np.zeros(len(data), int)
+            )
+        return scores | dict(
+            random=id_fraction(data.catalog['specobjid'], salt=self.rng + 99)
+        )
+
 
 def _single_flow(ae1, train: Spectra, rng: int) -> ClassDensity:
     "A flow without classes on the latents of one autoencoder."
     latent = ae1.encode(train.flux)
-    held = id_fraction(train.catalog['specobjid'], salt=7) < .2
+    held = id_fraction(train.catalog['specobjid'], salt=7) < 0.2
     side = lambda keep: (latent[keep], np.zeros(keep.sum(), int))
     return make_density(n_classes=1, rng=rng).fit(*side(~held), validation=side(held))
 
+
 OURS = ('AS_PAE', 'RE_PAE', 'AS | z, S/N', 'RE | z, S/N', 'all scores')
 
+
 def pae_scores(
-    model: Model, data: Spectra,
-    *, eight: bool=False,  # Also the eight residual scores of O25, raw
-) -> dict[str, np.ndarray]: # name -> (n,)
+    model: Model,
+    data: Spectra,
+    *,
+    eight: bool = False,  # Also the eight residual scores of O25, raw
+) -> dict[str, np.ndarray]:  # name -> (n,)
     "The scores of B23, raw and as p-values, larger is odder; without a calibration only the raw ones."
     table = model.score(data)
     scores = dict(AS_PAE=-np.asarray(table['logp']), RE_PAE=np.asarray(table['re']))
-    if eight: scores |= {f'O25 {name}': np.asarray(table[name]) for name in SCORES}
-    if model.calibration is None: return scores
+    if eight:
+        scores |= {f'O25 {name}': np.asarray(table[name]) for name in SCORES}
+    if model.calibration is None:
+        return scores
     p = model.calibration.p_values(ten_scores(table), data.catalog)
-    return scores | {name: -np.log(np.asarray(p[column])) for name, column in zip(OURS[2:], ('p_as', 'p_re', 'p_all'))}
+    return scores | {
+        name: -np.log(np.asarray(p[column]))
+        for name, column in zip(OURS[2:], ('p_as', 'p_re', 'p_all'))
+    }
 
 # %% ../nbs/09a_detection.ipynb #ffa7764b
 DEVELOPMENT, LOCKED = (0, 1, 2), (1001, 1002, 1003)  # seeds of the injections
-AMPLITUDES = (1., 2., 4., 8., 16., 32.)                    # change in units of the local noise per SDSS pixel, see `inject`
+AMPLITUDES = (
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    16.0,
+    32.0,
+)  # change in units of the local noise per SDSS pixel, see `inject`
+
 
 def _hosts(raw: Spectra, n: int, kind: str, seed: int, natural: bool) -> Spectra:
     "`n` spectra by hash, another draw for each kind and seed; natural hosts, if asked."
     rows = np.flatnonzero(natural_hosts(kind, raw.catalog) | (not natural))
     if not len(rows):
         wanted = ANOMALIES.loc[kind]['hosts']
-        raise ValueError(f"none of {len(raw)} spectra is a natural host of '{kind}' "
-                         f'({wanted}); give more, or natural=False')
-    salt = 1000*list(ANOMALIES['name']).index(kind) + seed + 1
+        raise ValueError(
+            f"none of {len(raw)} spectra is a natural host of '{kind}' "
+            f'({wanted}); give more, or natural=False'
+        )
+    salt = 1000 * list(ANOMALIES['name']).index(kind) + seed + 1
     order = np.argsort(id_fraction(raw.catalog['specobjid'][rows], salt=salt))
     return raw[np.sort(rows[order[:n]])]
+
 
 def _injected(hosts: Spectra, kinds, amplitudes, seeds, n, natural, selection):
     """Seed, kind, number of hosts, and the anomalies of all amplitudes that pass the
@@ -196,23 +300,27 @@ def _injected(hosts: Spectra, kinds, amplitudes, seeds, n, natural, selection):
     pairs = [(seed, kind) for seed in seeds for kind in kinds]
     for seed, kind in progress(pairs, 'injecting', unit='kind'):
         raw = _hosts(hosts, n, kind, seed, natural)
-        every = raw[np.tile(np.arange(len(raw)), len(amplitudes))]  # all amplitudes at once
+        every = raw[
+            np.tile(np.arange(len(raw)), len(amplitudes))
+        ]  # all amplitudes at once
         every.catalog['asked'] = np.repeat(amplitudes, len(raw))
         odd = inject(every, kind, every.catalog['asked'], rng=seed)[0]
         yield seed, kind, len(raw), preprocess(odd, **(selection or {}))
 
+
 def evaluate(
-    score: Callable,    # Spectra on REST_GRID -> {method: (n,) scores}, larger is odder
-    normal: Spectra,    # On REST_GRID, not seen in training
-    hosts: Spectra,     # Raw, observed frame, not seen in training
-    *, kinds: Iterable[str]=None,           # Of `ANOMALIES`; None: all
-    amplitudes: Iterable[float]=AMPLITUDES,
-    seeds: Iterable[int]=DEVELOPMENT,
-    n: int=100,                             # Injections per kind, amplitude and seed
-    bootstrap: int=100,                     # Samples for the intervals
-    natural: bool=True,                     # Natural hosts, ranked among their like; False: any, among all
-    selection: dict=None,                   # Arguments of `preprocess`
-) -> Table: # A row per method, kind, amplitude and seed
+    score: Callable,  # Spectra on REST_GRID -> {method: (n,) scores}, larger is odder
+    normal: Spectra,  # On REST_GRID, not seen in training
+    hosts: Spectra,  # Raw, observed frame, not seen in training
+    *,
+    kinds: Iterable[str] = None,  # Of `ANOMALIES`; None: all
+    amplitudes: Iterable[float] = AMPLITUDES,
+    seeds: Iterable[int] = DEVELOPMENT,
+    n: int = 100,  # Injections per kind, amplitude and seed
+    bootstrap: int = 100,  # Samples for the intervals
+    natural: bool = True,  # Natural hosts, ranked among their like; False: any, among all
+    selection: dict = None,  # Arguments of `preprocess`
+) -> Table:  # A row per method, kind, amplitude and seed
     """Inject, preprocess, score, compare. Raises `ValueError` when a method gives
     something that is not a number, or a kind has no host."""
     ordinary, rows = score(normal), []
@@ -223,36 +331,73 @@ def evaluate(
         for amplitude, (method, values) in product(np.unique(asked), scores.items()):
             mine = values[asked == amplitude]
             where = ANOMALIES.loc[kind]['hosts'] if natural else 'any'
-            row = dict(method=method, kind=kind, hosts=where, amplitude=amplitude, seed=seed)
+            row = dict(
+                method=method, kind=kind, hosts=where, amplitude=amplitude, seed=seed
+            )
             row |= dict(normal=int(like.sum()), injected=size, lost=size - len(mine))
             rows.append(row | _row(ordinary[method][like], mine, seed, bootstrap))
-    order = ['method', 'kind', 'hosts', 'amplitude', 'seed', 'normal', 'injected', 'lost']
+    order = [
+        'method',
+        'kind',
+        'hosts',
+        'amplitude',
+        'seed',
+        'normal',
+        'injected',
+        'lost',
+    ]
     order += [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]
     return Table(rows)[order]
+
 
 def _row(normal: np.ndarray, injected: np.ndarray, seed: int, bootstrap: int) -> dict:
     row = detection(normal, injected)
     intervals = detection_interval(normal, injected, rng=seed, n=bootstrap)
-    return row | {f'{m}_low': i[0] for m, i in intervals.items()} | {f'{m}_high': i[1] for m, i in intervals.items()}
+    return (
+        row
+        | {f'{m}_low': i[0] for m, i in intervals.items()}
+        | {f'{m}_high': i[1] for m, i in intervals.items()}
+    )
+
 
 def summarize(
-    table: Table,         # From `evaluate`
-    measure: str='ap',    # Of `MEASURES`
-) -> Table: # A row per method and kind: mean over amplitudes and seeds, its spread between seeds, amplitude found half of the time
+    table: Table,  # From `evaluate`
+    measure: str = 'ap',  # Of `MEASURES`
+) -> Table:  # A row per method and kind: mean over amplitudes and seeds, its spread between seeds, amplitude found half of the time
     "One number per method and kind."
     rows = []
     for method, kind in sorted({(r['method'], r['kind']) for r in table}):
         mine = table[(table['method'] == method) & (table['kind'] == kind)]
-        by_seed = [mine[measure][mine['seed'] == s].mean() for s in np.unique(mine['seed'])]
+        by_seed = [
+            mine[measure][mine['seed'] == s].mean() for s in np.unique(mine['seed'])
+        ]
         amplitudes = np.unique(mine['amplitude'])
-        half = half_amplitude(amplitudes, np.array([mine['found'][mine['amplitude'] == a].mean() for a in amplitudes]))
-        rows.append(dict(method=method, kind=kind, **{measure: np.mean(by_seed), 'spread': np.std(by_seed), 'half_amplitude': half}))
+        half = half_amplitude(
+            amplitudes,
+            np.array(
+                [mine['found'][mine['amplitude'] == a].mean() for a in amplitudes]
+            ),
+        )
+        rows.append(
+            dict(
+                method=method,
+                kind=kind,
+                **{
+                    measure: np.mean(by_seed),
+                    'spread': np.std(by_seed),
+                    'half_amplitude': half,
+                },
+            )
+        )
     return Table(rows)
 
+
 def by_amplitude(
-    table: Table,        # From `evaluate`
-    measure: str='ap',   # Of `MEASURES`
-) -> Table: # A row per method and kind: method, kind, how, mean, a column per amplitude
+    table: Table,  # From `evaluate`
+    measure: str = 'ap',  # Of `MEASURES`
+) -> (
+    Table
+):  # A row per method and kind: method, kind, how, mean, a column per amplitude
     """Means over the seeds, which an average over amplitudes hides. Where an object is
     replaced (column how), amplitude is the brightness of what is seen instead."""
     amplitudes, rows = np.unique(table['amplitude']), []
@@ -264,90 +409,160 @@ def by_amplitude(
         rows.append(row | dict(mean=np.nanmean(list(values.values()))) | values)
     return Table(rows)
 
+
 def compare(
-    development: Table, locked: Table, # From `evaluate`, with some of `OURS` among the methods
-    measure: str='ap',
-) -> Table: # kind, ours, value, best, baseline, margin
+    development: Table,
+    locked: Table,  # From `evaluate`, with some of `OURS` among the methods
+    measure: str = 'ap',
+) -> Table:  # kind, ours, value, best, baseline, margin
     "Per kind: the best of `OURS`, chosen on the development seeds, against the best of the other methods (O25's eight apart), both on the locked ones."
-    dev, lock = ({(r['method'], r['kind']): r[measure] for r in summarize(t, measure)} for t in (development, locked))
+    dev, lock = (
+        {(r['method'], r['kind']): r[measure] for r in summarize(t, measure)}
+        for t in (development, locked)
+    )
     mine = [m for m in OURS if any(m == name for name, _ in lock)]
-    others = sorted(m for m in {m for m, _ in lock} - set(mine) if not m.startswith('O25'))
+    others = sorted(
+        m for m in {m for m, _ in lock} - set(mine) if not m.startswith('O25')
+    )
     rows = []
     for kind in sorted({k for _, k in lock}):
         ours = max(mine, key=lambda m: dev[m, kind])
         best = max(others, key=lambda m: lock[m, kind])
-        rows.append(dict(kind=kind, ours=ours, value=lock[ours, kind], best=best, baseline=lock[best, kind], margin=lock[ours, kind] - lock[best, kind]))
+        rows.append(
+            dict(
+                kind=kind,
+                ours=ours,
+                value=lock[ours, kind],
+                best=best,
+                baseline=lock[best, kind],
+                margin=lock[ours, kind] - lock[best, kind],
+            )
+        )
     return Table(rows)
 
 # %% ../nbs/09a_detection.ipynb #dce39eff
 def combination(
-    table: Table,       # From `evaluate`, with O25's eight
-    measure: str='ap',  # Of `MEASURES`
-) -> Table: # kind, single, value, combined, gain: 'all scores' against the best single raw score of each kind
+    table: Table,  # From `evaluate`, with O25's eight
+    measure: str = 'ap',  # Of `MEASURES`
+) -> Table:  # kind, single, value, combined, gain: 'all scores' against the best single raw score of each kind
     "What combining ten scores is worth."
     value = {(r['method'], r['kind']): r[measure] for r in summarize(table, measure)}
-    singles, rows = [m for m in {m for m, _ in value} if m in OURS[:2] or m.startswith('O25')], []
+    singles, rows = (
+        [m for m in {m for m, _ in value} if m in OURS[:2] or m.startswith('O25')],
+        [],
+    )
     for kind in sorted({k for _, k in value}):
         best = max(sorted(singles), key=lambda m: value[m, kind])
-        rows.append(dict(kind=kind, single=best, value=value[best, kind], combined=value['all scores', kind], gain=value['all scores', kind] - value[best, kind]))
+        rows.append(
+            dict(
+                kind=kind,
+                single=best,
+                value=value[best, kind],
+                combined=value['all scores', kind],
+                gain=value['all scores', kind] - value[best, kind],
+            )
+        )
     return Table(rows)
 
+
 def run_detection(
-    folder: Path,         # A finished run on the mock survey
-    path: Path, *,        # Table to write, .ecsv
-    n: int=100,           # Injections per kind, amplitude and seed
-    **settings,           # Further arguments of `evaluate`; seeds: both sets unless given
-) -> Table: # As `evaluate`, for all methods
+    folder: Path,  # A finished run on the mock survey
+    path: Path,
+    *,  # Table to write, .ecsv
+    n: int = 100,  # Injections per kind, amplitude and seed
+    **settings,  # Further arguments of `evaluate`; seeds: both sets unless given
+) -> Table:  # As `evaluate`, for all methods
     "The whole experiment with the model of a run. Raises `ValueError` when the run is not one on the mock survey."
     run, normal, hosts = _mock_run(folder)
     model, data, config = run.model, run.spectra, run.config
     train = data[np.flatnonzero(split_name(data.catalog['specobjid']) == 'train')]
     classical = Baselines(train, model.members[0].pair[0], rng=config.seed)
     settings = dict(seeds=DEVELOPMENT + LOCKED) | settings
-    table = evaluate(lambda spectra: classical(spectra) | pae_scores(model, spectra, eight=True), normal, hosts, n=n, **settings)
-    for name in [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]: table[name] = table[name].round(4)
-    table.meta.update(profile=config.profile, survey=config.n, seed=config.seed, versions={r['package']: r['version'] for r in versions()})
-    write_table(table[[c for c in table.colnames if not c.startswith(('precision_', 'found_'))]], path)
+    table = evaluate(
+        lambda spectra: classical(spectra) | pae_scores(model, spectra, eight=True),
+        normal,
+        hosts,
+        n=n,
+        **settings,
+    )
+    for name in [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]:
+        table[name] = table[name].round(4)
+    table.meta.update(
+        profile=config.profile,
+        survey=config.n,
+        seed=config.seed,
+        versions={r['package']: r['version'] for r in versions()},
+    )
+    write_table(
+        table[
+            [c for c in table.colnames if not c.startswith(('precision_', 'found_'))]
+        ],
+        path,
+    )
     return table
 
 # %% ../nbs/09a_detection.ipynb #d6407bdc
 def in_tables(
     model: Model,
-    normal: Spectra,    # On REST_GRID, not seen in training
-    hosts: Spectra,     # Raw, observed frame, not seen in training
-    *, kinds: Iterable[str]=None,           # Of `ANOMALIES`; None: all
-    amplitudes: Iterable[float]=AMPLITUDES,
-    n: int=100,                             # Injections per kind and amplitude
-    k: int=8,                               # Rows per redshift bin
-    seed: int=LOCKED[0],
-    selection: dict=None,                   # Arguments of `preprocess`
-) -> Table: # kind, amplitude, injected, lost, quiescent, A1, B1, log_p
+    normal: Spectra,  # On REST_GRID, not seen in training
+    hosts: Spectra,  # Raw, observed frame, not seen in training
+    *,
+    kinds: Iterable[str] = None,  # Of `ANOMALIES`; None: all
+    amplitudes: Iterable[float] = AMPLITUDES,
+    n: int = 100,  # Injections per kind and amplitude
+    k: int = 8,  # Rows per redshift bin
+    seed: int = LOCKED[0],
+    selection: dict = None,  # Arguments of `preprocess`
+) -> Table:  # kind, amplitude, injected, lost, quiescent, A1, B1, log_p
     """Whether each anomaly, put into a natural host and alone in a survey, would stand in
     B23's tables: fractions of those injected that are quiescent, in A1, in B1; log_p is the
     median fraction of the quiescent of its bin that are less probable. Raises `ValueError`
     when a kind has no host."""
     ordinary, amplitudes, rows = _ranked_scores(model, normal), list(amplitudes), []
-    quiet = np.bincount(ordinary['zbin'][ordinary['quiescent']], minlength=len(model.edges))
+    quiet = np.bincount(
+        ordinary['zbin'][ordinary['quiescent']], minlength=len(model.edges)
+    )
     what = hosts, kinds, amplitudes, [seed], n, True, selection
     for _, kind, size, odd in _injected(*what):
         mine, asked = _ranked_scores(model, odd), np.asarray(odd.catalog['asked'])
         higher = {name: _how_many_higher(mine, ordinary, name) for name in ('as', 're')}
-        rarer = higher['as']/np.maximum(quiet[mine['zbin']], 1)
+        rarer = higher['as'] / np.maximum(quiet[mine['zbin']], 1)
         able = mine['quiescent'] & (mine['zbin'] > 0)
-        listed = {'quiescent': able, 'A1': able & (higher['as'] < k), 'B1': able & (higher['re'] < k)}
+        listed = {
+            'quiescent': able,
+            'A1': able & (higher['as'] < k),
+            'B1': able & (higher['re'] < k),
+        }
         for amplitude in amplitudes:
             here = asked == amplitude
-            row = dict(kind=kind, amplitude=amplitude, injected=size, lost=size - int(here.sum()))
-            row |= {name: float((found & here).sum()/size) for name, found in listed.items()}
-            rows.append(row | dict(log_p=float(np.median(rarer[here])) if here.any() else np.nan))
+            row = dict(
+                kind=kind,
+                amplitude=amplitude,
+                injected=size,
+                lost=size - int(here.sum()),
+            )
+            row |= {
+                name: float((found & here).sum() / size)
+                for name, found in listed.items()
+            }
+            rows.append(
+                row
+                | dict(log_p=float(np.median(rarer[here])) if here.any() else np.nan)
+            )
     return Table(rows)
+
 
 def _ranked_scores(model: Model, data: Spectra) -> dict:
     "Scores (n,), larger is odder, redshift bins and who is quiescent."
     table = model.score(data)
     zbin = bin_number(np.asarray(data.catalog['z']), model.edges)
-    return {'as': -np.asarray(table['logp']), 're': np.asarray(table['re']),
-            'quiescent': quiescent(table), 'zbin': zbin}
+    return {
+        'as': -np.asarray(table['logp']),
+        're': np.asarray(table['re']),
+        'quiescent': quiescent(table),
+        'zbin': zbin,
+    }
+
 
 def _how_many_higher(mine: dict, ordinary: dict, name: str) -> np.ndarray:
     "(n,) how many of the ordinary quiescent of the same bin score higher."
@@ -358,70 +573,132 @@ def _how_many_higher(mine: dict, ordinary: dict, name: str) -> np.ndarray:
         higher[here] = len(theirs) - np.searchsorted(theirs, mine[name][here], 'right')
     return higher
 
+
 def run_tables(
     folder: Path,  # A finished run on the mock survey
-    path: Path,    # Table to write, .ecsv
-    **settings,    # Of `in_tables`
-) -> Table: # As `in_tables`
+    path: Path,  # Table to write, .ecsv
+    **settings,  # Of `in_tables`
+) -> Table:  # As `in_tables`
     "`in_tables` with the model of a run. Raises `ValueError` when it is not on the mock survey."
     run, normal, hosts = _mock_run(folder)
     table = in_tables(run.model, normal, hosts, **settings)
-    for name in ('quiescent', 'A1', 'B1', 'log_p'): table[name] = table[name].round(4)
+    for name in ('quiescent', 'A1', 'B1', 'log_p'):
+        table[name] = table[name].round(4)
     config = run.config
-    table.meta.update(profile=config.profile, survey=config.n, seed=config.seed,
-                      normal=len(normal), versions={r['package']: r['version'] for r in versions()})
+    table.meta.update(
+        profile=config.profile,
+        survey=config.n,
+        seed=config.seed,
+        normal=len(normal),
+        versions={r['package']: r['version'] for r in versions()},
+    )
     write_table(table, path)
     return table
+
 
 def _mock_run(folder: Path) -> tuple[Run, Spectra, Spectra]:
     "A run on the mock survey, its test spectra, and the same in the observed frame."
     run = Run.load(folder)
     data, config = run.spectra, run.config
     if config.source != 'mock':
-        raise ValueError(f'{folder} is not a run on the mock survey, where we know what is normal')
-    known = np.asarray(read_table(run.folder/'truth.ecsv')['specobjid'], np.uint64)  # what is normal holds no anomaly
+        raise ValueError(
+            f'{folder} is not a run on the mock survey, where we know what is normal'
+        )
+    known = np.asarray(
+        read_table(run.folder / 'truth.ecsv')['specobjid'], np.uint64
+    )  # what is normal holds no anomaly
     odd = np.isin(np.asarray(data.catalog['specobjid'], np.uint64), known)
-    normal = data[np.flatnonzero((split_name(data.catalog['specobjid']) == 'test') & ~odd)]
+    normal = data[
+        np.flatnonzero((split_name(data.catalog['specobjid']) == 'test') & ~odd)
+    ]
     ids, survey = normal.catalog['specobjid'], mock_chunks(config.n, rng=config.seed)
-    hosts = Spectra.concatenate(raw[np.isin(raw.catalog['specobjid'], ids)] for raw in survey)
+    hosts = Spectra.concatenate(
+        raw[np.isin(raw.catalog['specobjid'], ids)] for raw in survey
+    )
     return run, normal, hosts
 
 # %% ../nbs/09a_detection.ipynb #57329692
 def plot_heatmap(
-    table: Table,        # From `evaluate`
-    measure: str='ap',   # Of `MEASURES`
-    *, ax=None,
+    table: Table,  # From `evaluate`
+    measure: str = 'ap',  # Of `MEASURES`
+    *,
+    ax=None,
 ):
     "Methods by kinds; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(9, 3.6), layout='constrained')[1]
     import seaborn as sns
+
     value = {(r['method'], r['kind']): r[measure] for r in summarize(table, measure)}
     kinds = [k for k in ANOMALIES['name'] if any(kind == k for _, kind in value)]
-    methods = sorted({m for m, _ in value}, key=lambda m: -np.mean([value[m, k] for k in kinds]))
+    methods = sorted(
+        {m for m, _ in value}, key=lambda m: -np.mean([value[m, k] for k in kinds])
+    )
     grid = np.array([[value[m, k] for k in kinds] for m in methods])
-    sns.heatmap(grid, ax=ax, annot=True, fmt='.2f', annot_kws=dict(size=7), cmap='viridis', vmin=0, vmax=1, xticklabels=kinds, yticklabels=[f'{m} ({g.mean():.2f})' for m, g in zip(methods, grid)],
-                cbar_kws=dict(label={'ap': 'average precision at 1 %', 'auc': 'ROC-AUC'}.get(measure, measure)))
-    ax.tick_params(axis='x', rotation=40, labelsize=7); ax.tick_params(axis='y', labelsize=7, rotation=0)
-    for label in ax.get_xticklabels(): label.set_ha('right')
+    sns.heatmap(
+        grid,
+        ax=ax,
+        annot=True,
+        fmt='.2f',
+        annot_kws=dict(size=7),
+        cmap='viridis',
+        vmin=0,
+        vmax=1,
+        xticklabels=kinds,
+        yticklabels=[f'{m} ({g.mean():.2f})' for m, g in zip(methods, grid)],
+        cbar_kws=dict(
+            label={'ap': 'average precision at 1 %', 'auc': 'ROC-AUC'}.get(
+                measure, measure
+            )
+        ),
+    )
+    ax.tick_params(axis='x', rotation=40, labelsize=7)
+    ax.tick_params(axis='y', labelsize=7, rotation=0)
+    for label in ax.get_xticklabels():
+        label.set_ha('right')
     return ax
 
+
 def plot_found(
-    table: Table,           # From `evaluate`
-    kind: str,              # Of `ANOMALIES`
-    *, methods: Iterable[str]=('AS_PAE', 'RE_PAE', 'PCA residual', 'kNN', 'random'), ax=None,
+    table: Table,  # From `evaluate`
+    kind: str,  # Of `ANOMALIES`
+    *,
+    methods: Iterable[str] = ('AS_PAE', 'RE_PAE', 'PCA residual', 'kNN', 'random'),
+    ax=None,
 ):
     "Fraction found at 1 % false positives against amplitude, mean and range over the seeds; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(3, 2.4), layout='constrained')[1]
     for method in methods:
         mine = table[(table['method'] == method) & (table['kind'] == kind)]
         amplitudes = np.unique(mine['amplitude'])
         found = [mine['found'][mine['amplitude'] == a] for a in amplitudes]
-        line, = ax.plot(amplitudes, [f.mean() for f in found], '.-', lw=1, label=method, color='.7' if method == 'random' else None)
-        ax.fill_between(amplitudes, [f.min() for f in found], [f.max() for f in found], alpha=.2, color=line.get_color(), lw=0)
-    ax.axhline(.5, color='.8', lw=.7, zorder=0)
-    ax.set(xscale='log', ylim=(-.03, 1.03), title=kind, xlabel='amplitude (local σ per pixel)', ylabel='found at 1 % FPR')
+        (line,) = ax.plot(
+            amplitudes,
+            [f.mean() for f in found],
+            '.-',
+            lw=1,
+            label=method,
+            color='.7' if method == 'random' else None,
+        )
+        ax.fill_between(
+            amplitudes,
+            [f.min() for f in found],
+            [f.max() for f in found],
+            alpha=0.2,
+            color=line.get_color(),
+            lw=0,
+        )
+    ax.axhline(0.5, color='.8', lw=0.7, zorder=0)
+    ax.set(
+        xscale='log',
+        ylim=(-0.03, 1.03),
+        title=kind,
+        xlabel='amplitude (local σ per pixel)',
+        ylabel='found at 1 % FPR',
+    )
     return ax

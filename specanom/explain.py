@@ -24,86 +24,151 @@ from .segments import Segments
 # %% ../nbs/07b_explain.ipynb #e16ff54d
 PERTURBATIONS = ('scale', 'flat', 'mean', 'gaussian', 'noise', 'same_shape', 'inpaint')
 
-def _smooth(flux: np.ndarray, good: np.ndarray, sigma: float=3.) -> np.ndarray:
+
+def _smooth(flux: np.ndarray, good: np.ndarray, sigma: float = 3.0) -> np.ndarray:
     "Gaussian smoothing along the last axis over good pixels; elsewhere the flux itself."
     blur = lambda a: gaussian_filter1d(a, sigma, axis=-1, mode='nearest')
     weight = blur(good.astype(float))
-    return np.where(good, blur(np.where(good, flux, 0.))/np.maximum(weight, 1e-12), flux)
+    return np.where(
+        good, blur(np.where(good, flux, 0.0)) / np.maximum(weight, 1e-12), flux
+    )
+
 
 def _median(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     "(n, 1) median of the good pixels, 0 where there is none."
-    ordered, count = np.sort(np.where(good, values, np.inf), axis=1), good.sum(1, keepdims=True)
-    middle = np.hstack([np.maximum(count - 1, 0)//2, np.minimum(count//2, values.shape[1] - 1)])
-    return np.where(count > 0, np.take_along_axis(ordered, middle, 1).mean(1, keepdims=True), 0.)
+    ordered, count = (
+        np.sort(np.where(good, values, np.inf), axis=1),
+        good.sum(1, keepdims=True),
+    )
+    middle = np.hstack(
+        [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)]
+    )
+    return np.where(
+        count > 0, np.take_along_axis(ordered, middle, 1).mean(1, keepdims=True), 0.0
+    )
+
 
 def _segment_means(flux: np.ndarray, good: np.ndarray, label: np.ndarray) -> np.ndarray:
     "(n, S) means of the good pixels of each segment, 0 where there is none."
     member = np.eye(label.max() + 1)[label]
-    return (np.where(good, flux, 0.) @ member)/np.maximum(good @ member, 1)
+    return (np.where(good, flux, 0.0) @ member) / np.maximum(good @ member, 1)
+
 
 def _gaussians(segments: Segments, heights: np.ndarray) -> np.ndarray:
     "(n, d) a Gaussian in each segment, centred, sigma an eighth of its extent."
     d, label = len(segments.label), segments.label
     pixel, size = np.arange(d), np.bincount(label)
-    centre = np.bincount(label, pixel)/size
-    return heights[:, label]*np.exp(-.5*((pixel - centre[label])/np.maximum(size[label]/8, .5))**2)
+    centre = np.bincount(label, pixel) / size
+    return heights[:, label] * np.exp(
+        -0.5 * ((pixel - centre[label]) / np.maximum(size[label] / 8, 0.5)) ** 2
+    )
+
 
 def perturb(
-    flux: np.ndarray,          # (d,) or (n, d)
-    segments: Segments,        # From `segment`
-    kind: str='scale',         # A name in `PERTURBATIONS`
-    *, good: np.ndarray=None,  # Same shape, bool: pixels with a measurement; None: all
-    expected: np.ndarray=None, # Same shape: reconstruction of the network, for 'inpaint'
-    noise: str='own',          # 'own', 'white' or 'none', for scale, flat and mean
-    strength: float=None,      # scale: factor (0.9); gaussian: height in medians (0.2); noise: new over old (1)
-    rng: int=0,                # Seed of what is random
-) -> np.ndarray: # The second spectrum, same shape and type; equal to `flux` where nothing was measured
+    flux: np.ndarray,  # (d,) or (n, d)
+    segments: Segments,  # From `segment`
+    kind: str = 'scale',  # A name in `PERTURBATIONS`
+    *,
+    good: np.ndarray = None,  # Same shape, bool: pixels with a measurement; None: all
+    expected: np.ndarray = None,  # Same shape: reconstruction of the network, for 'inpaint'
+    noise: str = 'own',  # 'own', 'white' or 'none', for scale, flat and mean
+    strength: float = None,  # scale: factor (0.9); gaussian: height in medians (0.2); noise: new over old (1)
+    rng: int = 0,  # Seed of what is random
+) -> np.ndarray:  # The second spectrum, same shape and type; equal to `flux` where nothing was measured
     "What a spectrum looks like with every segment taken out. Raises `ValueError` for unknown names and what is missing."
-    if kind not in PERTURBATIONS: raise ValueError(f"unknown perturbation '{kind}'; known: {', '.join(PERTURBATIONS)}")
-    if noise not in ('own', 'white', 'none'): raise ValueError(f"noise must be 'own', 'white' or 'none', not '{noise}'")
+    if kind not in PERTURBATIONS:
+        raise ValueError(
+            f"unknown perturbation '{kind}'; known: {', '.join(PERTURBATIONS)}"
+        )
+    if noise not in ('own', 'white', 'none'):
+        raise ValueError(f"noise must be 'own', 'white' or 'none', not '{noise}'")
     x = np.atleast_2d(np.asarray(flux, float))
     good = np.ones(x.shape, bool) if good is None else np.atleast_2d(good)
-    if x.shape[1] != len(segments.label) or good.shape != x.shape: raise ValueError(f'flux and good must have {len(segments.label)} pixels, as the segments, not {x.shape[1]} and {good.shape[1]}')
+    if x.shape[1] != len(segments.label) or good.shape != x.shape:
+        raise ValueError(
+            f'flux and good must have {len(segments.label)} pixels, as the segments, not {x.shape[1]} and {good.shape[1]}'
+        )
     if kind == 'inpaint':
-        if expected is None: raise ValueError("perturbation 'inpaint' needs expected=, the reconstruction of the network")
+        if expected is None:
+            raise ValueError(
+                "perturbation 'inpaint' needs expected=, the reconstruction of the network"
+            )
         made = np.atleast_2d(np.asarray(expected, float))
-    else: made = _perturbed(x, good, segments, kind, noise, strength, np.random.default_rng(rng))
-    return np.where(good, made, x).reshape(np.shape(flux)).astype(np.asarray(flux).dtype)
+    else:
+        made = _perturbed(
+            x, good, segments, kind, noise, strength, np.random.default_rng(rng)
+        )
+    return (
+        np.where(good, made, x).reshape(np.shape(flux)).astype(np.asarray(flux).dtype)
+    )
+
 
 def _perturbed(x, good, segments, kind, noise, strength, rng) -> np.ndarray:
     smooth = _smooth(x, good)
     own = x - smooth
-    median, size = _median(x, good), 1.4826*_median(np.abs(own), good)
-    white = size*rng.standard_normal(x.shape)
-    back = {'own': own, 'white': white, 'none': 0.}[noise]
-    if kind == 'scale': return median + (.9 if strength is None else strength)*(smooth - median) + back
-    if kind == 'flat': return median + back
-    if kind == 'mean': return _segment_means(x, good, segments.label)[:, segments.label] + back
-    if kind == 'noise': return x + (1. if strength is None else strength)*white
-    if kind == 'same_shape': return smooth + white
-    signs = rng.choice([-1., 1.], (len(x), len(segments)))
-    return x + _gaussians(segments, (.2 if strength is None else strength)*median*signs)
+    median, size = _median(x, good), 1.4826 * _median(np.abs(own), good)
+    white = size * rng.standard_normal(x.shape)
+    back = {'own': own, 'white': white, 'none': 0.0}[noise]
+    if kind == 'scale':
+        return (
+            median + (0.9 if strength is None else strength) * (smooth - median) + back
+        )
+    if kind == 'flat':
+        return median + back
+    if kind == 'mean':
+        return _segment_means(x, good, segments.label)[:, segments.label] + back
+    if kind == 'noise':
+        return x + (1.0 if strength is None else strength) * white
+    if kind == 'same_shape':
+        return smooth + white
+    signs = rng.choice([-1.0, 1.0], (len(x), len(segments)))
+    return x + _gaussians(
+        segments, (0.2 if strength is None else strength) * median * signs
+    )
 
 # %% ../nbs/07b_explain.ipynb #25d117d1
 def _through(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     "Reconstruction by an autoencoder with a flux scale, or by a variational one at the mean of its latents."
-    scale = getattr(network, 'scale', 1.)
-    z = network.encoder(x/scale)
-    return network.decoder(network.mean(z) if hasattr(network, 'mean') else z)*scale
+    scale = getattr(network, 'scale', 1.0)
+    z = network.encoder(x / scale)
+    return network.decoder(network.mean(z) if hasattr(network, 'mean') else z) * scale
+
 
 class _Chain:
     "The networks of a score, taken apart. Raises `TypeError` for what is no dense autoencoder."
-    def __init__(self, networks: nn.Module|Iterable):
-        self.networks = [networks] if isinstance(networks, nn.Module) else list(networks)
+
+    def __init__(self, networks: nn.Module | Iterable):
+        self.networks = (
+            [networks] if isinstance(networks, nn.Module) else list(networks)
+        )
         for network in self.networks:
-            modules = self._modules(network) if hasattr(network, 'encoder') and hasattr(network, 'decoder') else []
+            modules = (
+                self._modules(network)
+                if hasattr(network, 'encoder') and hasattr(network, 'decoder')
+                else []
+            )
             linear = [isinstance(m, nn.Linear) and m.bias is not None for m in modules]
-            if not linear or not linear[0] or not linear[-1] or any(not a and not b for a, b in zip(linear, linear[1:])):
-                raise TypeError(f'a Score takes networks with encoder and decoder made of linear layers and one activation between; {type(network).__name__} is none. Give explain a function instead')
-        self.n_in, self.dtype = self.networks[0].encoder[0].in_features, self.networks[0].encoder[0].weight.dtype
+            if (
+                not linear
+                or not linear[0]
+                or not linear[-1]
+                or any(not a and not b for a, b in zip(linear, linear[1:]))
+            ):
+                raise TypeError(
+                    f'a Score takes networks with encoder and decoder made of linear layers and one activation between; {type(network).__name__} is none. Give explain a function instead'
+                )
+        self.n_in, self.dtype = (
+            self.networks[0].encoder[0].in_features,
+            self.networks[0].encoder[0].weight.dtype,
+        )
 
     @staticmethod
-    def _modules(network) -> list: return [*network.encoder, *([network.mean] if hasattr(network, 'mean') else []), *network.decoder]
+    def _modules(network) -> list:
+        return [
+            *network.encoder,
+            *([network.mean] if hasattr(network, 'mean') else []),
+            *network.decoder,
+        ]
 
     @functools.cached_property
     def double(self) -> '_Chain':
@@ -115,44 +180,77 @@ class _Chain:
         "Linear steps (matrix, offset) with the scales in them, and the activations between; two linear steps in a row become one where that is smaller."
         linear, between = [], []
         for network in self.networks:
-            scale = getattr(network, 'scale', 1.)
-            steps = [(m.weight.detach().double().cpu(), m.bias.detach().double().cpu()) if isinstance(m, nn.Linear) else m for m in self._modules(network)]
-            steps[0] = (steps[0][0]/scale, steps[0][1])
-            steps[-1] = tuple(scale*part for part in steps[-1])
+            scale = getattr(network, 'scale', 1.0)
+            steps = [
+                (m.weight.detach().double().cpu(), m.bias.detach().double().cpu())
+                if isinstance(m, nn.Linear)
+                else m
+                for m in self._modules(network)
+            ]
+            steps[0] = (steps[0][0] / scale, steps[0][1])
+            steps[-1] = tuple(scale * part for part in steps[-1])
             for step in steps:
-                if not isinstance(step, tuple): between.append(step)
-                elif len(linear) == len(between): linear.append(step)
-                elif linear[-1][0].shape[1]*len(step[0]) < step[0].numel() + linear[-1][0].numel(): linear[-1] = (step[0] @ linear[-1][0], step[0] @ linear[-1][1] + step[1])
-                else: between.append(nn.Identity()); linear.append(step)
+                if not isinstance(step, tuple):
+                    between.append(step)
+                elif len(linear) == len(between):
+                    linear.append(step)
+                elif (
+                    linear[-1][0].shape[1] * len(step[0])
+                    < step[0].numel() + linear[-1][0].numel()
+                ):
+                    linear[-1] = (
+                        step[0] @ linear[-1][0],
+                        step[0] @ linear[-1][1] + step[1],
+                    )
+                else:
+                    between.append(nn.Identity())
+                    linear.append(step)
         return linear, between
 
     @functools.cached_property
     def layers(self) -> list:
         "The linear steps in the precision of the network, the first matrix transposed."
-        cast = [(matrix.to(self.dtype), offset.to(self.dtype)) for matrix, offset in self.steps[0]]
+        cast = [
+            (matrix.to(self.dtype), offset.to(self.dtype))
+            for matrix, offset in self.steps[0]
+        ]
         return [(cast[0][0].T.contiguous(), cast[0][1]), *cast[1:]]
+
 
 class Score:
     "The weighted sum of squared residuals of a chain of networks: flux (n, d) in, score (n,) out."
+
     def __init__(
         self,
-        networks: nn.Module|Iterable, # A dense autoencoder, or several that are applied one after another
-        weight: np.ndarray=None,      # (d,) of each squared residual, or (n, d), one row per spectrum; None: 1/d
+        networks: nn.Module
+        | Iterable,  # A dense autoencoder, or several that are applied one after another
+        weight: np.ndarray = None,  # (d,) of each squared residual, or (n, d), one row per spectrum; None: 1/d
     ):
         self.chain = networks if isinstance(networks, _Chain) else _Chain(networks)
-        self.weight = np.full(self.chain.n_in, 1/self.chain.n_in) if weight is None else np.asarray(weight, float)
-        if self.weight.shape[-1] != self.chain.n_in or self.weight.ndim > 2: raise ValueError(f'the network has {self.chain.n_in} wavelengths, weight the shape {self.weight.shape}')
-        if not np.isfinite(self.weight).all() or (self.weight < 0).any(): raise ValueError('weights must be finite and not negative')
+        self.weight = (
+            np.full(self.chain.n_in, 1 / self.chain.n_in)
+            if weight is None
+            else np.asarray(weight, float)
+        )
+        if self.weight.shape[-1] != self.chain.n_in or self.weight.ndim > 2:
+            raise ValueError(
+                f'the network has {self.chain.n_in} wavelengths, weight the shape {self.weight.shape}'
+            )
+        if not np.isfinite(self.weight).all() or (self.weight < 0).any():
+            raise ValueError('weights must be finite and not negative')
 
     @classmethod
-    def mse(cls, networks, good: np.ndarray) -> 'Score': # good: (d,) or (n, d) bool
+    def mse(cls, networks, good: np.ndarray) -> 'Score':  # good: (d,) or (n, d) bool
         "Mean squared residual over some pixels."
-        return cls(networks, good/np.maximum(good.sum(-1, keepdims=True), 1))
+        return cls(networks, good / np.maximum(good.sum(-1, keepdims=True), 1))
 
     @classmethod
-    def chi2(cls, networks, ivar: np.ndarray) -> 'Score': # ivar: (d,) or (n, d)
+    def chi2(cls, networks, ivar: np.ndarray) -> 'Score':  # ivar: (d,) or (n, d)
         "Mean squared residual over its variance, measured pixels only: RE of B23 (eq. 8) for the chain (AE1, AE2)."
-        return cls(networks, np.asarray(ivar, float)/np.maximum((ivar > 0).sum(-1, keepdims=True), 1))
+        return cls(
+            networks,
+            np.asarray(ivar, float) / np.maximum((ivar > 0).sum(-1, keepdims=True), 1),
+        )
 
     def __getitem__(self, i: int) -> 'Score':
         "The score with the weights of one spectrum; the same when all share them."
@@ -165,164 +263,260 @@ class Score:
 
     def _tensor(self, flux, check=True) -> torch.Tensor:
         x = torch.tensor(np.atleast_2d(flux), dtype=self.chain.dtype)
-        if x.shape[1] != self.chain.n_in: raise ValueError(f'expected spectra of {self.chain.n_in} pixels, got {x.shape[1]}')
-        if check and self.weight.ndim == 2 and len(x) != len(self.weight): raise ValueError(f'this score has the weights of {len(self.weight)} spectra, not of {len(x)}: take score[i] for one of them')
+        if x.shape[1] != self.chain.n_in:
+            raise ValueError(
+                f'expected spectra of {self.chain.n_in} pixels, got {x.shape[1]}'
+            )
+        if check and self.weight.ndim == 2 and len(x) != len(self.weight):
+            raise ValueError(
+                f'this score has the weights of {len(self.weight)} spectra, not of {len(x)}: take score[i] for one of them'
+            )
         return x.to(self.chain.networks[0].encoder[0].weight.device)
 
     def _reconstruct(self, x: torch.Tensor) -> torch.Tensor:
-        for network in self.chain.networks: x = _through(network, x)
+        for network in self.chain.networks:
+            x = _through(network, x)
         return x
 
-    def reconstruct(self, flux: np.ndarray) -> np.ndarray: # (n, d) -> (n, d)
+    def reconstruct(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n, d)
         "What the networks make of spectra."
-        with torch.inference_mode(): return self._reconstruct(self._tensor(flux, check=False)).cpu().numpy()
+        with torch.inference_mode():
+            return self._reconstruct(self._tensor(flux, check=False)).cpu().numpy()
 
-    def __call__(self, flux: np.ndarray) -> np.ndarray: # (n, d) -> (n,) float64
+    def __call__(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n,) float64
         "Score spectra one by one through the networks."
-        with torch.inference_mode(): x = self._tensor(flux); square = torch.square(x.double() - self._reconstruct(x)).cpu().numpy()
-        return np.einsum('nd,nd->n', square, self.weight) if self.weight.ndim == 2 else square @ self.weight
+        with torch.inference_mode():
+            x = self._tensor(flux)
+            square = torch.square(x.double() - self._reconstruct(x)).cpu().numpy()
+        return (
+            np.einsum('nd,nd->n', square, self.weight)
+            if self.weight.ndim == 2
+            else square @ self.weight
+        )
 
-    def gradient(self, flux: np.ndarray) -> np.ndarray: # (n, d) -> (n, d) float64
+    def gradient(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n, d) float64
         "Derivative of the score by each pixel."
         x = self.double._tensor(flux).requires_grad_()
-        loss = torch.square(x - self.double._reconstruct(x))*torch.tensor(self.weight, device=x.device)
+        loss = torch.square(x - self.double._reconstruct(x)) * torch.tensor(
+            self.weight, device=x.device
+        )
         return torch.autograd.grad(loss.sum(), x)[0].cpu().numpy()
 
     @functools.cached_property
     def gram(self) -> torch.Tensor:
         "(h, h) weighted products of the columns of the last matrix."
         last = self.chain.layers[-1][0]
-        return last.T @ (torch.tensor(self.weight, dtype=last.dtype)[:, None]*last)
+        return last.T @ (torch.tensor(self.weight, dtype=last.dtype)[:, None] * last)
 
 # %% ../nbs/07b_explain.ipynb #ef173db6
-def _fast_scores(score: Score, x: np.ndarray, f: np.ndarray, label: np.ndarray, masks: torch.Tensor) -> np.ndarray:
+def _fast_scores(
+    score: Score, x: np.ndarray, f: np.ndarray, label: np.ndarray, masks: torch.Tensor
+) -> np.ndarray:
     "Scores of the neighbours of one spectrum, (n,) float64, exact for a `Score`; masks (n, S), 1 where the segment is the spectrum's own."
     (push, b_first), *inner, (w_last, b_last) = score.chain.layers
-    d, x, weight = (torch.tensor(np.asarray(a, float), dtype=push.dtype) for a in (np.asarray(x, float) - f, x, score.weight))
+    d, x, weight = (
+        torch.tensor(np.asarray(a, float), dtype=push.dtype)
+        for a in (np.asarray(x, float) - f, x, score.weight)
+    )
     label, between = torch.tensor(label), score.chain.steps[1]
-    by_segment = lambda a: torch.zeros(masks.shape[1], *a.shape[1:], dtype=a.dtype).index_add_(0, label, a)
+    by_segment = lambda a: torch.zeros(
+        masks.shape[1], *a.shape[1:], dtype=a.dtype
+    ).index_add_(0, label, a)
+
     def hidden(h):
-        for activation, layer in zip(between, inner): h = nn.functional.linear(activation(h), *layer)
+        for activation, layer in zip(between, inner):
+            h = nn.functional.linear(activation(h), *layer)
         return between[-1](h)
+
     start = x @ push + b_first
     h0 = hidden(start[None])[0]
     residual = x - (w_last @ h0 + b_last)
-    first, last = by_segment(d[:, None]*push), by_segment((weight*d)[:, None]*w_last)      # W d_s, D
-    alone, gain = by_segment(weight*d*(d - 2*residual)), w_last.T @ (weight*residual)      # l, g
-    here, out = (weight*residual**2).sum(dtype=torch.float64), []
+    first, last = (
+        by_segment(d[:, None] * push),
+        by_segment((weight * d)[:, None] * w_last),
+    )  # W d_s, D
+    alone, gain = (
+        by_segment(weight * d * (d - 2 * residual)),
+        w_last.T @ (weight * residual),
+    )  # l, g
+    here, out = (weight * residual**2).sum(dtype=torch.float64), []
     for keep in masks.to(push.dtype).split(1024):
         y = 1 - keep
         delta = hidden(start - y @ first) - h0
-        change = y @ alone + (delta*(delta @ score.gram - 2*(gain - y @ last))).sum(1)
+        change = y @ alone + (delta * (delta @ score.gram - 2 * (gain - y @ last))).sum(
+            1
+        )
         out.append(here + change.double())
     return torch.cat(out).numpy()
 
-def _slow_scores(score_fn: Callable, x: np.ndarray, f: np.ndarray, label: np.ndarray, masks: torch.Tensor, size: int=512) -> np.ndarray:
+
+def _slow_scores(
+    score_fn: Callable,
+    x: np.ndarray,
+    f: np.ndarray,
+    label: np.ndarray,
+    masks: torch.Tensor,
+    size: int = 512,
+) -> np.ndarray:
     "Scores of the neighbours of one spectrum, (n,) float64, by making each of them."
-    parts = [np.asarray(score_fn(np.where(keep.numpy()[:, label] > 0, x, f)), float) for keep in masks.split(size)]
+    parts = [
+        np.asarray(score_fn(np.where(keep.numpy()[:, label] > 0, x, f)), float)
+        for keep in masks.split(size)
+    ]
     for keep, part in zip(masks.split(size), parts):
-        if part.shape != (len(keep),): raise ValueError(f'the score must return one number per spectrum: {len(keep)} spectra gave an array of shape {part.shape}')
+        if part.shape != (len(keep),):
+            raise ValueError(
+                f'the score must return one number per spectrum: {len(keep)} spectra gave an array of shape {part.shape}'
+            )
     scores = np.concatenate(parts)
-    if not np.isfinite(scores).all(): raise ValueError(f'the score is not finite for {(~np.isfinite(scores)).sum()} of {len(scores)} perturbed spectra')
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            f'the score is not finite for {(~np.isfinite(scores)).sum()} of {len(scores)} perturbed spectra'
+        )
     return scores
 
 # %% ../nbs/07b_explain.ipynb #27d62d5f
 @dataclass(frozen=True, eq=False)
 class Design:
     "Masks, their weights, and the matrix that turns scores into weights of segments."
-    masks: torch.Tensor   # (n, S) float32, 1 where the segment is the spectrum's own
-    centred: np.ndarray   # (n, S) masks minus their weighted mean
-    kernel: np.ndarray    # (n,) weight of each neighbour
-    solve: np.ndarray     # (S, n) scores -> weights
-    pairs: bool           # Whether mask i + n/2 is the opposite of mask i
 
-def _make_design(n: int, n_segments: int, pairs: bool, width: float, alpha: float, seed: int) -> Design:
-    half = n//2 if pairs else n
-    z = np.random.default_rng(seed).integers(0, 2, (half, n_segments), dtype=np.int8).astype(np.float32)
-    if pairs: z = np.concatenate([z, 1 - z])
-    else: z[0] = 1   # LIME's convention
-    distance = 1 - np.sqrt(z.sum(1, dtype=float)/n_segments)
-    kernel = np.sqrt(np.exp(-distance**2/width**2))
-    centred = z - kernel @ z/kernel.sum()
-    weighted = centred*kernel[:, None]
-    solve = np.linalg.solve(weighted.T @ centred + alpha*np.eye(n_segments), weighted.T)
+    masks: torch.Tensor  # (n, S) float32, 1 where the segment is the spectrum's own
+    centred: np.ndarray  # (n, S) masks minus their weighted mean
+    kernel: np.ndarray  # (n,) weight of each neighbour
+    solve: np.ndarray  # (S, n) scores -> weights
+    pairs: bool  # Whether mask i + n/2 is the opposite of mask i
+
+
+def _make_design(
+    n: int, n_segments: int, pairs: bool, width: float, alpha: float, seed: int
+) -> Design:
+    half = n // 2 if pairs else n
+    z = (
+        np.random.default_rng(seed)
+        .integers(0, 2, (half, n_segments), dtype=np.int8)
+        .astype(np.float32)
+    )
+    if pairs:
+        z = np.concatenate([z, 1 - z])
+    else:
+        z[0] = 1  # LIME's convention
+    distance = 1 - np.sqrt(z.sum(1, dtype=float) / n_segments)
+    kernel = np.sqrt(np.exp(-(distance**2) / width**2))
+    centred = z - kernel @ z / kernel.sum()
+    weighted = centred * kernel[:, None]
+    solve = np.linalg.solve(
+        weighted.T @ centred + alpha * np.eye(n_segments), weighted.T
+    )
     return Design(torch.from_numpy(z), centred, kernel, solve, pairs)
+
 
 _kept_design = functools.lru_cache(maxsize=4)(_make_design)
 
+
 def lime_design(
-    n: int,              # Neighbours, even for pairs
+    n: int,  # Neighbours, even for pairs
     n_segments: int,
-    *, pairs: bool=True, # Masks in opposite pairs
-    kernel_width: float=.25, alpha: float=1., # O25's kernel and ridge
-    rng: int=0,          # Seed
+    *,
+    pairs: bool = True,  # Masks in opposite pairs
+    kernel_width: float = 0.25,
+    alpha: float = 1.0,  # O25's kernel and ridge
+    rng: int = 0,  # Seed
 ) -> Design:
     "Random masks with LIME's kernel and ridge; the last few are kept for the next spectrum. Raises `ValueError` when there are too few."
-    if n < 2*n_segments + 4 or pairs and n % 2: raise ValueError(f'n_samples = {n} must be at least {2*n_segments + 4} for {n_segments} segments' + ' and even for pairs'*pairs)
-    make = _kept_design if n*n_segments <= 2_000_000 else _make_design
+    if n < 2 * n_segments + 4 or pairs and n % 2:
+        raise ValueError(
+            f'n_samples = {n} must be at least {2 * n_segments + 4} for {n_segments} segments'
+            + ' and even for pairs' * pairs
+        )
+    make = _kept_design if n * n_segments <= 2_000_000 else _make_design
     return make(n, n_segments, pairs, kernel_width, alpha, rng)
+
 
 @functools.lru_cache(maxsize=4)
 def hadamard_design(
     n_segments: int,
-    rng: int=0,       # Seed of the columns
-    least: int=512,   # Fewest masks
+    rng: int = 0,  # Seed of the columns
+    least: int = 512,  # Fewest masks
 ) -> Design:
     "A Hadamard matrix and its opposite: balanced in every segment and every pair."
-    half = max(least//2, 1 << n_segments.bit_length())
+    half = max(least // 2, 1 << n_segments.bit_length())
     columns = 1 + np.random.default_rng(rng).permutation(half - 1)[:n_segments]
     sign = hadamard(half)[:, columns].astype(np.float32)
     sign = np.concatenate([sign, -sign])
-    return Design(torch.from_numpy((sign + 1)/2), sign.astype(float)/2, np.ones(2*half), 2*sign.T.astype(float)/len(sign), True)
+    return Design(
+        torch.from_numpy((sign + 1) / 2),
+        sign.astype(float) / 2,
+        np.ones(2 * half),
+        2 * sign.T.astype(float) / len(sign),
+        True,
+    )
 
-def _fit(design: Design, scores: np.ndarray) -> tuple: # weights, errors, r2
+
+def _fit(design: Design, scores: np.ndarray) -> tuple:  # weights, errors, r2
     "Weights of segments by weighted least squares, their standard errors, and R^2 of the linear model."
-    kernel, half = design.kernel, len(scores)//2
-    mean = kernel @ scores/kernel.sum()
+    kernel, half = design.kernel, len(scores) // 2
+    mean = kernel @ scores / kernel.sum()
     weights = design.solve @ (scores - mean)
     misfit = scores - mean - design.centred @ weights
-    share = design.solve*misfit
-    if design.pairs: share = share[:, :half] + share[:, half:]
-    freedom = share.shape[1]/max(share.shape[1] - len(weights), 1)
-    spread = kernel @ (scores - mean)**2
-    return weights, np.sqrt(freedom*(share**2).sum(1)), 1 - float(kernel @ misfit**2/spread) if spread > 0 else 1.
+    share = design.solve * misfit
+    if design.pairs:
+        share = share[:, :half] + share[:, half:]
+    freedom = share.shape[1] / max(share.shape[1] - len(weights), 1)
+    spread = kernel @ (scores - mean) ** 2
+    return (
+        weights,
+        np.sqrt(freedom * (share**2).sum(1)),
+        1 - float(kernel @ misfit**2 / spread) if spread > 0 else 1.0,
+    )
 
-def _lime_fit(design: Design, scores: np.ndarray) -> tuple: # weights, errors, r2
+
+def _lime_fit(design: Design, scores: np.ndarray) -> tuple:  # weights, errors, r2
     "The same with the surrogate of the lime package."
     LimeBase, z = lime_base(), design.masks.numpy().astype(float)
     distance = 1 - np.sqrt(z.mean(1))
     surrogate = LimeBase(lambda _: design.kernel, random_state=0)
-    _, pairs, r2, _ = surrogate.explain_instance_with_data(z, scores[:, None], distance, 0, z.shape[1], feature_selection='none')
+    _, pairs, r2, _ = surrogate.explain_instance_with_data(
+        z, scores[:, None], distance, 0, z.shape[1], feature_selection='none'
+    )
     weights = np.zeros(z.shape[1])
-    for segment, weight in pairs: weights[segment] = weight
+    for segment, weight in pairs:
+        weights[segment] = weight
     return weights, _fit(design, scores)[1], float(r2)
+
 
 def lime_base() -> type:
     "The surrogate of the lime package. Raises `ImportError` when the module `lime` is another package."
-    try: from lime.lime_base import LimeBase
+    try:
+        from lime.lime_base import LimeBase
     except ImportError as error:
-        raise ImportError("method='lime' needs the package lime (Ribeiro et al.): pip install lime. The module of that name that was found, if any, is another one; "
-                          "lime-stable, the line-measuring code, installs a module lime too, and the two cannot live in one environment") from error
+        raise ImportError(
+            "method='lime' needs the package lime (Ribeiro et al.): pip install lime. The module of that name that was found, if any, is another one; "
+            "lime-stable, the line-measuring code, installs a module lime too, and the two cannot live in one environment"
+        ) from error
     return LimeBase
 
 # %% ../nbs/07b_explain.ipynb #0f94b61c
 @dataclass(frozen=True, eq=False)
 class Explanation:
     "Weights of the segments of one spectrum: what each adds to the score."
-    weights: np.ndarray     # (S,) change of the score when the segment is the spectrum's own
-    error: np.ndarray       # (S,) standard error; NaN where a method gives none
-    r2: float               # Part of the score's variance over the neighbours that the weights account for
-    score: float            # Of the spectrum
-    base: float             # Of the spectrum with every segment replaced
-    segments: Segments
-    flux: np.ndarray        # (d,) the spectrum
-    perturbed: np.ndarray   # (d,) what segments are replaced by
-    good: np.ndarray        # (d,) bool, measured pixels
-    method: str
-    evaluations: int        # Neighbours that were scored
-    expected: np.ndarray=None # (d,) the network's reconstruction, where known
 
-    def __repr__(self): return f'{self.method}: {len(self.weights)} weights, score {self.score:.4g} ({self.base:.4g} perturbed), R² = {self.r2:.3f}, stability {self.stability:.4f}, {self.evaluations} evaluations'
+    weights: (
+        np.ndarray
+    )  # (S,) change of the score when the segment is the spectrum's own
+    error: np.ndarray  # (S,) standard error; NaN where a method gives none
+    r2: float  # Part of the score's variance over the neighbours that the weights account for
+    score: float  # Of the spectrum
+    base: float  # Of the spectrum with every segment replaced
+    segments: Segments
+    flux: np.ndarray  # (d,) the spectrum
+    perturbed: np.ndarray  # (d,) what segments are replaced by
+    good: np.ndarray  # (d,) bool, measured pixels
+    method: str
+    evaluations: int  # Neighbours that were scored
+    expected: np.ndarray = None  # (d,) the network's reconstruction, where known
+
+    def __repr__(self):
+        return f'{self.method}: {len(self.weights)} weights, score {self.score:.4g} ({self.base:.4g} perturbed), R² = {self.r2:.3f}, stability {self.stability:.4f}, {self.evaluations} evaluations'
 
     @property
     def per_pixel(self) -> np.ndarray:
@@ -333,92 +527,202 @@ class Explanation:
     def stability(self) -> float:
         "Correlation expected with the weights from infinitely many neighbours; NaN without errors."
         variance = np.var(self.weights)
-        return float(np.sqrt(max(1 - np.mean(self.error**2)/variance, 0))) if variance > 0 else 1.
+        return (
+            float(np.sqrt(max(1 - np.mean(self.error**2) / variance, 0)))
+            if variance > 0
+            else 1.0
+        )
 
     def interval(
         self,
-        level: float=.9, # Probability
-    ) -> np.ndarray: # (S, 2)
+        level: float = 0.9,  # Probability
+    ) -> np.ndarray:  # (S, 2)
         "Where the weights from infinitely many neighbours (or of another model, for an ensemble) are expected."
-        return self.weights[:, None] + ndtri(.5 + level/2)*self.error[:, None]*np.array([-1, 1])
+        return self.weights[:, None] + ndtri(0.5 + level / 2) * self.error[
+            :, None
+        ] * np.array([-1, 1])
 
     def words(
         self,
-        k: int=3, # Phrases at most
+        k: int = 3,  # Phrases at most
     ) -> str:
         "What raises the score, strongest first; with a warning where the weights explain less than half of its variation."
         phrases = _phrases(self)[:k]
         text = ', '.join(phrase for _, phrase in phrases) or 'nothing in particular'
-        return text + f' (but the parts act together: R² = {self.r2:.2f})'*(self.r2 < .5)
+        return text + f' (but the parts act together: R² = {self.r2:.2f})' * (
+            self.r2 < 0.5
+        )
 
     def plot(self, axes=None):
         "Draw the spectrum coloured by weight above the sizes of the weights; returns the two axes."
         return plot_explanation(self, axes)
 
+
 def _departure(why: Explanation) -> np.ndarray:
     "(S,) sign of the departure from the expected spectrum, large departures first; 0 where nothing is expected."
-    r = np.zeros(len(why.flux)) if why.expected is None else np.where(why.good, why.flux - why.expected.astype(float), 0)
-    return np.sign(np.bincount(why.segments.label, r*np.abs(r)))
+    r = (
+        np.zeros(len(why.flux))
+        if why.expected is None
+        else np.where(why.good, why.flux - why.expected.astype(float), 0)
+    )
+    return np.sign(np.bincount(why.segments.label, r * np.abs(r)))
 
-def _phrases(why: Explanation, least: float=.05) -> list:
+
+def _phrases(why: Explanation, least: float = 0.05) -> list:
     "(weight, phrase) of what raises the score beyond its error: neighbouring segments that depart in one direction are one phrase. Strongest first."
-    sign, plain = _departure(why), np.array([name.startswith('continuum') for name in why.segments.names])
-    raised = np.flatnonzero((why.weights - 1.645*np.nan_to_num(why.error) > 0) & (why.weights > least*why.weights.max()))
-    if not len(raised): return []
-    apart = [sign[a] != sign[b] or plain[a + 1:b].any() for a, b in zip(raised, raised[1:])]      # a line that does not depart may lie between
+    sign, plain = (
+        _departure(why),
+        np.array([name.startswith('continuum') for name in why.segments.names]),
+    )
+    raised = np.flatnonzero(
+        (why.weights - 1.645 * np.nan_to_num(why.error) > 0)
+        & (why.weights > least * why.weights.max())
+    )
+    if not len(raised):
+        return []
+    apart = [
+        sign[a] != sign[b] or plain[a + 1 : b].any() for a, b in zip(raised, raised[1:])
+    ]  # a line that does not depart may lie between
     runs = np.split(raised, np.flatnonzero(apart) + 1)
-    return sorted((phrase for run in runs for phrase in _run_phrases(why, run, plain[run], int(sign[run[0]]))), key=lambda row: -row[0])
+    return sorted(
+        (
+            phrase
+            for run in runs
+            for phrase in _run_phrases(why, run, plain[run], int(sign[run[0]]))
+        ),
+        key=lambda row: -row[0],
+    )
 
-def _run_phrases(why: Explanation, run: np.ndarray, plain: np.ndarray, sign: int, broad: float=.1) -> list:
+
+def _run_phrases(
+    why: Explanation, run: np.ndarray, plain: np.ndarray, sign: int, broad: float = 0.1
+) -> list:
     "Phrases of neighbouring segments: lines by themselves, a line with its wings, or a continuum and the lines that dominate it."
     wave, names = why.segments.wave, why.segments.names
     named, total = run[~plain], why.weights[run].sum()
-    if not plain.any(): return [(why.weights[s], f'{names[s]} {_verdict(names[s], sign)}') for s in named]
+    if not plain.any():
+        return [
+            (why.weights[s], f'{names[s]} {_verdict(names[s], sign)}') for s in named
+        ]
     inside = wave[np.isin(why.segments.label, run)]
-    low, high, mean = inside.min(), inside.max(), total/len(inside)
-    peaks = [s for s in named if not _absorbs(names[s]) and 'D4000' not in names[s] and why.weights[s] > mean*(why.segments.label == s).sum()]
-    if peaks and high < (1 + broad)*low: return [(total, f"{' + '.join(names[s] for s in peaks)} {_verdict(names[peaks[0]], sign)}, with wings {low:.0f}–{high:.0f} Å")]
-    lead = [s for s in named if why.weights[s] > .5*total]
+    low, high, mean = inside.min(), inside.max(), total / len(inside)
+    peaks = [
+        s
+        for s in named
+        if not _absorbs(names[s])
+        and 'D4000' not in names[s]
+        and why.weights[s] > mean * (why.segments.label == s).sum()
+    ]
+    if peaks and high < (1 + broad) * low:
+        return [
+            (
+                total,
+                f"{' + '.join(names[s] for s in peaks)} {_verdict(names[peaks[0]], sign)}, with wings {low:.0f}–{high:.0f} Å",
+            )
+        ]
+    lead = [s for s in named if why.weights[s] > 0.5 * total]
     out = [(why.weights[s], f'{names[s]} {_verdict(names[s], sign)}') for s in lead]
-    return out + [(total - sum(why.weights[s] for s in lead), f'{_continuum(wave, low, high)} {_verdict("", sign)}')]
+    return out + [
+        (
+            total - sum(why.weights[s] for s in lead),
+            f'{_continuum(wave, low, high)} {_verdict("", sign)}',
+        )
+    ]
 
-def _absorbs(name: str) -> bool: return set(name.split(' + ')) <= {'Ca K', 'Ca H', 'G band', 'Mg b', 'Na D'} or name.startswith('TiO')
+
+def _absorbs(name: str) -> bool:
+    return set(name.split(' + ')) <= {
+        'Ca K',
+        'Ca H',
+        'G band',
+        'Mg b',
+        'Na D',
+    } or name.startswith('TiO')
+
 
 def _verdict(name: str, sign: int) -> str:
     "The direction of a departure in words."
-    low, high = ('too deep', 'too shallow') if _absorbs(name) else ('too faint', 'too bright') if not name or 'D4000' in name else ('too weak', 'too strong')
+    low, high = (
+        ('too deep', 'too shallow')
+        if _absorbs(name)
+        else ('too faint', 'too bright')
+        if not name or 'D4000' in name
+        else ('too weak', 'too strong')
+    )
     return {1: high, -1: low, 0: 'unusual'}[sign]
+
 
 def _continuum(wave: np.ndarray, low: float, high: float) -> str:
     "A range of wavelengths in words."
-    if low == wave.min(): return f'continuum blueward of {high:.0f} Å'
-    return f'continuum redward of {low:.0f} Å' if high == wave.max() else f'continuum {low:.0f}–{high:.0f} Å'
+    if low == wave.min():
+        return f'continuum blueward of {high:.0f} Å'
+    return (
+        f'continuum redward of {low:.0f} Å'
+        if high == wave.max()
+        else f'continuum {low:.0f}–{high:.0f} Å'
+    )
+
 
 def plot_explanation(
     why: Explanation,
-    axes=None, # Two Matplotlib axes, above each other
+    axes=None,  # Two Matplotlib axes, above each other
 ):
     "Draw the spectrum coloured by weight (red raises the score) and below it the sizes of the weights with their 90 % interval; returns the axes."
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
+
     if axes is None:
         import matplotlib.pyplot as plt
-        axes = plt.subplots(2, 1, figsize=(8, 3.4), layout='constrained', sharex=True, height_ratios=[3, 1])[1]
-    wave, top, weight = why.segments.wave, np.abs(why.weights).max() or 1., why.per_pixel
+
+        axes = plt.subplots(
+            2,
+            1,
+            figsize=(8, 3.4),
+            layout='constrained',
+            sharex=True,
+            height_ratios=[3, 1],
+        )[1]
+    wave, top, weight = (
+        why.segments.wave,
+        np.abs(why.weights).max() or 1.0,
+        why.per_pixel,
+    )
     flux = np.where(why.good, why.flux, np.nan)
     points = np.stack([wave, flux], 1)
-    if why.expected is not None: axes[0].plot(wave, why.expected, color='.7', lw=.8)
-    color = colormaps['coolwarm'](weight/top/2 + .5)
-    color[:, 3] = np.sqrt(np.abs(weight)/top)
-    axes[0].plot(wave, flux, color='k', lw=.5)
-    axes[0].add_collection(LineCollection(np.stack([points[:-1], points[1:]], 1), colors=color[:-1], lw=2.5))
-    low, high = np.nanquantile(flux, [.001, .999])
-    axes[0].set(xlim=(wave[0], wave[-1]), ylim=(low - .1*(high - low), high + .15*(high - low)), ylabel='flux')
-    axes[0].set_title(f'{why.method}: score {why.score:.3g}, R² = {why.r2:.2f}', fontsize=8, loc='right', pad=12)
-    axes[1].fill_between(wave, np.abs(weight)/top, step='mid', color='.6', lw=0)
+    if why.expected is not None:
+        axes[0].plot(wave, why.expected, color='.7', lw=0.8)
+    color = colormaps['coolwarm'](weight / top / 2 + 0.5)
+    color[:, 3] = np.sqrt(np.abs(weight) / top)
+    axes[0].plot(wave, flux, color='k', lw=0.5)
+    axes[0].add_collection(
+        LineCollection(
+            np.stack([points[:-1], points[1:]], 1), colors=color[:-1], lw=2.5
+        )
+    )
+    low, high = np.nanquantile(flux, [0.001, 0.999])
+    axes[0].set(
+        xlim=(wave[0], wave[-1]),
+        ylim=(low - 0.1 * (high - low), high + 0.15 * (high - low)),
+        ylabel='flux',
+    )
+    axes[0].set_title(
+        f'{why.method}: score {why.score:.3g}, R² = {why.r2:.2f}',
+        fontsize=8,
+        loc='right',
+        pad=12,
+    )
+    axes[1].fill_between(wave, np.abs(weight) / top, step='mid', color='.6', lw=0)
     if np.isfinite(why.error).any():
-        half = 1.645*why.error[why.segments.label]/top
-        axes[1].fill_between(wave, np.abs(weight)/top - half, np.abs(weight)/top + half, step='mid', color='C1', alpha=.5, lw=0)
+        half = 1.645 * why.error[why.segments.label] / top
+        axes[1].fill_between(
+            wave,
+            np.abs(weight) / top - half,
+            np.abs(weight) / top + half,
+            step='mid',
+            color='C1',
+            alpha=0.5,
+            lw=0,
+        )
     axes[1].set(ylim=(0, 1.1), ylabel='|w| / max', xlabel='rest wavelength (Å, vacuum)')
     mark_lines(axes[0])
     return axes
@@ -426,116 +730,257 @@ def plot_explanation(
 # %% ../nbs/07b_explain.ipynb #4a5454ff
 METHODS = ('lime', 'fast', 'hadamard', 'gradient')
 
-def _integrated(score_fn, x, f, label, n, change: float, most: int=4096) -> tuple: # (n,) weights, steps
+
+def _integrated(
+    score_fn, x, f, label, n, change: float, most: int = 4096
+) -> tuple:  # (n,) weights, steps
     "Slopes averaged from f to x, times x - f, with as many steps as make their sum S(x) - S(f), to 1e-3 of the sizes of the weights."
     steps = 32
     while True:
-        part = (np.arange(steps) + .5)[:, None]/steps
-        slope = sum(score_fn.gradient(f + p*(x - f)).sum(0) for p in np.array_split(part, -(-steps//256)))/steps
-        weights = np.bincount(label, slope*(x - f), n)
-        if abs(weights.sum() - change) <= 1e-3*np.abs(weights).sum() or steps >= most: return weights, steps
+        part = (np.arange(steps) + 0.5)[:, None] / steps
+        slope = (
+            sum(
+                score_fn.gradient(f + p * (x - f)).sum(0)
+                for p in np.array_split(part, -(-steps // 256))
+            )
+            / steps
+        )
+        weights = np.bincount(label, slope * (x - f), n)
+        if abs(weights.sum() - change) <= 1e-3 * np.abs(weights).sum() or steps >= most:
+            return weights, steps
         steps *= 2
 
-def _gradient_fit(score_fn, x, f, label, n, path, change, evaluate, seed) -> tuple: # weights, errors, r2, evaluations
+
+def _gradient_fit(
+    score_fn, x, f, label, n, path, change, evaluate, seed
+) -> tuple:  # weights, errors, r2, evaluations
     "Weights from slopes; R^2 over 256 random neighbours."
     x, f = np.asarray(x, float), np.asarray(f, float)
-    if path == 'midpoint': weights, steps = np.bincount(label, score_fn.gradient((x + f)/2)[0]*(x - f), n), 1
-    else: weights, steps = _integrated(score_fn, x, f, label, n, change)
+    if path == 'midpoint':
+        weights, steps = (
+            np.bincount(label, score_fn.gradient((x + f) / 2)[0] * (x - f), n),
+            1,
+        )
+    else:
+        weights, steps = _integrated(score_fn, x, f, label, n, change)
     masks = np.random.default_rng(seed).integers(0, 2, (256, n)).astype('f4')
     scores, fitted = evaluate(torch.from_numpy(masks)), masks @ weights
-    return weights, np.full(n, np.nan), 1 - np.var(scores - fitted)/np.var(scores) if np.var(scores) > 0 else 1., steps
+    return (
+        weights,
+        np.full(n, np.nan),
+        1 - np.var(scores - fitted) / np.var(scores) if np.var(scores) > 0 else 1.0,
+        steps,
+    )
+
 
 def _choose(score_fn, method: str, path: str) -> str:
     "The method, checked against what the score can do."
     exact = isinstance(score_fn, Score)
     method = method or ('fast' if exact else 'hadamard')
-    if method not in METHODS: raise ValueError(f"unknown method '{method}'; known: {', '.join(METHODS)}")
-    if not callable(score_fn): raise TypeError(f'the score must be a function of spectra (n, d), not a {type(score_fn).__name__}')
+    if method not in METHODS:
+        raise ValueError(f"unknown method '{method}'; known: {', '.join(METHODS)}")
+    if not callable(score_fn):
+        raise TypeError(
+            f'the score must be a function of spectra (n, d), not a {type(score_fn).__name__}'
+        )
     if method == 'fast' and not exact:
-        raise TypeError("method='fast' needs a Score: it works on the layers of the network and on squared residuals, and a function shows neither; use 'hadamard' or 'lime'")
-    if method == 'gradient' and not hasattr(score_fn, 'gradient'): raise TypeError("method='gradient' needs a score with a method gradient(flux), as Score has; use 'hadamard' or 'lime'")
-    if path not in ('midpoint', 'integrated'): raise ValueError(f"path must be 'midpoint' or 'integrated', not '{path}'")
+        raise TypeError(
+            "method='fast' needs a Score: it works on the layers of the network and on squared residuals, and a function shows neither; use 'hadamard' or 'lime'"
+        )
+    if method == 'gradient' and not hasattr(score_fn, 'gradient'):
+        raise TypeError(
+            "method='gradient' needs a score with a method gradient(flux), as Score has; use 'hadamard' or 'lime'"
+        )
+    if path not in ('midpoint', 'integrated'):
+        raise ValueError(f"path must be 'midpoint' or 'integrated', not '{path}'")
     return method
 
+
 def explain(
-    score_fn: Callable,        # A `Score`, or any function of flux (n, d) that returns scores (n,)
-    flux: np.ndarray,          # (d,) the spectrum
-    segments: Segments,        # From `segment`
-    *, method: str=None,       # 'lime', 'fast', 'hadamard' or 'gradient'; None: 'fast' for a `Score`, else 'hadamard'
-    perturbation: str|np.ndarray='scale', # A name in `PERTURBATIONS`, or (d,) what segments are replaced by
-    good: np.ndarray=None,     # (d,) bool, measured pixels; None: those with a weight in a `Score`, else all
-    expected: np.ndarray=None, # (d,) reconstruction, for 'inpaint' and for words; None: a `Score` makes its own
-    n_samples: int=5000,       # Neighbours of 'lime' and 'fast'
-    pairs: bool=None,          # Masks in opposite pairs; None: for 'fast', not for 'lime'
-    path: str='midpoint',      # Of 'gradient', or 'integrated'
-    rng: int=0,                # Seed of masks and perturbation, an integer
+    score_fn: Callable,  # A `Score`, or any function of flux (n, d) that returns scores (n,)
+    flux: np.ndarray,  # (d,) the spectrum
+    segments: Segments,  # From `segment`
+    *,
+    method: str = None,  # 'lime', 'fast', 'hadamard' or 'gradient'; None: 'fast' for a `Score`, else 'hadamard'
+    perturbation: str
+    | np.ndarray = 'scale',  # A name in `PERTURBATIONS`, or (d,) what segments are replaced by
+    good: np.ndarray = None,  # (d,) bool, measured pixels; None: those with a weight in a `Score`, else all
+    expected: np.ndarray = None,  # (d,) reconstruction, for 'inpaint' and for words; None: a `Score` makes its own
+    n_samples: int = 5000,  # Neighbours of 'lime' and 'fast'
+    pairs: bool = None,  # Masks in opposite pairs; None: for 'fast', not for 'lime'
+    path: str = 'midpoint',  # Of 'gradient', or 'integrated'
+    rng: int = 0,  # Seed of masks and perturbation, an integer
 ) -> Explanation:
     "Say what each segment of a spectrum adds to its score. Raises `ValueError` or `TypeError` with the way out when score and method do not fit."
     method, rng = _choose(score_fn, method, path), int(rng)
-    if not isinstance(segments, Segments): raise TypeError(f'segments must come from segment(), or be Segments(wave, label), not {type(segments).__name__}')
+    if not isinstance(segments, Segments):
+        raise TypeError(
+            f'segments must come from segment(), or be Segments(wave, label), not {type(segments).__name__}'
+        )
     flux, exact, n = np.asarray(flux), isinstance(score_fn, Score), len(segments)
-    if flux.shape != segments.wave.shape or not np.isfinite(flux).all(): raise ValueError(f'flux must be finite, of shape {segments.wave.shape}, one spectrum; explain_many takes several')
-    if exact and score_fn.weight.ndim == 2: raise ValueError('this score has weights for several spectra: take score[i], or explain_many')
-    if good is None: good = score_fn.weight > 0 if exact else np.ones(len(flux), bool)
-    if expected is None and exact: expected = score_fn.reconstruct(flux)[0]
-    f = perturb(flux, segments, perturbation, good=good, expected=expected, rng=rng) if isinstance(perturbation, str) else np.asarray(perturbation)
-    if f.shape != flux.shape: raise ValueError(f'perturbation must be a name or have shape {flux.shape}, not {f.shape}')
+    if flux.shape != segments.wave.shape or not np.isfinite(flux).all():
+        raise ValueError(
+            f'flux must be finite, of shape {segments.wave.shape}, one spectrum; explain_many takes several'
+        )
+    if exact and score_fn.weight.ndim == 2:
+        raise ValueError(
+            'this score has weights for several spectra: take score[i], or explain_many'
+        )
+    if good is None:
+        good = score_fn.weight > 0 if exact else np.ones(len(flux), bool)
+    if expected is None and exact:
+        expected = score_fn.reconstruct(flux)[0]
+    f = (
+        perturb(flux, segments, perturbation, good=good, expected=expected, rng=rng)
+        if isinstance(perturbation, str)
+        else np.asarray(perturbation)
+    )
+    if f.shape != flux.shape:
+        raise ValueError(
+            f'perturbation must be a name or have shape {flux.shape}, not {f.shape}'
+        )
     slow = lambda masks: _slow_scores(score_fn, flux, f, segments.label, masks)
-    evaluate = (lambda masks: _fast_scores(score_fn, flux, f, segments.label, masks)) if exact and method != 'lime' else slow
+    evaluate = (
+        (lambda masks: _fast_scores(score_fn, flux, f, segments.label, masks))
+        if exact and method != 'lime'
+        else slow
+    )
     score, base = slow(torch.stack([torch.ones(n), torch.zeros(n)]))
-    if method == 'gradient': weights, error, r2, count = _gradient_fit(score_fn, flux, f, segments.label, n, path, score - base, evaluate, rng)
+    if method == 'gradient':
+        weights, error, r2, count = _gradient_fit(
+            score_fn, flux, f, segments.label, n, path, score - base, evaluate, rng
+        )
     else:
         pairs = method == 'fast' if pairs is None else pairs
-        design = hadamard_design(n, rng) if method == 'hadamard' else lime_design(n_samples, n, pairs=pairs, rng=rng)
-        weights, error, r2 = (_lime_fit if method == 'lime' else _fit)(design, evaluate(design.masks))
+        design = (
+            hadamard_design(n, rng)
+            if method == 'hadamard'
+            else lime_design(n_samples, n, pairs=pairs, rng=rng)
+        )
+        weights, error, r2 = (_lime_fit if method == 'lime' else _fit)(
+            design, evaluate(design.masks)
+        )
         count = len(design.masks)
-    return Explanation(weights, error, r2, float(score), float(base), segments, flux, f, good, method, count, expected)
+    return Explanation(
+        weights,
+        error,
+        r2,
+        float(score),
+        float(base),
+        segments,
+        flux,
+        f,
+        good,
+        method,
+        count,
+        expected,
+    )
+
 
 def explain_many(
-    score_fn: Callable|Iterable, # A `Score` (weights shared or one row per spectrum), a function, or one function per spectrum
-    flux: np.ndarray,          # (n, d)
-    segments: Segments|Iterable, # For all, or one per spectrum
-    *, perturbation: str|np.ndarray='scale', # A name, or (n, d)
-    good: np.ndarray=None, expected: np.ndarray=None, # (n, d)
-    **options,                 # Of `explain`
+    score_fn: Callable
+    | Iterable,  # A `Score` (weights shared or one row per spectrum), a function, or one function per spectrum
+    flux: np.ndarray,  # (n, d)
+    segments: Segments | Iterable,  # For all, or one per spectrum
+    *,
+    perturbation: str | np.ndarray = 'scale',  # A name, or (n, d)
+    good: np.ndarray = None,
+    expected: np.ndarray = None,  # (n, d)
+    **options,  # Of `explain`
 ) -> list[Explanation]:
     "Explain many spectra, one after another, with what they share made once. Raises as `explain` does."
     row = lambda a, i: None if a is None else a[i]
-    mine = score_fn.__getitem__ if isinstance(score_fn, Score) else (lambda i: score_fn) if callable(score_fn) else list(score_fn).__getitem__
-    cut = (lambda i: segments) if isinstance(segments, Segments) else list(segments).__getitem__
-    change = (lambda i: perturbation) if isinstance(perturbation, str) else perturbation.__getitem__
-    return [explain(mine(i), flux[i], cut(i), perturbation=change(i), good=row(good, i), expected=row(expected, i), **options) for i in progress(range(len(flux)), 'explain', unit='spectrum')]
+    mine = (
+        score_fn.__getitem__
+        if isinstance(score_fn, Score)
+        else (lambda i: score_fn)
+        if callable(score_fn)
+        else list(score_fn).__getitem__
+    )
+    cut = (
+        (lambda i: segments)
+        if isinstance(segments, Segments)
+        else list(segments).__getitem__
+    )
+    change = (
+        (lambda i: perturbation)
+        if isinstance(perturbation, str)
+        else perturbation.__getitem__
+    )
+    return [
+        explain(
+            mine(i),
+            flux[i],
+            cut(i),
+            perturbation=change(i),
+            good=row(good, i),
+            expected=row(expected, i),
+            **options,
+        )
+        for i in progress(range(len(flux)), 'explain', unit='spectrum')
+    ]
+
 
 def ensemble(
-    explanations: Iterable[Explanation], # Of one spectrum and segmentation, by several models or masks
-) -> Explanation: # Mean weights; error: scatter from one model to the next
+    explanations: Iterable[
+        Explanation
+    ],  # Of one spectrum and segmentation, by several models or masks
+) -> Explanation:  # Mean weights; error: scatter from one model to the next
     "Explanations of one spectrum joined. Raises `ValueError` for fewer than two, or when segments differ."
     several = list(explanations)
-    if len(several) < 2 or any(not np.array_equal(e.segments.label, several[0].segments.label) for e in several): raise ValueError('an ensemble needs at least two explanations with the same segments')
+    if len(several) < 2 or any(
+        not np.array_equal(e.segments.label, several[0].segments.label) for e in several
+    ):
+        raise ValueError(
+            'an ensemble needs at least two explanations with the same segments'
+        )
     weights = np.array([e.weights for e in several])
     mean = lambda name: float(np.mean([getattr(e, name) for e in several]))
-    return replace(several[0], weights=weights.mean(0), error=weights.std(0, ddof=1), r2=mean('r2'), score=mean('score'), base=mean('base'),
-                   method=f'{several[0].method}, {len(several)} models', evaluations=sum(e.evaluations for e in several))
+    return replace(
+        several[0],
+        weights=weights.mean(0),
+        error=weights.std(0, ddof=1),
+        r2=mean('r2'),
+        score=mean('score'),
+        base=mean('base'),
+        method=f'{several[0].method}, {len(several)} models',
+        evaluations=sum(e.evaluations for e in several),
+    )
 
 # %% ../nbs/07b_explain.ipynb #72239e27
 def deletion_curve(
-    score_fn: Callable, # The score that was explained
+    score_fn: Callable,  # The score that was explained
     why: Explanation,
-    *, insert: bool=False,          # Put segments back instead, from the replaced spectrum on
-    replacement: np.ndarray=None,   # (d,) what they are replaced by; None: the expected spectrum, else the perturbed one
-) -> tuple[np.ndarray, np.ndarray]: # (S + 1,) part of the pixels changed, and score, 1: the spectrum, 0: all replaced
+    *,
+    insert: bool = False,  # Put segments back instead, from the replaced spectrum on
+    replacement: np.ndarray = None,  # (d,) what they are replaced by; None: the expected spectrum, else the perturbed one
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (S + 1,) part of the pixels changed, and score, 1: the spectrum, 0: all replaced
     "The score while segments are replaced, largest weight first. Raises `ValueError` when replacing everything does not change the score."
-    f = np.asarray(replacement if replacement is not None else why.expected if why.expected is not None else why.perturbed)
+    f = np.asarray(
+        replacement
+        if replacement is not None
+        else why.expected
+        if why.expected is not None
+        else why.perturbed
+    )
     f = np.where(why.good, f, why.flux).astype(why.flux.dtype)
     order, n = np.argsort(-why.weights, kind='stable'), len(why.weights)
     done = np.zeros((n + 1, n), np.float32)
     done[:, order] = np.arange(n + 1)[:, None] > np.arange(n)
     masks = torch.from_numpy(done if insert else 1 - done)
-    scores = (_fast_scores if isinstance(score_fn, Score) else _slow_scores)(score_fn, why.flux, f, why.segments.label, masks)
+    scores = (_fast_scores if isinstance(score_fn, Score) else _slow_scores)(
+        score_fn, why.flux, f, why.segments.label, masks
+    )
     top, bottom = (scores[-1], scores[0]) if insert else (scores[0], scores[-1])
-    if abs(top - bottom) <= 1e-9*max(abs(top), abs(bottom)): raise ValueError('replacing the whole spectrum does not change the score')
+    if abs(top - bottom) <= 1e-9 * max(abs(top), abs(bottom)):
+        raise ValueError('replacing the whole spectrum does not change the score')
     pixels = np.bincount(why.segments.label)[order]
-    return np.concatenate([[0], np.cumsum(pixels)])/pixels.sum(), (scores - bottom)/(top - bottom)
+    return np.concatenate([[0], np.cumsum(pixels)]) / pixels.sum(), (
+        scores - bottom
+    ) / (top - bottom)
+
 
 def area(curve: tuple) -> float:
     "Area under a curve of `deletion_curve`."

@@ -43,11 +43,14 @@ from specanom.core import (
 class BadFile(ValueError):
     "A file that cannot be used; the message is the reason."
 
+
 class _Damaged(BadFile):
     "Bytes that cannot have been written like this."
 
+
 MAX_BYTES = 2**28  # no file of spectra is larger: a plate of BOSS has 130 MB
 _AT_ONCE = 2**18  # bytes that are read when a file is opened: all of a lite file
+
 
 class _Source(NamedTuple):
     "The bytes of a file, taken piece by piece and never more than there are."
@@ -69,9 +72,11 @@ class _Source(NamedTuple):
                 return data
         raise BadFile(f'truncated: it has no {size} bytes from byte {first} on')
 
+
 def _without_waiting(path: str, flags: int) -> int:
     "Open a file, but do not wait for the other end of a pipe."
     return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
+
 
 def _unpacked(file) -> bytes:
     "What a gzipped file holds. Raises `BadFile` when it is damaged or too large."
@@ -86,6 +91,7 @@ def _unpacked(file) -> bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadFile(f'damaged, it cannot be unpacked: {error}') from None
     return bytes(data)
+
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[_Source]:
@@ -111,6 +117,7 @@ _FORM = re.compile(r'\s*(\d*)([LXBIJKAEDCMPQ]).*')
 _WIDTH = dict(L=1, B=1, A=1, I=2, J=4, E=4, K=8, D=8, C=8, P=8, M=16, Q=16)  # bytes
 _TYPES = dict(E='>f4', D='>f8', J='>i4', I='>i2', K='>i8', B='u1')  # that we read
 
+
 def _value(card: bytes):
     "The value of a header card: text, bool, integer, float, or None."
     text = card.decode('ascii', 'replace')
@@ -123,6 +130,7 @@ def _value(card: bytes):
         return int(text)
     return float(re.sub('[dD]', 'E', text)) if _FLOAT.fullmatch(text) else None
 
+
 class _Column(NamedTuple):
     "Where a column of a table is, and how its numbers are stored."
 
@@ -133,7 +141,8 @@ class _Column(NamedTuple):
     scale: float  # TSCAL, TZERO and TNULL; None where there is none
     zero: float
     null: int
-    unit: str     # TUNIT
+    unit: str  # TUNIT
+
 
 class _Header:
     "The cards of one header."
@@ -210,7 +219,9 @@ class _Header:
             )
         return columns
 
+
 _header = lru_cache(maxsize=64)(_Header)  # headers of tables repeat from file to file
+
 
 def _header_end(source: _Source, start: int) -> int:
     "First byte of the END card of the header that begins at `start`."
@@ -222,6 +233,7 @@ def _header_end(source: _Source, start: int) -> int:
         if end >= 0:
             return block + end
     raise BadFile(f'truncated: the file ends at byte {source.size} inside a header')
+
 
 def walk_hdus(source: _Source) -> Iterator[tuple[_Header, int, int]]:
     "Walk through the HDUs: header, first byte of the data, one past the last."
@@ -257,6 +269,7 @@ def _scaled(values: np.ndarray, scale, zero, null) -> np.ndarray:
         out = np.where(missing, np.nan, out.astype(float))
     return out
 
+
 def _shifted(values: np.ndarray, zero: int) -> np.ndarray:
     "Integers and a zero point, without a float between them."
     if values.dtype.itemsize < 8 and abs(zero) < 2**62:
@@ -266,6 +279,7 @@ def _shifted(values: np.ndarray, zero: int) -> np.ndarray:
     return np.array([v + zero for v in values.ravel().tolist()], object).reshape(
         values.shape
     )
+
 
 class _Table:
     "A binary table, whose columns are read when they are asked for."
@@ -316,11 +330,13 @@ class _Table:
             )
         return values
 
+
 def _tables(source: _Source, hdus: Iterable[tuple]) -> Iterator[_Table]:
     "The binary tables among the HDUs."
     for header, first, _ in hdus:
         if header.get('XTENSION') == 'BINTABLE':
             yield _Table(source, header, first)
+
 
 def _image(source: _Source, hdu: tuple) -> np.ndarray:  # (NAXIS2, NAXIS1)
     "An image of two dimensions. Raises `BadFile` when it is none."
@@ -364,6 +380,7 @@ _RANGE = {
     kind: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for kind in ('i4', 'i8')
 }
 
+
 def _text(value: bytes) -> str:
     "A text of a table without its padding. Raises `BadFile` when it is none."
     text, _, padding = value.partition(b'\0')
@@ -371,6 +388,7 @@ def _text(value: bytes) -> str:
     if not (text.isascii() and text.isprintable()) or padding.strip(b'\0 '):
         raise _Damaged(f'damaged: {value!r} is not text')
     return text
+
 
 def _held(name: str, value):
     "A value as its column of `CATALOG` holds it. Raises `BadFile` when it cannot."
@@ -393,6 +411,7 @@ def _held(name: str, value):
         raise BadFile(f'{name} = {value} is no whole number of {8 * int(kind[1])} bits')
     return int(value)
 
+
 def _columns(table: _Table) -> tuple[dict[str, list], dict[int, str]]:
     "Wanted columns of a table of pipeline results; rows that cannot be used, and why."
     if 'catalogid' in table.columns and not {'plate', 'fiberid'} <= set(table.columns):
@@ -409,6 +428,7 @@ def _columns(table: _Table) -> tuple[dict[str, list], dict[int, str]]:
         columns[ours] = values
     return columns, impossible
 
+
 def _first_usable(table: _Table, names: tuple, needed: bool) -> list | None:
     "Values of the first of several columns that has one a row, or `BadFile`."
     problem = BadFile(f'the catalogue row has no column {names[0].upper()}')
@@ -422,6 +442,7 @@ def _first_usable(table: _Table, names: tuple, needed: bool) -> list | None:
     if needed:
         raise problem
 
+
 def _hold_all(name: str, values: list, impossible: dict) -> list:
     "Values of a column, blank where they cannot be held; `impossible` says why not."
     held = []
@@ -434,6 +455,7 @@ def _hold_all(name: str, values: list, impossible: dict) -> list:
                 impossible.setdefault(i, str(error))
     return held
 
+
 def _row(table: _Table) -> dict:
     "The first row of a table of results. Raises `BadFile` when it cannot be used."
     columns, impossible = _columns(table.head(1))
@@ -441,11 +463,13 @@ def _row(table: _Table) -> dict:
         raise BadFile(impossible[0])
     return {name: values[0] for name, values in columns.items()}
 
+
 LEGACY = (
     '26',
     '103',
     '104',
 )  # reductions of SDSS-I and -II; the others are of BOSS and eBOSS
+
 
 def run2d_code(
     run2d: str,  # '26', 'v5_13_0', ...; '' where it is not known
@@ -459,6 +483,7 @@ def run2d_code(
     n, m, p = map(int, version.groups())
     code = (n - 5) * 10000 + m * 100 + p
     return -1 if code < 1 or str(code) in LEGACY else code
+
 
 def _given_id(value, plate: int, mjd: int, fiberid: int) -> int:
     "SPECOBJID as a file states it, 0 where that is no number of 64 bits."
@@ -475,6 +500,7 @@ def _given_id(value, plate: int, mjd: int, fiberid: int) -> int:
     signed = -(2**63) <= value < 0 and packed == (plate, mjd, fiberid)
     return unsigned if 0 < value < 2**64 or signed else 0
 
+
 def packed_id(plate, mjd, fiberid, run2d) -> np.ndarray:  # uint64
     "Ids from the numbers of spectra: packed where they have room, else hashed."
     run2d = np.asarray(run2d, 'U')
@@ -490,6 +516,7 @@ def packed_id(plate, mjd, fiberid, run2d) -> np.ndarray:  # uint64
         np.where(fits, x, blank) for x, blank in zip((*who, code), (0, 50000, 0, 0))
     )
     return np.where(fits, make_specobjid(*safe), hash_id('sdss', *who, run2d))
+
 
 def _identify(row: dict) -> dict:
     "Fill in `specobjid`, from plate, MJD and fibre where a file does not state it."
@@ -519,6 +546,7 @@ _SDSS_UNITS = (
     '1.0E-17 erg/cm/s/Ang',
 )  # as its files write it
 
+
 @lru_cache
 def _unit_factor(text: str) -> float:
     "What a flux in the unit `text` is multiplied by to be in `FLUX_UNIT`."
@@ -535,6 +563,7 @@ def _unit_factor(text: str) -> float:
         ) from None
     return 1.0 if abs(factor - 1) < 1e-9 else factor
 
+
 def _check_vacuum(header: _Header):
     "Raise `BadFile` unless the wavelengths are in vacuum."
     if (value := header.get('VACUUM', True)) is not True:
@@ -542,6 +571,7 @@ def _check_vacuum(header: _Header):
             'wavelengths in air are not read: VACUUM = '
             + ('F' if value is False else str(value))
         )
+
 
 def _coadd(table: _Table, unit: str) -> tuple:
     "loglam, flux, ivar and mask of a table with a spectrum."
@@ -561,11 +591,13 @@ def _coadd(table: _Table, unit: str) -> tuple:
     factor = _unit_factor(unit if said == '' else said)
     return loglam.astype(float), *_in_unit(flux, ivar, factor), mask
 
+
 def _in_unit(flux: np.ndarray, ivar: np.ndarray, factor: float) -> tuple:
     "Flux and inverse variance after a change of unit."
     if factor == 1:
         return flux, ivar
     return flux.astype(float) * factor, ivar.astype(float) / factor**2
+
 
 def _spec(source: _Source, hdus: list) -> tuple:
     "loglam, flux, ivar, mask and catalogue row of a `spec` file."
@@ -590,6 +622,7 @@ def _spec(source: _Source, hdus: list) -> tuple:
         row['run2d'] = str(hdus[0][0].get('RUN2D', ''))
     return *spectrum, row
 
+
 _SPSPEC = {  # ours: card of an spSpec file
     'plate': 'PLATEID',
     'mjd': 'MJD',
@@ -603,6 +636,7 @@ _SPSPEC = {  # ours: card of an spSpec file
     'objtype': 'OBJTYPE',
     'primtarget': 'PRIMTARG',
 }
+
 
 def _spspec_row(header: _Header) -> dict:
     "The catalogue row of an `spSpec` file, from the cards of its header."
@@ -619,6 +653,7 @@ def _spspec_row(header: _Header) -> dict:
         raise BadFile(impossible[0])
     return held
 
+
 def _lattice(header: _Header, pixels: int) -> np.ndarray:  # (pixels,) float64
     "log10 wavelengths from COEFF0 and COEFF1."
     if pixels > len(SDSS_K):
@@ -627,11 +662,13 @@ def _lattice(header: _Header, pixels: int) -> np.ndarray:  # (pixels,) float64
         )
     return header.number('COEFF0') + header.number('COEFF1') * np.arange(pixels)
 
+
 def _needs(header: _Header, *cards: str):
     "Raise `BadFile` when a card is missing."
     missing = [c for c in cards if header.get(c) is None]
     if missing:
         raise BadFile(f'the header has no card {missing[0]}')
+
 
 def _spspec(source: _Source, hdus: list) -> tuple:
     "The same of an `spSpec` file (DR7 and before)."
@@ -655,6 +692,7 @@ def _spspec(source: _Source, hdus: list) -> tuple:
         _spspec_row(header),
     )
 
+
 def _position(loglam: np.ndarray) -> np.ndarray:
     "Where on `SDSS_WAVE` the pixels of a spectrum lie, or `BadFile`."
     if not len(loglam):
@@ -671,6 +709,7 @@ def _position(loglam: np.ndarray) -> np.ndarray:
         )
     return k - SDSS_K[0]
 
+
 def _bits(mask: np.ndarray) -> np.ndarray:  # uint32
     "Flags of a survey as 32 bits. Raises `BadFile` when they are none."
     real = mask.dtype.kind == 'f'
@@ -684,7 +723,9 @@ def _bits(mask: np.ndarray) -> np.ndarray:  # uint32
         raise BadFile('and_mask holds more than 32 bits')
     return mask.astype('i8').astype('u4')
 
+
 _IMPLAUSIBLE = 'its typical flux is no flux in 1e-17 erg/s/cm2/AA: a factor is wrong'
+
 
 def _contradiction(flux: np.ndarray, ivar: np.ndarray) -> str:
     "What is impossible about a spectrum; '' when nothing is."
@@ -699,10 +740,12 @@ def _contradiction(flux: np.ndarray, ivar: np.ndarray) -> str:
         else ''
     )
 
+
 def _single(array: np.ndarray) -> np.ndarray:  # float32
     "What float32 cannot hold is infinite, and refused as that."
     with np.errstate(over='ignore', invalid='ignore'):
         return np.asarray(array, 'f4')
+
 
 def _checked(loglam, flux, ivar, mask, row) -> tuple:
     "Lattice position, float32 flux and ivar, uint32 bits and row, or `BadFile`."
@@ -711,11 +754,13 @@ def _checked(loglam, flux, ivar, mask, row) -> tuple:
         raise BadFile(reason)
     return k, np.where(ivar > 0, flux, 0), ivar, _bits(mask), _identify(row)
 
+
 def _median_snr(flux, ivar) -> float:
     "Over the measured pixels; 0 where there is none."
     good = ivar > 0
     with np.errstate(over='ignore', invalid='ignore'):
         return float(np.median(flux[good] * np.sqrt(ivar[good]))) if good.any() else 0.0
+
 
 def read_spec(
     path: Path,  # One spec-*.fits or spSpec-*.fit, lite or full, gzipped or not
@@ -755,6 +800,7 @@ def _plugmap(tables: Iterable[_Table], fibres: int) -> dict[str, list]:
         if values is not None
     }
 
+
 def _results(
     zbest: Path, plate: int, mjd: int, fibres: int
 ) -> tuple[dict[str, list], dict[int, str]]:
@@ -781,6 +827,7 @@ def _results(
         name: [values[i] for i in order] for name, values in columns.items()
     }, reasons
 
+
 def _reduction(zbest: Path) -> str:
     "RUN2D of an `spZbest` file, '' where it does not say."
     with open_file(zbest) as source:
@@ -792,10 +839,12 @@ def _reduction(zbest: Path) -> str:
             return ''
         return _text(table.head(1).scalar('run2d').tolist()[0])
 
+
 def _steps(one: Path, other: Path) -> int:
     "From the folder of one file to that of another."
     a, b = one.parent.parts, other.parent.parts
     return len(a) + len(b) - 2 * len(os.path.commonprefix([a, b]))
+
 
 def _choose(plate: Path, candidates: list[Path], run2d: str) -> Path:
     "The redshifts of a plate among files of that name, the nearest first."
@@ -820,6 +869,7 @@ def _choose(plate: Path, candidates: list[Path], run2d: str) -> Path:
         )
     return same[0]
 
+
 def _beside(plate: Path) -> list[Path]:
     "Files with redshifts in the folder of a plate and in those below it."
     name = _base(plate).replace('spPlate', 'spZbest')
@@ -830,15 +880,18 @@ def _beside(plate: Path) -> list[Path]:
     ]
     return _by_distance(plate, found)
 
+
 def _base(path: Path) -> str:
     "The name of a file without what gzip has added."
     return path.name.removesuffix('.gz')
+
 
 def _by_distance(plate: Path, results: list[Path]) -> list[Path]:
     "The nearest first; in one folder the one that is packed as the plate is."
     return sorted(
         results, key=lambda z: (_steps(plate, z), z.suffix != plate.suffix, z)
     )
+
 
 def read_plate(
     path: Path,  # spPlate-PLATE-MJD.fits, gzipped or not
@@ -851,6 +904,7 @@ def read_plate(
     return _read_plate(
         path, _beside(path) if zbest is None else [Path(zbest)], fibers, path.name
     )
+
 
 def _read_plate(path: Path, candidates: list[Path], fibers, name: str) -> Spectra:
     "The same with files that may hold the redshifts, and a name for the plate."
@@ -884,6 +938,7 @@ def _read_plate(path: Path, candidates: list[Path], fibers, name: str) -> Spectr
         {j: impossible[i] for j, i in enumerate(keep.tolist()) if i in impossible},
     )
 
+
 def _plate_shape(
     hdus: list,
 ) -> tuple[int, np.ndarray]:  # Number of fibres, lattice positions (pixels,)
@@ -909,6 +964,7 @@ def _plate_shape(
             f"COEFF1 = {header.get('COEFF1')} is not the step of the SDSS lattice, 1e-4"
         )
     return fibres, k
+
 
 def _fibres(
     name: str,
@@ -960,6 +1016,7 @@ def _fibres(
         rejected,
     )
 
+
 def _ids(rows: dict[str, list]) -> np.ndarray:  # (n,) uint64
     "Identifiers of the fibres of a plate."
     who = [rows[c] for c in ('plate', 'mjd', 'fiberid')]
@@ -972,8 +1029,10 @@ def _ids(rows: dict[str, list]) -> np.ndarray:  # (n,) uint64
 # %% ../nbs/00c_files.ipynb #dc7b11ee
 _ENDINGS = ('.fits', '.fit', '.fits.gz', '.fit.gz')
 
+
 def _is_fits(path: Path) -> bool:
     return path.name.lower().endswith(_ENDINGS)
+
 
 def in_turn(
     files: list[Path],  # Of one reader, in order
@@ -981,6 +1040,7 @@ def in_turn(
 ) -> list[list[Path]]:
     "Groups of files that know nothing of each other."
     return [files[i : i + size] for i in range(0, len(files), size)]
+
 
 class Reader(NamedTuple):
     "How files of one survey are recognised, grouped and read."
@@ -990,15 +1050,19 @@ class Reader(NamedTuple):
     read: Callable  # (files of a group, folder of their names) -> raw `Spectra`
     groups: Callable = in_turn  # (files, size) -> groups of files to read together
 
+
 READERS = {}  # by name; the last is asked first
+
 
 def _known_reader(path: Path) -> Reader | None:
     "The reader that recognises a file, if there is one."
     return next((r for r in [*READERS.values()][::-1] if r.recognises(path)), None)
 
+
 def _reader_of(path: Path) -> Reader:
     "The same; of a file that none recognises SDSS's reader says what is wrong with it."
     return _known_reader(path) or READERS['sdss']
+
 
 def add_reader(
     name: str,  # Of the survey, or of the layout
@@ -1015,6 +1079,7 @@ def add_reader(
     READERS[name] = Reader(name, recognises, partial(_read_each, read, wave))
     return READERS[name]
 
+
 def name_below(
     path: Path,  # A file
     root: Path,  # Folder of `find_spectra`
@@ -1028,6 +1093,7 @@ def name_below(
         else ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
     )
 
+
 def why_refused(error: Exception) -> str:
     "The reason for which a file was refused."
     if isinstance(error, BadFile):
@@ -1037,6 +1103,7 @@ def why_refused(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return 'there is not enough memory to read it'
     return f'damaged: {type(error).__name__}: {error}'  # what we did not think of
+
 
 def _read_each(read: Callable, wave: np.ndarray, files: list, root: Path) -> Spectra:
     "Read files one by one; those that cannot be used go to the rejected table."
@@ -1053,6 +1120,7 @@ def _read_each(read: Callable, wave: np.ndarray, files: list, root: Path) -> Spe
     nothing = sets[0][:0] if sets else empty
     nothing.rejected = reject_table(names, 'read', reasons)
     return Spectra.concatenate([*sets, nothing])
+
 
 def _raw(spectra: Spectra, wave: np.ndarray, name: str) -> Spectra:
     "What a reader gave, with names. Raises `BadFile` when it is not what was declared."
@@ -1084,6 +1152,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (p for p in paths if _known_reader(p))
     yield from closed
 
+
 def find_spectra(
     source: Path
     | Iterable[
@@ -1106,14 +1175,17 @@ def find_spectra(
         raise FileNotFoundError(f'{source}: no .fits or .fit file in it')
     return sorted(set(files)), root
 
+
 def file_of(
     name: str,  # As in the column `file`
 ) -> str:
     "The file of a spectrum: the name without the number, for those of a file of many."
     return re.sub(r'#\d+$', '', name)
 
+
 def _is_plate(path: Path) -> bool:
     return path.name.startswith('spPlate')
+
 
 def _groups(files: list[Path], size: int) -> list[list[Path]]:
     "In order: single spectra, `size` together; a plate and its redshifts."
@@ -1141,12 +1213,14 @@ def _groups(files: list[Path], size: int) -> list[list[Path]]:
             groups[-1].append(path)
     return [g for g in groups if g]
 
+
 def _all_groups(files: list[Path], size: int) -> list[list[Path]]:
     "Groups of every reader, one reader after the other."
     of = {}
     for path in files:
         of.setdefault(_reader_of(path), []).append(path)
     return [g for reader, mine in of.items() for g in reader.groups(mine, size)]
+
 
 def _some(
     files: list[Path], root: Path, size: int, names: Iterable[str]
@@ -1157,10 +1231,12 @@ def _some(
     kept = [f for f in files if f in named or f.name.startswith(('spPlate', 'spZbest'))]
     return [g for g in _all_groups(kept, size) if g[0] in named]
 
+
 def _partners(plate: Path, plates: list[Path], results: list[Path]) -> list[Path]:
     "Redshifts that may be of a plate: no other of its name is nearer to them."
     free = [z for z in results if _steps(plate, z) == min(_steps(p, z) for p in plates)]
     return _by_distance(plate, free) or _beside(plate)
+
 
 def _nothing(files: list[Path], root: Path, reason: str) -> Spectra:
     "No spectra, and files that were refused for one reason."
@@ -1170,9 +1246,11 @@ def _nothing(files: list[Path], root: Path, reason: str) -> Spectra:
     )
     return nothing
 
+
 def _read_group(files: list[Path], root: Path) -> Spectra:
     "The files of a group, read by whose files they are."
     return _reader_of(files[0]).read(files, root)
+
 
 def _read_sdss(files: list[Path], root: Path) -> Spectra:
     "Files into one `Spectra`; those that cannot be used into its rejected table."
@@ -1182,6 +1260,7 @@ def _read_sdss(files: list[Path], root: Path) -> Spectra:
         return _read_plate(files[0], files[1:], None, name_below(files[0], root))
     except Exception as error:
         return _nothing(files[:1], root, why_refused(error))
+
 
 def read_files(files: list[Path], root: Path) -> Spectra:
     "The same for files of single spectra."
@@ -1202,7 +1281,9 @@ def read_files(files: list[Path], root: Path) -> Spectra:
     good = ~implausible_flux(flux[:n], ivar[:n])
     reasons += [(rows[i]['file'], _IMPLAUSIBLE) for i in np.flatnonzero(~good)]
     rows = [row for row, kept in zip(rows, good) if kept]
-    flux, ivar, mask = (a[:n][good] if not good.all() else a[:n] for a in (flux, ivar, mask))
+    flux, ivar, mask = (
+        a[:n][good] if not good.all() else a[:n] for a in (flux, ivar, mask)
+    )
     columns = (
         {c: [r.get(c, _BLANK[c]) for r in rows] for c in (*_NAMES, 'file')}
         if rows
@@ -1217,7 +1298,9 @@ def read_files(files: list[Path], root: Path) -> Spectra:
         reject_table([r[0] for r in reasons], 'read', [r[1] for r in reasons]),
     )
 
+
 READERS['sdss'] = Reader('sdss', _is_fits, _read_sdss, _groups)
+
 
 def _drop_repeated(spectra: Spectra, seen: dict) -> Spectra:
     "Set aside spectra whose id was `seen` (id -> file, plate, MJD and fibre) before."
@@ -1235,12 +1318,15 @@ def _drop_repeated(spectra: Spectra, seen: dict) -> Spectra:
     ]
     return spectra.reject(repeated, 'read', reasons)
 
+
 def _pool(jobs: int) -> ProcessPoolExecutor:
     "Processes that know the readers that this one knows."
     return ProcessPoolExecutor(jobs, None, _learn, (dict(READERS),))
 
+
 def _learn(readers: dict):
     READERS.update(readers)
+
 
 def _alone(group: list[Path], root: Path) -> Spectra:
     "Read a group in a process of its own; when that dies, its halves."
@@ -1257,6 +1343,7 @@ def _alone(group: list[Path], root: Path) -> Spectra:
     half = len(group) // 2
     return Spectra.concatenate([_alone(group[:half], root), _alone(group[half:], root)])
 
+
 def _processes_start() -> bool:
     "Whether another process can be had: not where a script starts itself again."
     try:
@@ -1264,6 +1351,7 @@ def _processes_start() -> bool:
             return pool.submit(os.getpid).result() > 0
     except (BrokenExecutor, OSError, RuntimeError):
         return False
+
 
 def _read_groups(groups: list[list[Path]], root: Path, jobs: int) -> Iterator[Spectra]:
     "Read groups by several processes, in order."
@@ -1295,6 +1383,7 @@ def _read_groups(groups: list[list[Path]], root: Path, jobs: int) -> Iterator[Sp
     finally:
         pool.shutdown(cancel_futures=True)
 
+
 def iter_spectra(
     source: Path | Iterable[Path],  # A folder, searched with its sub-folders, or files
     *,
@@ -1307,7 +1396,9 @@ def iter_spectra(
 ) -> Iterator[Spectra]:  # Raw sets in the observed frame
     "Read files group by group; `rejected` has the others. Raises `FileNotFoundError`."
     files, root = find_spectra(source) if root is None else (list(source), root)
-    groups = _all_groups(files, chunk) if only is None else _some(files, root, chunk, only)
+    groups = (
+        _all_groups(files, chunk) if only is None else _some(files, root, chunk, only)
+    )
     jobs = jobs or (1 if sum(map(len, groups)) <= 500 else os.cpu_count())
     if not groups:
         raise FileNotFoundError(f'{source}: no spectra, only the redshifts of plates')
@@ -1324,12 +1415,15 @@ def iter_spectra(
             log.info('%s: %s', row['name'], row['reason'])
         yield spectra
 
+
 def read_spectra(
     source: Path | Iterable[Path],  # A folder, searched with its sub-folders, or files
     *,
     # Processes; None: one per core when there are more than 500 files, else none
     jobs: int = None,
-) -> Spectra:  # (n, d) raw, observed frame, flux in 1e-17 erg/s/cm2/AA; SDSS: with `mask`
+) -> (
+    Spectra
+):  # (n, d) raw, observed frame, flux in 1e-17 erg/s/cm2/AA; SDSS: with `mask`
     "Read spectra from disk; `rejected` says which files were not used, and why."
     return Spectra.concatenate(iter_spectra(source, jobs=jobs))
 
@@ -1405,26 +1499,43 @@ def flag_names(
 
 # %% ../nbs/00c_files.ipynb #f9a722e9
 def plot_raw(
-    spectra: Spectra, # Raw, observed frame
-    i: int=0,         # Which one
-    *, ax=None,       # Matplotlib axes
-    smooth: int=7,    # Width of the running mean drawn over the data, pixels
+    spectra: Spectra,  # Raw, observed frame
+    i: int = 0,  # Which one
+    *,
+    ax=None,  # Matplotlib axes
+    smooth: int = 7,  # Width of the running mean drawn over the data, pixels
 ):
     "Draw one raw spectrum: measured flux, a running mean, unmeasured or flagged pixels; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(8, 2.6), layout='constrained')[1]
     one = spectra[i]
     good = one.good[0]
     span = slice(good.argmax(), len(good) - good[::-1].argmax())
     flux = np.where(good, one.flux[0], np.nan)[span]
     wave, flagged = one.wave[span], (~good | (one.mask[0] > 0))[span]
-    ax.plot(wave, flux, color='.7', lw=.6)
+    ax.plot(wave, flux, color='.7', lw=0.6)
     window = lambda a: np.convolve(a, np.ones(smooth), 'same')
     measured = window(good[span].astype(float))
-    ax.plot(wave, np.divide(window(np.nan_to_num(flux)), measured, out=np.full(len(wave), np.nan), where=measured > 0), color='k', lw=.8)
-    ax.plot(wave[flagged], np.full(flagged.sum(), np.nanmin(flux)), '|', color='C3', ms=5)
+    ax.plot(
+        wave,
+        np.divide(
+            window(np.nan_to_num(flux)),
+            measured,
+            out=np.full(len(wave), np.nan),
+            where=measured > 0,
+        ),
+        color='k',
+        lw=0.8,
+    )
+    ax.plot(
+        wave[flagged], np.full(flagged.sum(), np.nanmin(flux)), '|', color='C3', ms=5
+    )
     row = one.catalog[0]
-    ax.set(xlabel='observed wavelength (Å, vacuum)', ylabel='$f_\\lambda$ ($10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$)',
-           title=f"{row['plate']:04d}-{row['mjd']}-{row['fiberid']:04d}   z = {row['z']:.4f}   {row['class']} {row['subclass']}")
+    ax.set(
+        xlabel='observed wavelength (Å, vacuum)',
+        ylabel='$f_\\lambda$ ($10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$)',
+        title=f"{row['plate']:04d}-{row['mjd']}-{row['fiberid']:04d}   z = {row['z']:.4f}   {row['class']} {row['subclass']}",
+    )
     return ax

@@ -26,110 +26,167 @@ from .core import read_arrays, write_arrays
 
 # %% ../nbs/04a_flow.ipynb #bc36bb7d
 _SUBCLASSES = ('NONE', 'AGN', 'STARBURST', 'STARFORMING')
-CLASSES = Table(rows=[
-    (label, 'QSO' if label > 7 else 'GALAXY', _SUBCLASSES[label % 8//2] + ' BROADLINE'*(label % 2),
-     'QSO' if label > 7 else 'SF/AGN' if label > 1 else 'quiescent') for label in range(16)],
-    names=('label', 'class', 'subclass', 'category'))
+CLASSES = Table(
+    rows=[
+        (
+            label,
+            'QSO' if label > 7 else 'GALAXY',
+            _SUBCLASSES[label % 8 // 2] + ' BROADLINE' * (label % 2),
+            'QSO' if label > 7 else 'SF/AGN' if label > 1 else 'quiescent',
+        )
+        for label in range(16)
+    ],
+    names=('label', 'class', 'subclass', 'category'),
+)
 CLASS_NAMES = tuple(f'{row["class"]} {row["subclass"]}' for row in CLASSES)
+
 
 def _label(kind: str, subclass: str) -> int:
     words = subclass.upper().split()
-    if kind not in ('GALAXY', 'QSO'): raise ValueError(f"class '{kind}' has no density here: only GALAXY and QSO; set such objects aside first")
-    return 8*(kind == 'QSO') + 2*next((i for i, s in enumerate(_SUBCLASSES) if s in words), 0) + ('BROADLINE' in words)
+    if kind not in ('GALAXY', 'QSO'):
+        raise ValueError(
+            f"class '{kind}' has no density here: only GALAXY and QSO; set such objects aside first"
+        )
+    return (
+        8 * (kind == 'QSO')
+        + 2 * next((i for i, s in enumerate(_SUBCLASSES) if s in words), 0)
+        + ('BROADLINE' in words)
+    )
+
 
 def spectral_class(
-    catalog: Table, # With the columns 'class' and 'subclass'
-) -> np.ndarray: # (n,) int64, 0..15, row of `CLASSES`
+    catalog: Table,  # With the columns 'class' and 'subclass'
+) -> np.ndarray:  # (n,) int64, 0..15, row of `CLASSES`
     "Label each object as Table 1 of B23 does. Raises `ValueError` naming a class that is neither GALAXY nor QSO."
-    kind, sub = (np.char.strip(np.ma.filled(catalog[k], '').astype(str)) for k in ('class', 'subclass'))
+    kind, sub = (
+        np.char.strip(np.ma.filled(catalog[k], '').astype(str))
+        for k in ('class', 'subclass')
+    )
     pairs, back = np.unique(np.stack([kind, sub], 1), axis=0, return_inverse=True)
     return np.array([_label(*pair) for pair in pairs], dtype=np.int64)[back.reshape(-1)]
 
 # %% ../nbs/04a_flow.ipynb #61b0a855
 def check_points(
-    x,               # (n, d) finite numbers
-    labels=None,     # (n,) integers, 0..n_classes-1
+    x,  # (n, d) finite numbers
+    labels=None,  # (n,) integers, 0..n_classes-1
     *,
-    n_classes: int=16,
-    d: int=None,     # Expected columns; None: any
-): # x float64, labels int64 or None
+    n_classes: int = 16,
+    d: int = None,  # Expected columns; None: any
+):  # x float64, labels int64 or None
     "Check latents and labels. Raises `ValueError` naming the first offender."
     x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 2 or (d and x.shape[1] != d): raise ValueError(f'x has shape {x.shape}; expected (n, {d or "d"}), one row per object')
+    if x.ndim != 2 or (d and x.shape[1] != d):
+        raise ValueError(
+            f'x has shape {x.shape}; expected (n, {d or "d"}), one row per object'
+        )
     bad = np.flatnonzero(~np.isfinite(x).all(1))
-    if len(bad): raise ValueError(f'x must be finite: {len(bad)} of {len(x)} rows are not, the first is row {bad[0]}; set them aside before')
-    if labels is None: return x, None
+    if len(bad):
+        raise ValueError(
+            f'x must be finite: {len(bad)} of {len(x)} rows are not, the first is row {bad[0]}; set them aside before'
+        )
+    if labels is None:
+        return x, None
     labels = np.asarray(labels)
-    if labels.shape != (len(x),): raise ValueError(f'labels have shape {labels.shape}; expected ({len(x)},), one per row of x')
-    if labels.dtype.kind not in 'iu': raise ValueError(f'labels must be integers, not {labels.dtype}; `spectral_class` makes them')
+    if labels.shape != (len(x),):
+        raise ValueError(
+            f'labels have shape {labels.shape}; expected ({len(x)},), one per row of x'
+        )
+    if labels.dtype.kind not in 'iu':
+        raise ValueError(
+            f'labels must be integers, not {labels.dtype}; `spectral_class` makes them'
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
-    if len(wrong): raise ValueError(f'label {labels[wrong[0]]} in row {wrong[0]} is outside 0..{n_classes - 1}; set n_classes or mend the label')
+    if len(wrong):
+        raise ValueError(
+            f'label {labels[wrong[0]]} in row {wrong[0]} is outside 0..{n_classes - 1}; set n_classes or mend the label'
+        )
     return x, labels.astype(np.int64)
 
 # %% ../nbs/04a_flow.ipynb #88b1135d
 def by_class(
-    x: np.ndarray,      # (n, d)
-    labels: np.ndarray, # (n,) 0..n_classes-1
+    x: np.ndarray,  # (n, d)
+    labels: np.ndarray,  # (n,) 0..n_classes-1
     n_classes: int,
-) -> tuple[torch.Tensor, torch.Tensor]: # (d, n); how many of each class
+) -> tuple[torch.Tensor, torch.Tensor]:  # (d, n); how many of each class
     "Order points by class."
     order = np.argsort(labels, kind='stable')
-    return torch.from_numpy(x[order].T.copy()), torch.from_numpy(np.bincount(labels, minlength=n_classes))
+    return torch.from_numpy(x[order].T.copy()), torch.from_numpy(
+        np.bincount(labels, minlength=n_classes)
+    )
+
 
 def one_thread_each(
-    fn: Callable,    # item -> anything
+    fn: Callable,  # item -> anything
     items: Iterable,
-) -> list: # Results, in order
+) -> list:  # Results, in order
     "Do all items, each on one thread, as many at a time as torch may use: what comes out does not depend on how many."
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with pool: return list(pool.map(fn, items))
+        with pool:
+            return list(pool.map(fn, items))
     finally:
         torch.set_num_threads(threads)  # a worker sets it for the whole of MKL
+
 
 @contextlib.contextmanager
 def one_thread():
     "Let torch compute on one thread, then on as many as before."
-    n = torch.get_num_threads(); torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(n)
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n)
 
 # %% ../nbs/04a_flow.ipynb #b073bae0
 def fit_whitening(
-    x: torch.Tensor,   # (d, n), more objects than dimensions
-    rotate: bool=True, # To the principal axes; False: near to the coordinates
-) -> tuple[torch.Tensor, torch.Tensor]: # Mean (d,) and matrix (d, d)
+    x: torch.Tensor,  # (d, n), more objects than dimensions
+    rotate: bool = True,  # To the principal axes; False: near to the coordinates
+) -> tuple[torch.Tensor, torch.Tensor]:  # Mean (d,) and matrix (d, d)
     """Find the mean and the matrix that makes the covariance of x the unit matrix. Raises
     `ValueError` for too few objects and for columns that depend on each other."""
-    if x.shape[1] <= len(x): raise ValueError(f'{x.shape[1]} objects in {len(x)} dimensions: fit needs more objects than dimensions')
+    if x.shape[1] <= len(x):
+        raise ValueError(
+            f'{x.shape[1]} objects in {len(x)} dimensions: fit needs more objects than dimensions'
+        )
     cov = torch.cov(x).reshape(len(x), -1)
-    unit = torch.ones_like(x[:, 0]) if rotate else cov.diagonal().sqrt().clamp(min=1e-300)
-    variance, basis = torch.linalg.eigh(cov/unit/unit[:, None])
-    if not variance[0] > 1e-12*variance[-1]: raise ValueError('x has a constant column or columns that depend on each other; drop them before fitting')
-    root = basis.T/variance.sqrt()[:, None]
-    return x.mean(1), (root if rotate else basis @ root)/unit
+    unit = (
+        torch.ones_like(x[:, 0]) if rotate else cov.diagonal().sqrt().clamp(min=1e-300)
+    )
+    variance, basis = torch.linalg.eigh(cov / unit / unit[:, None])
+    if not variance[0] > 1e-12 * variance[-1]:
+        raise ValueError(
+            'x has a constant column or columns that depend on each other; drop them before fitting'
+        )
+    root = basis.T / variance.sqrt()[:, None]
+    return x.mean(1), (root if rotate else basis @ root) / unit
 
 # %% ../nbs/04a_flow.ipynb #dddcab74
 METHODS = dict(  # Name -> class, or its address until it is asked for the first time
-    warp='specanom.warp:WarpFlow', sliced='specanom.sliced:SlicedFlow',
-    published='specanom.sliced:PublishedFlow')
+    warp='specanom.warp:WarpFlow',
+    sliced='specanom.sliced:SlicedFlow',
+    published='specanom.sliced:PublishedFlow',
+)
+
 
 @dataclass(eq=False, repr=False)
 class ClassDensity(ABC):
     """A density p(x|c) for each of several classes, the contract of a method.
 
     `class Mine(ClassDensity, method='mine')` registers the subclass by this name."""
-    method: ClassVar[str] = None    # Name in `METHODS`
+
+    method: ClassVar[str] = None  # Name in `METHODS`
     n_classes: int = 16
     _: KW_ONLY
-    quiet: bool = False             # No progress bar
-    rng: int|np.random.Generator = 0
-    counts: torch.Tensor = field(default=None, init=False) # (C,) of training objects
+    quiet: bool = False  # No progress bar
+    rng: int | np.random.Generator = 0
+    counts: torch.Tensor = field(default=None, init=False)  # (C,) of training objects
 
-    def __init_subclass__(cls, method: str=None, **kwargs):
+    def __init_subclass__(cls, method: str = None, **kwargs):
         super().__init_subclass__(**kwargs)
-        if method is None: return
+        if method is None:
+            return
         cls.method = method
         METHODS[method] = cls
 
@@ -140,62 +197,71 @@ class ClassDensity(ABC):
         "Raise `ValueError` naming an option that is lower than it may be."
         for name, low in lowest.items():
             value = getattr(self, name)
-            if value < low: raise ValueError(f'{name} = {value} must be at least {low}')
+            if value < low:
+                raise ValueError(f'{name} = {value} must be at least {low}')
 
     @abstractmethod
-    def fit(self,
-        x: np.ndarray,      # (n, d) latents
-        labels: np.ndarray, # (n,) 0..n_classes-1; classes may be rare or empty
+    def fit(
+        self,
+        x: np.ndarray,  # (n, d) latents
+        labels: np.ndarray,  # (n,) 0..n_classes-1; classes may be rare or empty
         *,
         validation: tuple,  # (x, labels) that say when to stop
     ):
         "Fit, set `counts` and return self. Raises `ValueError` for unusable data."
 
     @abstractmethod
-    def log_prob(self,
-        x: np.ndarray,           # (n, d)
-        labels: np.ndarray=None, # (n,) one class per object; None: every class
+    def log_prob(
+        self,
+        x: np.ndarray,  # (n, d)
+        labels: np.ndarray = None,  # (n,) one class per object; None: every class
         *,
-        by_member: bool=False,   # One more axis in front: the members of an average
-    ) -> np.ndarray: # (n, n_classes), or (n,) with labels
+        by_member: bool = False,  # One more axis in front: the members of an average
+    ) -> np.ndarray:  # (n, n_classes), or (n,) with labels
         "Compute log p(x|c). Raises `ValueError` for points or labels that cannot be."
 
     @abstractmethod
-    def sample(self,
-        labels: np.ndarray, # (n,) the class of each object to draw
+    def sample(
+        self,
+        labels: np.ndarray,  # (n,) the class of each object to draw
         *,
-        rng: int|np.random.Generator=0,
-    ) -> np.ndarray: # (n, d)
+        rng: int | np.random.Generator = 0,
+    ) -> np.ndarray:  # (n, d)
         "Draw one object from the density of each given class."
 
     @abstractmethod
-    def transform(self,
-        x: np.ndarray,      # (n, d)
-        labels: np.ndarray, # (n,)
-    ) -> tuple: # z (n, d) and log|dz/dx| (n,)
+    def transform(
+        self,
+        x: np.ndarray,  # (n, d)
+        labels: np.ndarray,  # (n,)
+    ) -> tuple:  # z (n, d) and log|dz/dx| (n,)
         "Transform each object as one of its class to where classes are simple."
 
     @abstractmethod
-    def state(self) -> dict: # Name -> array or tensor
+    def state(self) -> dict:  # Name -> array or tensor
         "What `fit` has found: all that a file must hold besides the options."
 
     @abstractmethod
-    def set_state(self,
-        state: dict, # Name -> tensor, of `state`
+    def set_state(
+        self,
+        state: dict,  # Name -> tensor, of `state`
     ):
         "Become the density that gave this state."
 
-    def log_prob_tensor(self,
-        x: torch.Tensor, # (n, d) float64
-    ) -> torch.Tensor: # (n, n_classes), differentiable in x
+    def log_prob_tensor(
+        self,
+        x: torch.Tensor,  # (n, d) float64
+    ) -> torch.Tensor:  # (n, n_classes), differentiable in x
         "Compute log p(x|c) for every class. Raises `NotImplementedError` without it."
         raise NotImplementedError(f'{type(self).__name__} gives no gradient of log p')
 
     @property
-    def n_layers(self) -> int: return 0
+    def n_layers(self) -> int:
+        return 0
 
     @property
-    def n_members(self) -> int: return 1
+    def n_members(self) -> int:
+        return 1
 
     def _fitted(self):
         if self.counts is None:
@@ -206,7 +272,8 @@ class ClassDensity(ABC):
         """Write options and state as safetensors, complete or not at all; nothing in the
         file can execute. Raises `ValueError` before `fit`."""
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        if not isinstance(self.rng, int): options['rng'] = 0  # spent by the fit
+        if not isinstance(self.rng, int):
+            options['rng'] = 0  # spent by the fit
         state = self._fitted().state()
         write_arrays(path, state, 'density', method=self.method, options=options)
 
@@ -219,7 +286,9 @@ class ClassDensity(ABC):
         if cls.method not in (None, name):
             raise ValueError(f"{path} holds the method '{name}': no {cls.__name__}")
         if name not in METHODS:
-            raise ValueError(f"{path} needs the method '{name}': import its module first")
+            raise ValueError(
+                f"{path} needs the method '{name}': import its module first"
+            )
         try:
             density = find_method(name)(**header['options'])
             density.set_state({k: torch.from_numpy(a) for k, a in arrays.items()})
@@ -227,21 +296,23 @@ class ClassDensity(ABC):
             raise ValueError(f'{path} is damaged: {error}') from error
         return density
 
+
 def find_method(
-    name: str, # In `METHODS`
-) -> type: # Subclass of `ClassDensity`
+    name: str,  # In `METHODS`
+) -> type:  # Subclass of `ClassDensity`
     "Look up a method by name. Raises `ValueError` for a name that is not registered."
     if name not in METHODS:
         raise ValueError(f"method = '{name}' must be one of {', '.join(METHODS)}")
     kind = METHODS[name]
     return pkgutil.resolve_name(kind) if isinstance(kind, str) else kind
 
+
 def make_density(
-    n_classes: int=16,
+    n_classes: int = 16,
     *,
-    method: str='warp', # In `METHODS`
-    **options,          # Of any method: each takes its own
-) -> ClassDensity: # Not fitted
+    method: str = 'warp',  # In `METHODS`
+    **options,  # Of any method: each takes its own
+) -> ClassDensity:  # Not fitted
     """Make a density by name. Raises `ValueError` for an unknown method or an impossible
     option of any, `TypeError` for an option that none has."""
     find_method(method)
@@ -251,62 +322,80 @@ def make_density(
         own = {f.name for f in fields(kind) if f.init} & options.keys()
         made[name] = kind(n_classes, **{k: options[k] for k in own})
         unknown -= own
-    if unknown: raise TypeError(f'no density has an option {min(unknown)}')
+    if unknown:
+        raise TypeError(f'no density has an option {min(unknown)}')
     return made[method]
 
 # %% ../nbs/04a_flow.ipynb #267e1af4
 def bananas(
-    n: int, d: int, # Objects and dimensions, at least 2
-    rng: int|np.random.Generator=0,
-) -> tuple: # x (n, d), branch (n,) 0..2
+    n: int,
+    d: int,  # Objects and dimensions, at least 2
+    rng: int | np.random.Generator = 0,
+) -> tuple:  # x (n, d), branch (n,) 0..2
     "Draw from three bananas, a density whose truth is known."
     rng = np.random.default_rng(rng)
     branch, x = rng.integers(0, 3, n), rng.normal(size=(n, d))
-    x[:, 1] += .6*x[:, 0]**2 - .6; x[:, 0] += 1.5*(branch - 1)
-    if d > 2: x[:, 2] *= np.exp(.4*x[:, 0])
+    x[:, 1] += 0.6 * x[:, 0] ** 2 - 0.6
+    x[:, 0] += 1.5 * (branch - 1)
+    if d > 2:
+        x[:, 2] *= np.exp(0.4 * x[:, 0])
     return x, branch
 
+
 def bananas_of(
-    counts: tuple, # How many of each branch
-    d: int,        # Dimensions
-    rng: int|np.random.Generator=0,
-) -> tuple: # x (n, d), branch (n,), ordered by branch
+    counts: tuple,  # How many of each branch
+    d: int,  # Dimensions
+    rng: int | np.random.Generator = 0,
+) -> tuple:  # x (n, d), branch (n,), ordered by branch
     "Draw `counts[c]` objects of branch c."
-    x, branch = bananas(6*max(counts), d, rng)
-    rows = np.concatenate([np.flatnonzero(branch == c)[:n] for c, n in enumerate(counts)])
+    x, branch = bananas(6 * max(counts), d, rng)
+    rows = np.concatenate(
+        [np.flatnonzero(branch == c)[:n] for c, n in enumerate(counts)]
+    )
     return x[rows], branch[rows]
 
+
 def bananas_log_prob(
-    x: np.ndarray, # (n, d)
-) -> np.ndarray: # (n, 3)
+    x: np.ndarray,  # (n, d)
+) -> np.ndarray:  # (n, 3)
     "The true log density of every branch."
-    u = x[:, :1] - 1.5*(np.arange(3) - 1)
-    lp = -.5*(u**2 + (x[:, 1:2] - .6*u**2 + .6)**2)
+    u = x[:, :1] - 1.5 * (np.arange(3) - 1)
+    lp = -0.5 * (u**2 + (x[:, 1:2] - 0.6 * u**2 + 0.6) ** 2)
     if x.shape[1] > 2:
-        width = np.exp(.4*x[:, :1])
-        lp = lp - .5*(x[:, 2:3]/width)**2 - np.log(width) - .5*(x[:, 3:]**2).sum(1, keepdims=True)
-    return lp - .5*x.shape[1]*np.log(2*np.pi)
+        width = np.exp(0.4 * x[:, :1])
+        lp = (
+            lp
+            - 0.5 * (x[:, 2:3] / width) ** 2
+            - np.log(width)
+            - 0.5 * (x[:, 3:] ** 2).sum(1, keepdims=True)
+        )
+    return lp - 0.5 * x.shape[1] * np.log(2 * np.pi)
 
 # %% ../nbs/04a_flow.ipynb #faa55480
 @dataclass(eq=False, repr=False)
 class WhitenedFlow(ClassDensity):
     "What the flows of `sliced` and `warp` share: whitening, then what a subclass adds."
-    mean: torch.Tensor = field(default=None, init=False)      # (d,)
-    whitening: torch.Tensor = field(default=None, init=False) # (d, d)
-    history: np.ndarray = field(default=None, init=False)     # (checks, 2), mean log p of train and validation
-    rotate: ClassVar[bool] = True       # To the principal axes, see `fit_whitening`
-    checked: ClassVar[str] = 'layers'   # What a row of `history` is
 
-    def fit(self,
-        x: np.ndarray,      # (n, d) latents
-        labels: np.ndarray, # (n,) 0..n_classes-1; classes may be rare or empty
+    mean: torch.Tensor = field(default=None, init=False)  # (d,)
+    whitening: torch.Tensor = field(default=None, init=False)  # (d, d)
+    history: np.ndarray = field(
+        default=None, init=False
+    )  # (checks, 2), mean log p of train and validation
+    rotate: ClassVar[bool] = True  # To the principal axes, see `fit_whitening`
+    checked: ClassVar[str] = 'layers'  # What a row of `history` is
+
+    def fit(
+        self,
+        x: np.ndarray,  # (n, d) latents
+        labels: np.ndarray,  # (n,) 0..n_classes-1; classes may be rare or empty
         *,
         validation: tuple,  # (x, labels) that say when to stop
     ):
         "Fit, and keep what the validation set finds most probable. Raises `ValueError` for unusable data."
         x, labels = check_points(x, labels, n_classes=self.n_classes)
         xv, labels_v = check_points(*validation, n_classes=self.n_classes, d=x.shape[1])
-        if not len(xv): raise ValueError('validation is empty: it must hold at least one object')
+        if not len(xv):
+            raise ValueError('validation is empty: it must hold at least one object')
         x, counts = by_class(x, labels, self.n_classes)
         xv, counts_v = by_class(xv, labels_v, self.n_classes)
         self.mean, self.whitening = fit_whitening(x, rotate=self.rotate)
@@ -332,156 +421,222 @@ class WhitenedFlow(ClassDensity):
 
     def _whiten(self, x):
         "Whitened (d, n) and log-determinant (n,)."
-        return self.whitening @ (x - self.mean[:, None]), torch.linalg.slogdet(self.whitening)[1].expand(x.shape[1])
+        return self.whitening @ (x - self.mean[:, None]), torch.linalg.slogdet(
+            self.whitening
+        )[1].expand(x.shape[1])
 
     def _unwhiten(self, z):
         "Undo `_whiten`: (d, n) to points (n, d)."
         return (torch.linalg.solve(self.whitening, z) + self.mean[:, None]).T
 
     def _check(self, x, labels=None):
-        return check_points(x, labels, n_classes=self.n_classes, d=len(self._fitted().mean))
+        return check_points(
+            x, labels, n_classes=self.n_classes, d=len(self._fitted().mean)
+        )
 
     @torch.no_grad()
     @one_thread()
     def _own_class(self, fn, x, labels):
         "Apply fn(points, class) to the objects of each class, piece by piece; results in the order of x."
         x, labels = self._check(x, labels)
-        rows = [r for c in range(self.n_classes) for r in np.array_split(np.flatnonzero(labels == c), 1 + (labels == c).sum()//8192)]
-        parts = [fn(torch.from_numpy(x[r]), int(labels[r[0]])) for r in rows if len(r)] or [fn(torch.from_numpy(x), 0)]
+        rows = [
+            r
+            for c in range(self.n_classes)
+            for r in np.array_split(
+                np.flatnonzero(labels == c), 1 + (labels == c).sum() // 8192
+            )
+        ]
+        parts = [
+            fn(torch.from_numpy(x[r]), int(labels[r[0]])) for r in rows if len(r)
+        ] or [fn(torch.from_numpy(x), 0)]
         back = np.argsort(np.concatenate(rows))
         return [torch.cat(part).numpy()[back] for part in zip(*parts)]
 
-    def log_prob_tensor(self,
-        x: torch.Tensor, # (n, d) float64
-    ) -> torch.Tensor: # (n, n_classes), differentiable in x
+    def log_prob_tensor(
+        self,
+        x: torch.Tensor,  # (n, d) float64
+    ) -> torch.Tensor:  # (n, n_classes), differentiable in x
         "Compute log p(x|c) for every class, in one piece."
         return torch.logsumexp(self._log_probs(x), 0) - math.log(self.n_members)
 
-    def log_prob(self,
-        x: np.ndarray,           # (n, d)
-        labels: np.ndarray=None, # (n,) one class per object; None: every class
+    def log_prob(
+        self,
+        x: np.ndarray,  # (n, d)
+        labels: np.ndarray = None,  # (n,) one class per object; None: every class
         *,
-        by_member: bool=False,   # One more axis in front: the members before they are averaged
-    ) -> np.ndarray: # (n, n_classes), or (n,) with labels
+        by_member: bool = False,  # One more axis in front: the members before they are averaged
+    ) -> np.ndarray:  # (n, n_classes), or (n,) with labels
         "Compute log p(x|c). Raises `ValueError` for points or labels that cannot be."
-        mean = (lambda log_p: log_p) if by_member else lambda log_p: torch.logsumexp(log_p, 0) - math.log(len(log_p))
+        mean = (
+            (lambda log_p: log_p)
+            if by_member
+            else lambda log_p: torch.logsumexp(log_p, 0) - math.log(len(log_p))
+        )
         if labels is not None:
             one = lambda x, c: [self._log_probs(x, slice(c, c + 1))[..., 0].T]
-            return mean(torch.from_numpy(self._own_class(one, x, labels)[0].T.copy())).numpy()
-        pieces = torch.from_numpy(self._check(x)[0]).split(512)      # small enough for a processor's cache
-        return torch.cat(one_thread_each(torch.no_grad()(lambda piece: mean(self._log_probs(piece))), pieces), -2).numpy()
+            return mean(
+                torch.from_numpy(self._own_class(one, x, labels)[0].T.copy())
+            ).numpy()
+        pieces = torch.from_numpy(self._check(x)[0]).split(
+            512
+        )  # small enough for a processor's cache
+        return torch.cat(
+            one_thread_each(
+                torch.no_grad()(lambda piece: mean(self._log_probs(piece))), pieces
+            ),
+            -2,
+        ).numpy()
 
-    def transform(self,
-        x: np.ndarray,      # (n, d)
-        labels: np.ndarray, # (n,)
-    ) -> tuple: # z (n, d) and log|dz/dx| (n,)
+    def transform(
+        self,
+        x: np.ndarray,  # (n, d)
+        labels: np.ndarray,  # (n,)
+    ) -> tuple:  # z (n, d) and log|dz/dx| (n,)
         "Transform each object as one of its class."
         return tuple(self._own_class(self._transform, x, labels))
 
-    def inverse(self,
-        z: np.ndarray,      # (n, d)
-        labels: np.ndarray, # (n,)
-    ) -> np.ndarray: # x with transform(x, labels)[0] = z, (n, d)
+    def inverse(
+        self,
+        z: np.ndarray,  # (n, d)
+        labels: np.ndarray,  # (n,)
+    ) -> np.ndarray:  # x with transform(x, labels)[0] = z, (n, d)
         "Undo `transform`."
         return self._own_class(lambda z, c: [self._pull(z, c)], z, labels)[0]
 
-    def state(self) -> dict: # Name -> tensor
+    def state(self) -> dict:  # Name -> tensor
         "Whitening, counts and history; a subclass adds its own."
         parts = {k: getattr(self, k) for k in ('mean', 'whitening', 'counts')}
         return parts | dict(history=torch.from_numpy(self.history))
 
     def set_state(self, state: dict):
         "Become the flow that gave this state."
-        for name in ('mean', 'whitening', 'counts'): setattr(self, name, state[name])
+        for name in ('mean', 'whitening', 'counts'):
+            setattr(self, name, state[name])
         self.history = state['history'].numpy()
 
     def __repr__(self):
-        size = f'{self.n_layers} layers' + f' in each of {self.n_members} members'*(self.n_members > 1)
-        fitted = 'not fitted' if self.mean is None else f'{len(self.mean)} dimensions, {size}, fitted on {int(self.counts.sum())} objects'
+        size = f'{self.n_layers} layers' + f' in each of {self.n_members} members' * (
+            self.n_members > 1
+        )
+        fitted = (
+            'not fitted'
+            if self.mean is None
+            else f'{len(self.mean)} dimensions, {size}, fitted on {int(self.counts.sum())} objects'
+        )
         return f'{type(self).__name__}({self.n_classes} classes, {fitted})'
 
 # %% ../nbs/04a_flow.ipynb #e59a8e2d
 def plot_history(
-    flow: WhitenedFlow, # Fitted
-    ax=None,          # Matplotlib axes; None makes them
-): # Axes
+    flow: WhitenedFlow,  # Fitted
+    ax=None,  # Matplotlib axes; None makes them
+):  # Axes
     "Plot the mean log density of train and validation after each layer or check; a line marks what was kept."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(4, 3))[1]
-    for values, name in zip(flow._fitted().history.T, ('train', 'validation')): ax.plot(values, '.-', label=name)
+    for values, name in zip(flow._fitted().history.T, ('train', 'validation')):
+        ax.plot(values, '.-', label=name)
     ax.axvline(flow.history[:, 1].argmax(), color='.6', lw=1, ls='--', label='kept')
     low, high = flow.history[0].min(), flow.history.max()
-    ax.set_ylim(low - .15*(high - low), high + .05*(high - low))    # high learning rates may fall far below the start, for a while
-    ax.set(xlabel=flow.checked, ylabel='mean log p (nat)'); ax.legend(frameon=False)
+    ax.set_ylim(
+        low - 0.15 * (high - low), high + 0.05 * (high - low)
+    )  # high learning rates may fall far below the start, for a while
+    ax.set(xlabel=flow.checked, ylabel='mean log p (nat)')
+    ax.legend(frameon=False)
     return ax
 
 # %% ../nbs/04a_flow.ipynb #c864db7b
 def relabel(
     flow: ClassDensity,
-    x: np.ndarray, # (n, d)
+    x: np.ndarray,  # (n, d)
     *,
-    min_members: int=10, # Classes with fewer training objects receive nobody
-) -> np.ndarray: # (n,) labels
+    min_members: int = 10,  # Classes with fewer training objects receive nobody
+) -> np.ndarray:  # (n,) labels
     "Give each object the class under which it is most probable, without prior (B23 eq. 6). Raises `ValueError` when no class qualifies."
     return class_log_prob(flow, x, min_members=min_members).argmax(1)
 
+
 def class_log_prob(
     flow: ClassDensity,
-    x: np.ndarray, # (n, d)
+    x: np.ndarray,  # (n, d)
     *,
-    min_members: int=10, # Classes with fewer training objects are out of the question
-) -> np.ndarray: # (n, n_classes), -inf for a class that is out of the question
+    min_members: int = 10,  # Classes with fewer training objects are out of the question
+) -> np.ndarray:  # (n, n_classes), -inf for a class that is out of the question
     "Log density of each object under each class that it may be given. Raises `ValueError` when no class qualifies."
     able = np.asarray(flow._fitted().counts) >= max(min_members, 1)
-    if not able.any(): raise ValueError(f'no class has {min_members} training objects; lower min_members')
+    if not able.any():
+        raise ValueError(
+            f'no class has {min_members} training objects; lower min_members'
+        )
     return np.where(able, flow.log_prob(x), -np.inf)
 
+
 def class_prior(
-    labels: np.ndarray, # (n,) integers
-    n_classes: int=16,
-) -> np.ndarray: # (n_classes,) relative frequencies
+    labels: np.ndarray,  # (n,) integers
+    n_classes: int = 16,
+) -> np.ndarray:  # (n_classes,) relative frequencies
     "How frequent each class is."
-    if not len(labels): raise ValueError('no labels: the prior is the frequency of classes among at least one object')
-    return np.bincount(check_points(np.zeros((len(labels), 1)), labels, n_classes=n_classes)[1], minlength=n_classes)/len(labels)
+    if not len(labels):
+        raise ValueError(
+            'no labels: the prior is the frequency of classes among at least one object'
+        )
+    return np.bincount(
+        check_points(np.zeros((len(labels), 1)), labels, n_classes=n_classes)[1],
+        minlength=n_classes,
+    ) / len(labels)
+
 
 def anomaly_score(
     flow: ClassDensity,
-    x: np.ndarray,     # (n, d)
-    prior: np.ndarray, # (n_classes,), sums to 1; a class of prior 0 plays no part
+    x: np.ndarray,  # (n, d)
+    prior: np.ndarray,  # (n_classes,), sums to 1; a class of prior 0 plays no part
     *,
-    by_member: bool=False, # One more axis in front: the members before they are averaged
-) -> np.ndarray: # (n,), -log p(x) in nat: high is anomalous
+    by_member: bool = False,  # One more axis in front: the members before they are averaged
+) -> np.ndarray:  # (n,), -log p(x) in nat: high is anomalous
     "Score each object by -log of its density, summed over the classes (B23 eq. 7). Raises `ValueError` for a prior that is none."
     prior = np.asarray(prior, float)
-    if prior.shape != (flow.n_classes,) or not (prior >= 0).all() or abs(prior.sum() - 1) > 1e-6:
-        raise ValueError(f'prior must be {flow.n_classes} frequencies that sum to 1, not {prior.tolist()}; `class_prior` makes it')
+    if (
+        prior.shape != (flow.n_classes,)
+        or not (prior >= 0).all()
+        or abs(prior.sum() - 1) > 1e-6
+    ):
+        raise ValueError(
+            f'prior must be {flow.n_classes} frequencies that sum to 1, not {prior.tolist()}; `class_prior` makes it'
+        )
     return -logsumexp(flow.log_prob(x, by_member=by_member), b=prior, axis=-1)
 
 # %% ../nbs/04a_flow.ipynb #8dd7503e
 def fit_relabelled(
-    x: np.ndarray,      # (n, d) training latents
-    labels: np.ndarray, # (n,) classes of the pipeline
+    x: np.ndarray,  # (n, d) training latents
+    labels: np.ndarray,  # (n,) classes of the pipeline
     *,
     validation: tuple,  # (x, labels) that say when to stop
-    **options,          # Of `make_density`
-) -> tuple[ClassDensity, ClassDensity, np.ndarray]: # on the given labels, on the new ones; their frequencies
+    **options,  # Of `make_density`
+) -> tuple[
+    ClassDensity, ClassDensity, np.ndarray
+]:  # on the given labels, on the new ones; their frequencies
     "Fit, relabel with the first flow, fit again (B23 section 3.3, eq. 6)."
     first = make_density(**options).fit(x, labels, validation=validation)
     new, new_valid = relabel(first, x), relabel(first, validation[0])
     second = make_density(**options).fit(x, new, validation=(validation[0], new_valid))
     return first, second, class_prior(new, first.n_classes)
 
+
 def save_flows(flows: tuple, folder: Path):
     "Write what `fit_relabelled` returned into a folder."
     first, second, prior = flows
-    first.save(Path(folder)/'first_flow.safetensors'); second.save(Path(folder)/'flow.safetensors')
-    (Path(folder)/'prior.json').write_text(json.dumps(prior.tolist()))
+    first.save(Path(folder) / 'first_flow.safetensors')
+    second.save(Path(folder) / 'flow.safetensors')
+    (Path(folder) / 'prior.json').write_text(json.dumps(prior.tolist()))
+
 
 def load_flows(folder: Path) -> tuple[ClassDensity, ClassDensity, np.ndarray]:
     "Read what `save_flows` wrote. Raises `ValueError` when a file is damaged."
-    path = Path(folder)/'prior.json'
-    try: prior = np.array(json.loads(path.read_text()), float)
-    except ValueError as error: raise ValueError(f'{path} is damaged ({error})') from error
-    paths = (Path(folder)/f'{name}.safetensors' for name in ('first_flow', 'flow'))
+    path = Path(folder) / 'prior.json'
+    try:
+        prior = np.array(json.loads(path.read_text()), float)
+    except ValueError as error:
+        raise ValueError(f'{path} is damaged ({error})') from error
+    paths = (Path(folder) / f'{name}.safetensors' for name in ('first_flow', 'flow'))
     return *map(ClassDensity.load, paths), prior

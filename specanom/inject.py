@@ -18,133 +18,368 @@ from astropy.table import Table
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.special import ndtri
 
-from .core import FLUX_UNIT, LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum, id_fraction
+from specanom.core import (
+    FLUX_UNIT,
+    LINES,
+    SDSS_K,
+    SDSS_WAVE,
+    Spectra,
+    air_to_vacuum,
+    id_fraction,
+)
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from .mock import draw_population, line_ratios, starlight
 from .templates import LOG_STEP, SPEED_OF_LIGHT, load_basis, load_sky
 
 # %% ../nbs/01c_inject.ipynb #c267a53d
-ANOMALIES = Table(rows=[
-    ('e_plus_a', 'E+A', False, False, 'host', 'added', 'quiescent',
-     'starlight of A type: a population of 0.3-0.9 Gyr without emission lines', 'BC03 populations of the package; Dressler & Gunn 1983'),
-    ('liner', 'LINER', False, True, 'host', 'added', 'quiescent',
-     'narrow lines with strong [N II], [O I], [S II] and weak [O III]', 'Kewley et al. 2006'),
-    ('sn_ia', 'SN', False, False, 'host', 'added', 'any',
-     'type Ia supernova near maximum: Si II, S II, Fe, Ca II at about 11,000 km/s', 'parametric; Filippenko 1997, Branch et al. 2006, Silverman et al. 2015'),
-    ('sn_ii', 'SN', False, False, 'host', 'added', 'star-forming',
-     'type II supernova: P Cygni profiles of hydrogen', 'parametric; Filippenko 1997, Gutierrez et al. 2017'),
-    ('m_star', 'Neighbor', False, False, 'observed', 'added', 'any',
-     'M dwarf of our Galaxy in the same fibre', 'MaStar spectra, clustered, in sdss-mangadap 4.5.0 (BSD-3); Yan et al. 2019'),
-    ('second_galaxy', 'Neighbor', False, False, 'other', 'added', 'any',
-     'second galaxy at another redshift, stars and gas', 'mock survey of the package'),
-    ('qso_wrong_z', 'AGN/QSO', False, False, 'other', 'replaced', 'any',
-     'quasar at z = 1.5-2.0 in place of the catalogued galaxy', 'Vanden Berk et al. 2001, Table 2'),
-    ('bl_lac', 'AGN/QSO', False, False, 'host', 'added', 'quiescent',
-     'featureless power law that dilutes the host', 'parametric; power law, slope by our choice'),
-    ('double_peaked', 'AGN/QSO', False, True, 'host', 'added', 'any',
-     'double-peaked Balmer lines of an accretion disc', 'parametric; Eracleous & Halpern 1994, Strateva et al. 2003'),
-    ('broad_lines', 'AGN/QSO', False, True, 'host', 'added', 'any',
-     'Balmer lines with FWHM of 5,000-12,000 km/s', 'parametric; widths by our choice'),
-    ('extreme_lines', 'Emission', False, True, 'host', 'added', 'star-forming',
-     'extreme emission-line galaxy, [O III] up to 1000 A and more', 'Cardamone et al. 2009'),
-    ('red_continuum', 'Red', False, False, 'host', 'added', 'quiescent',
-     'old stars behind dust of optical depth 2-4', 'BC03 populations of the package; Charlot & Fall 2000'),
-    ('low_sb', 'Low SB', False, False, 'host', 'replaced', 'star-forming',
-     'host dimmed to a continuum S/N of 1, narrow lines kept', 'B23 Figure 14; line ratios of a metal-poor H II region, our choice'),
-    ('bal', 'AGN/QSO', False, True, 'host', 'absorbed', 'quasar',
-     'broad absorption trough of Mg II, He I* 3889 and Na I D', 'parametric; Leighly et al. 2011, Lucy et al. 2014, Boroson & Meyers 1992'),
-    ('airglow', 'Airglow', True, True, 'observed', 'added', 'any',
-     'OH lines of the night sky wrongly subtracted, one pattern per plate', 'sky fibres of the package; B23 Table B1'),
-    ('negative_lines', 'Misextraction', True, True, 'other', 'added', 'any',
-     'emission lines of a neighbouring fibre, subtracted', 'mock survey of the package'),
-    ('red_runaway', 'Misextraction', True, True, 'observed', 'added', 'any',
-     'flux that runs away at the red end', 'parametric; length by our choice'),
-    ('dichroic_step', 'Misextraction', True, False, 'observed', 'added', 'any',
-     'one arm of the spectrograph too bright: a step at the dichroic', 'parametric; arms meet at 5800-6150 A (Smee et al. 2013)'),
+ANOMALIES = Table(
+    rows=[
+        (
+            'e_plus_a',
+            'E+A',
+            False,
+            False,
+            'host',
+            'added',
+            'quiescent',
+            'starlight of A type: a population of 0.3-0.9 Gyr without emission lines',
+            'BC03 populations of the package; Dressler & Gunn 1983',
+        ),
+        (
+            'liner',
+            'LINER',
+            False,
+            True,
+            'host',
+            'added',
+            'quiescent',
+            'narrow lines with strong [N II], [O I], [S II] and weak [O III]',
+            'Kewley et al. 2006',
+        ),
+        (
+            'sn_ia',
+            'SN',
+            False,
+            False,
+            'host',
+            'added',
+            'any',
+            'type Ia supernova near maximum: Si II, S II, Fe, Ca II at about 11,000 km/s',
+            'parametric; Filippenko 1997, Branch et al. 2006, Silverman et al. 2015',
+        ),
+        (
+            'sn_ii',
+            'SN',
+            False,
+            False,
+            'host',
+            'added',
+            'star-forming',
+            'type II supernova: P Cygni profiles of hydrogen',
+            'parametric; Filippenko 1997, Gutierrez et al. 2017',
+        ),
+        (
+            'm_star',
+            'Neighbor',
+            False,
+            False,
+            'observed',
+            'added',
+            'any',
+            'M dwarf of our Galaxy in the same fibre',
+            'MaStar spectra, clustered, in sdss-mangadap 4.5.0 (BSD-3); Yan et al. 2019',
+        ),
+        (
+            'second_galaxy',
+            'Neighbor',
+            False,
+            False,
+            'other',
+            'added',
+            'any',
+            'second galaxy at another redshift, stars and gas',
+            'mock survey of the package',
+        ),
+        (
+            'qso_wrong_z',
+            'AGN/QSO',
+            False,
+            False,
+            'other',
+            'replaced',
+            'any',
+            'quasar at z = 1.5-2.0 in place of the catalogued galaxy',
+            'Vanden Berk et al. 2001, Table 2',
+        ),
+        (
+            'bl_lac',
+            'AGN/QSO',
+            False,
+            False,
+            'host',
+            'added',
+            'quiescent',
+            'featureless power law that dilutes the host',
+            'parametric; power law, slope by our choice',
+        ),
+        (
+            'double_peaked',
+            'AGN/QSO',
+            False,
+            True,
+            'host',
+            'added',
+            'any',
+            'double-peaked Balmer lines of an accretion disc',
+            'parametric; Eracleous & Halpern 1994, Strateva et al. 2003',
+        ),
+        (
+            'broad_lines',
+            'AGN/QSO',
+            False,
+            True,
+            'host',
+            'added',
+            'any',
+            'Balmer lines with FWHM of 5,000-12,000 km/s',
+            'parametric; widths by our choice',
+        ),
+        (
+            'extreme_lines',
+            'Emission',
+            False,
+            True,
+            'host',
+            'added',
+            'star-forming',
+            'extreme emission-line galaxy, [O III] up to 1000 A and more',
+            'Cardamone et al. 2009',
+        ),
+        (
+            'red_continuum',
+            'Red',
+            False,
+            False,
+            'host',
+            'added',
+            'quiescent',
+            'old stars behind dust of optical depth 2-4',
+            'BC03 populations of the package; Charlot & Fall 2000',
+        ),
+        (
+            'low_sb',
+            'Low SB',
+            False,
+            False,
+            'host',
+            'replaced',
+            'star-forming',
+            'host dimmed to a continuum S/N of 1, narrow lines kept',
+            'B23 Figure 14; line ratios of a metal-poor H II region, our choice',
+        ),
+        (
+            'bal',
+            'AGN/QSO',
+            False,
+            True,
+            'host',
+            'absorbed',
+            'quasar',
+            'broad absorption trough of Mg II, He I* 3889 and Na I D',
+            'parametric; Leighly et al. 2011, Lucy et al. 2014, Boroson & Meyers 1992',
+        ),
+        (
+            'airglow',
+            'Airglow',
+            True,
+            True,
+            'observed',
+            'added',
+            'any',
+            'OH lines of the night sky wrongly subtracted, one pattern per plate',
+            'sky fibres of the package; B23 Table B1',
+        ),
+        (
+            'negative_lines',
+            'Misextraction',
+            True,
+            True,
+            'other',
+            'added',
+            'any',
+            'emission lines of a neighbouring fibre, subtracted',
+            'mock survey of the package',
+        ),
+        (
+            'red_runaway',
+            'Misextraction',
+            True,
+            True,
+            'observed',
+            'added',
+            'any',
+            'flux that runs away at the red end',
+            'parametric; length by our choice',
+        ),
+        (
+            'dichroic_step',
+            'Misextraction',
+            True,
+            False,
+            'observed',
+            'added',
+            'any',
+            'one arm of the spectrograph too bright: a step at the dichroic',
+            'parametric; arms meet at 5800-6150 A (Smee et al. 2013)',
+        ),
     ],
-    names=('name', 'tag', 'artefact', 'localised', 'frame', 'how', 'hosts', 'description', 'source'))
+    names=(
+        'name',
+        'tag',
+        'artefact',
+        'localised',
+        'frame',
+        'how',
+        'hosts',
+        'description',
+        'source',
+    ),
+)
 ANOMALIES.add_index('name')
 
 # %% ../nbs/01c_inject.ipynb #243d673e
 def _check_kind(name: str):
     "Raise `ValueError` for a kind that is none, naming the nearest."
-    if name in ANOMALIES['name']: return
-    near = difflib.get_close_matches(name, ANOMALIES['name'].tolist(), 1, .4)
+    if name in ANOMALIES['name']:
+        return
+    near = difflib.get_close_matches(name, ANOMALIES['name'].tolist(), 1, 0.4)
     every = ', '.join(ANOMALIES['name'])
     hint = f"; did you mean '{near[0]}'?" if near else f'; known: {every}'
     raise ValueError(f"unknown kind '{name}'{hint}")
 
+
 def natural_hosts(
-    kind: str,      # A name in `ANOMALIES`
-    catalog: Table, # n rows with the pipeline's class and subclass
-) -> np.ndarray: # (n,) bool
+    kind: str,  # A name in `ANOMALIES`
+    catalog: Table,  # n rows with the pipeline's class and subclass
+) -> np.ndarray:  # (n,) bool
     """In which objects a kind is natural, by its entry in the column hosts. Raises
     `ValueError` for an unknown kind."""
     _check_kind(kind)
-    classes, subclasses = (np.char.upper(np.ma.filled(catalog[name], '').astype('U'))
-                           for name in ('class', 'subclass'))
+    classes, subclasses = (
+        np.char.upper(np.ma.filled(catalog[name], '').astype('U'))
+        for name in ('class', 'subclass')
+    )
     galaxy, quasar = classes == 'GALAXY', classes == 'QSO'
-    def has(word): return np.char.find(subclasses, word) >= 0
+
+    def has(word):
+        return np.char.find(subclasses, word) >= 0
+
     forming = galaxy & (has('STARFORMING') | has('STARBURST'))
     hosts = {
         'any': galaxy | quasar,
         'quasar': quasar,
         'star-forming': forming,
-        'quiescent': galaxy & ~forming & ~has('AGN')}
+        'quiescent': galaxy & ~forming & ~has('AGN'),
+    }
     return hosts[ANOMALIES.loc[kind]['hosts']]
 
 # %% ../nbs/01c_inject.ipynb #81bce707
 def _ratio(wave: np.ndarray, flux: np.ndarray, top: tuple, bottom: tuple) -> float:
     "Mean flux in one interval over that in another (AA)."
     mean = lambda band: flux[(wave > band[0]) & (wave < band[1])].mean()
-    return mean(top)/mean(bottom)
+    return mean(top) / mean(bottom)
+
 
 def derive_m_stars(
     folder: Path,  # MaStarHC_*.fits.gz of sdss-mangadap: flux on CRVAL1 + CDELT1 i in log10 of vacuum wavelength
-    licence: Path, # Text file with their licence, kept beside the numbers
-) -> fits.HDUList: # FLUX (m, d) float32, 1 at 7500 AA, TiO5 in table STARS; LICENCE
+    licence: Path,  # Text file with their licence, kept beside the numbers
+) -> fits.HDUList:  # FLUX (m, d) float32, 1 at 7500 AA, TiO5 in table STARS; LICENCE
     "The M dwarfs among clustered MaStar spectra, early to late. Raises `FileNotFoundError` on an empty folder."
     paths, rows = sorted(Path(folder).glob('MaStarHC_*.fits.gz')), []
-    if not paths: raise FileNotFoundError(f'{folder}: no MaStarHC_*.fits.gz here')
+    if not paths:
+        raise FileNotFoundError(f'{folder}: no MaStarHC_*.fits.gz here')
     for path in paths:
         header, flux = fits.getheader(path), fits.getdata(path).astype(float)
-        wave = 10**(header['CRVAL1'] + header['CDELT1']*np.arange(len(flux)))
-        tio5 = _ratio(wave, flux, (7128.0, 7137.0), (7043.9, 7047.9))                  # Reid, Hawley & Gizis's bands, in vacuum
+        wave = 10 ** (header['CRVAL1'] + header['CDELT1'] * np.arange(len(flux)))
+        tio5 = _ratio(
+            wave, flux, (7128.0, 7137.0), (7043.9, 7047.9)
+        )  # Reid, Hawley & Gizis's bands, in vacuum
         sodium = _ratio(wave, flux, (8180, 8202), (8145, 8170))
-        if tio5 < .76 and sodium < .9 and (flux <= 0).mean() < .01:
-            rows.append((-tio5, path.name, np.maximum(flux, 0)/flux[np.abs(wave - 7500) < 25].mean()))
+        if tio5 < 0.76 and sodium < 0.9 and (flux <= 0).mean() < 0.01:
+            rows.append(
+                (
+                    -tio5,
+                    path.name,
+                    np.maximum(flux, 0) / flux[np.abs(wave - 7500) < 25].mean(),
+                )
+            )
     rows.sort()
     image = fits.ImageHDU(np.array([r[2] for r in rows], 'f4'), name='FLUX')
-    image.header['K0'] = (round(header['CRVAL1']/1e-4), 'log10(vacuum wavelength/AA) = 1e-4 (K0 + pixel)')
-    image.header['HISTORY'] = 'MaStar hierarchically clustered library v2 as in sdss-mangadap 4.5.0, mastarhc_v2; M dwarfs, scaled only'
+    image.header['K0'] = (
+        round(header['CRVAL1'] / 1e-4),
+        'log10(vacuum wavelength/AA) = 1e-4 (K0 + pixel)',
+    )
+    image.header['HISTORY'] = (
+        'MaStar hierarchically clustered library v2 as in sdss-mangadap 4.5.0, mastarhc_v2; M dwarfs, scaled only'
+    )
     stars = Table(dict(file=[r[1] for r in rows], tio5=[-r[0] for r in rows]))
     text = Table(dict(line=Path(licence).read_text().splitlines()))
-    return fits.HDUList([fits.PrimaryHDU(), image, fits.BinTableHDU(stars, name='STARS'), fits.BinTableHDU(text, name='LICENCE')])
+    return fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            image,
+            fits.BinTableHDU(stars, name='STARS'),
+            fits.BinTableHDU(text, name='LICENCE'),
+        ]
+    )
+
 
 @functools.cache
-def load_m_stars() -> tuple: # (m, d) float32 flux, first lattice index, table of stars
+def load_m_stars() -> tuple:  # (m, d) float32 flux, first lattice index, table of stars
     "The M dwarfs of the package, see `derive_m_stars`."
-    with resources.as_file(resources.files('specanom')/'data'/'m_stars.fits') as path, fits.open(path, memmap=False) as hdus:
-        return hdus['FLUX'].data.astype('f4'), hdus['FLUX'].header['K0'], Table(hdus['STARS'].data)
+    with (
+        resources.as_file(
+            resources.files('specanom') / 'data' / 'm_stars.fits'
+        ) as path,
+        fits.open(path, memmap=False) as hdus,
+    ):
+        return (
+            hdus['FLUX'].data.astype('f4'),
+            hdus['FLUX'].header['K0'],
+            Table(hdus['STARS'].data),
+        )
 
 # %% ../nbs/01c_inject.ipynb #e711cfd6
-REST_K = np.arange(30000, 40600)            # rest-frame lattice, log10(wave/AA) = 1e-4 k
-REST_WAVE = 10**(1e-4*REST_K)
-VARIANTS = 64                               # spectra per kind
+REST_K = np.arange(30000, 40600)  # rest-frame lattice, log10(wave/AA) = 1e-4 k
+REST_WAVE = 10 ** (1e-4 * REST_K)
+VARIANTS = 64  # spectra per kind
 
-def _lines(lines: dict, sigma, shift=0.) -> np.ndarray:
+
+def _lines(lines: dict, sigma, shift=0.0) -> np.ndarray:
     "(m, d) Gaussian lines of given area {rest wavelength: (m,) or number}; sigma and shift in km/s, (m,) or numbers."
     m = max(np.size(x) for x in [sigma, shift, *lines.values()])
     column = lambda x: np.broadcast_to(np.asarray(x, float), m)[:, None]
-    width = np.hypot(column(sigma)/SPEED_OF_LIGHT, np.median(load_sky()['wdisp'])*LOG_STEP)
+    width = np.hypot(
+        column(sigma) / SPEED_OF_LIGHT, np.median(load_sky()['wdisp']) * LOG_STEP
+    )
     out = np.zeros((m, len(REST_K)))
     for rest, area in lines.items():
-        out += column(area)/(rest*width)*np.exp(-.5*((np.log(REST_WAVE/rest) - column(shift)/SPEED_OF_LIGHT)/width)**2)
+        out += (
+            column(area)
+            / (rest * width)
+            * np.exp(
+                -0.5
+                * ((np.log(REST_WAVE / rest) - column(shift) / SPEED_OF_LIGHT) / width)
+                ** 2
+            )
+        )
     return out
+
 
 def _named(ratios: dict) -> dict:
     "Line areas by wavelength, given by name in `LINES`."
     return {LINES.loc[name]['wave']: area for name, area in ratios.items()}
+
 
 def _on_rest(flux: np.ndarray) -> np.ndarray:
     "Spectra on the lattice of the populations, continued on the rest-frame lattice with their last values."
@@ -153,331 +388,691 @@ def _on_rest(flux: np.ndarray) -> np.ndarray:
 # %% ../nbs/01c_inject.ipynb #fde38222
 def _mix_populations(rng: np.random.Generator, index: list) -> np.ndarray:
     "(VARIANTS, d) random mixtures of some populations of the basis, 150 km/s broad, each of mean 1 in the optical."
-    basis = gaussian_filter1d(load_basis()[0][index], 150/(LOG_STEP*SPEED_OF_LIGHT), axis=1, mode='nearest')
-    return rng.dirichlet(np.ones(len(index)), VARIANTS)@(basis/basis.mean(1, keepdims=True))
+    basis = gaussian_filter1d(
+        load_basis()[0][index],
+        150 / (LOG_STEP * SPEED_OF_LIGHT),
+        axis=1,
+        mode='nearest',
+    )
+    return rng.dirichlet(np.ones(len(index)), VARIANTS) @ (
+        basis / basis.mean(1, keepdims=True)
+    )
 
-def _e_plus_a(rng) -> np.ndarray: return _on_rest(_mix_populations(rng, [13, 14, 15, 23, 24, 25]))
+
+def _e_plus_a(rng) -> np.ndarray:
+    return _on_rest(_mix_populations(rng, [13, 14, 15, 23, 24, 25]))
+
 
 def _red_continuum(rng) -> np.ndarray:
-    return _on_rest(_mix_populations(rng, [28, 29, 38, 39]))*np.exp(-rng.uniform(2, 4, (VARIANTS, 1))*(REST_WAVE/5500)**-.7)
+    return _on_rest(_mix_populations(rng, [28, 29, 38, 39])) * np.exp(
+        -rng.uniform(2, 4, (VARIANTS, 1)) * (REST_WAVE / 5500) ** -0.7
+    )
 
-def _bl_lac(rng) -> np.ndarray: return (REST_WAVE/5500)**rng.uniform(-1.6, -.5, (VARIANTS, 1))
+
+def _bl_lac(rng) -> np.ndarray:
+    return (REST_WAVE / 5500) ** rng.uniform(-1.6, -0.5, (VARIANTS, 1))
 
 # %% ../nbs/01c_inject.ipynb #8ca1b345
 def _liner(rng) -> np.ndarray:
-    n2, o3, s2, o1 = (10**rng.uniform(low, high, VARIANTS) for low, high in ((.05, .3), (.12, .38), (-.1, .1), (-.75, -.5)))
-    o3 = o3/2.86
-    return _lines(_named(dict(Halpha=1, Hbeta=1/2.86, NII_6585=n2, NII_6550=n2/NII_RATIO, OIII_5008=o3, OIII_4960=o3/OIII_RATIO, SII_6718=.55*s2, SII_6733=.45*s2,
-                              OI_6302=o1, OI_6366=o1/3, OII_3727=.6, OII_3729=.8)), rng.uniform(120, 280, VARIANTS))
+    n2, o3, s2, o1 = (
+        10 ** rng.uniform(low, high, VARIANTS)
+        for low, high in ((0.05, 0.3), (0.12, 0.38), (-0.1, 0.1), (-0.75, -0.5))
+    )
+    o3 = o3 / 2.86
+    return _lines(
+        _named(
+            dict(
+                Halpha=1,
+                Hbeta=1 / 2.86,
+                NII_6585=n2,
+                NII_6550=n2 / NII_RATIO,
+                OIII_5008=o3,
+                OIII_4960=o3 / OIII_RATIO,
+                SII_6718=0.55 * s2,
+                SII_6733=0.45 * s2,
+                OI_6302=o1,
+                OI_6366=o1 / 3,
+                OII_3727=0.6,
+                OII_3729=0.8,
+            )
+        ),
+        rng.uniform(120, 280, VARIANTS),
+    )
+
 
 def _metal_poor(o3: np.ndarray, o2: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     "Lines of a metal-poor H II region; [O III] 5008 and [O II] relative to Hbeta."
-    balmer = {name: 2.86*ratio for name, ratio in BALMER.items()}
-    return _lines(_named(balmer | dict(OIII_5008=o3, OIII_4960=o3/OIII_RATIO, OIII_4364=.018*o3, NeIII_3869=.08*o3, OII_3727=.43*o2, OII_3729=.57*o2,
-                  HeI_5877=.12, NII_6585=.1*o2, NII_6550=.1*o2/NII_RATIO, SII_6718=.12*o2, SII_6733=.09*o2)), sigma)
+    balmer = {name: 2.86 * ratio for name, ratio in BALMER.items()}
+    return _lines(
+        _named(
+            balmer
+            | dict(
+                OIII_5008=o3,
+                OIII_4960=o3 / OIII_RATIO,
+                OIII_4364=0.018 * o3,
+                NeIII_3869=0.08 * o3,
+                OII_3727=0.43 * o2,
+                OII_3729=0.57 * o2,
+                HeI_5877=0.12,
+                NII_6585=0.1 * o2,
+                NII_6550=0.1 * o2 / NII_RATIO,
+                SII_6718=0.12 * o2,
+                SII_6733=0.09 * o2,
+            )
+        ),
+        sigma,
+    )
 
-def _extreme_lines(rng) -> np.ndarray: return _metal_poor(*(rng.uniform(low, high, VARIANTS) for low, high in ((5, 7.5), (.6, 1.5), (60, 120))))
+
+def _extreme_lines(rng) -> np.ndarray:
+    return _metal_poor(
+        *(
+            rng.uniform(low, high, VARIANTS)
+            for low, high in ((5, 7.5), (0.6, 1.5), (60, 120))
+        )
+    )
+
 
 def _broad_balmer(decrement: np.ndarray) -> dict:
-    return _named(dict(Halpha=1, Hbeta=1/decrement, Hgamma=.47/decrement, Hdelta=.26/decrement))
+    return _named(
+        dict(
+            Halpha=1,
+            Hbeta=1 / decrement,
+            Hgamma=0.47 / decrement,
+            Hdelta=0.26 / decrement,
+        )
+    )
+
 
 def _disc_profile(rng) -> np.ndarray:
     "(VARIANTS, 801) line profiles of rotating discs, sum 1, by lattice pixels from the line's place."
     draw = lambda low, high: rng.uniform(low, high, (VARIANTS, 1, 1))
-    inner, outer, slope, incline = draw(200, 800), draw(2000, 3000), draw(1, 2.5), np.radians(draw(28, 48))
-    radius = inner*(outer/inner)**((np.arange(60) + .5)/60)[:, None]                          # gravitational radii; rings of equal width in log
-    beta = np.sin(incline)*np.cos(np.linspace(0, np.pi, 181))/np.sqrt(radius)                 # towards us, in units of c
-    weight = radius**(2 - slope)*(1 + beta)**3
-    pixel = np.rint(-beta/LOG_STEP).astype(int) + 400 + 801*np.arange(VARIANTS)[:, None, None]
-    light = np.bincount(pixel.ravel(), weight.ravel(), 801*VARIANTS).reshape(VARIANTS, 801)
-    turbulence = rng.uniform(780, 1300, VARIANTS)/(SPEED_OF_LIGHT*LOG_STEP)
-    return np.stack([gaussian_filter1d(row, s, mode='constant') for row, s in zip(light/light.sum(1, keepdims=True), turbulence)])
+    inner, outer, slope, incline = (
+        draw(200, 800),
+        draw(2000, 3000),
+        draw(1, 2.5),
+        np.radians(draw(28, 48)),
+    )
+    radius = (
+        inner * (outer / inner) ** ((np.arange(60) + 0.5) / 60)[:, None]
+    )  # gravitational radii; rings of equal width in log
+    beta = (
+        np.sin(incline) * np.cos(np.linspace(0, np.pi, 181)) / np.sqrt(radius)
+    )  # towards us, in units of c
+    weight = radius ** (2 - slope) * (1 + beta) ** 3
+    pixel = (
+        np.rint(-beta / LOG_STEP).astype(int)
+        + 400
+        + 801 * np.arange(VARIANTS)[:, None, None]
+    )
+    light = np.bincount(pixel.ravel(), weight.ravel(), 801 * VARIANTS).reshape(
+        VARIANTS, 801
+    )
+    turbulence = rng.uniform(780, 1300, VARIANTS) / (SPEED_OF_LIGHT * LOG_STEP)
+    return np.stack(
+        [
+            gaussian_filter1d(row, s, mode='constant')
+            for row, s in zip(light / light.sum(1, keepdims=True), turbulence)
+        ]
+    )
+
 
 def _double_peaked(rng) -> np.ndarray:
     profile, out = _disc_profile(rng), np.zeros((VARIANTS, len(REST_K)))
     for rest, area in _broad_balmer(rng.uniform(3, 4, VARIANTS)).items():
-        start = round(1e4*np.log10(rest)) - REST_K[0] - 400
-        out[:, start:start + 801] += np.broadcast_to(area, VARIANTS)[:, None]/rest*profile
+        start = round(1e4 * np.log10(rest)) - REST_K[0] - 400
+        out[:, start : start + 801] += (
+            np.broadcast_to(area, VARIANTS)[:, None] / rest * profile
+        )
     return out
 
-def _broad_lines(rng) -> np.ndarray: return _lines(_broad_balmer(rng.uniform(3, 4, VARIANTS)), rng.uniform(5000, 12000, VARIANTS)/2.355)
+
+def _broad_lines(rng) -> np.ndarray:
+    return _lines(
+        _broad_balmer(rng.uniform(3, 4, VARIANTS)),
+        rng.uniform(5000, 12000, VARIANTS) / 2.355,
+    )
 
 # %% ../nbs/01c_inject.ipynb #5b0c4d4a
-_FEATURES = dict(names=('line', 'air', 'speed', 'fwhm', 'depth', 'emission'))  # air wavelength (AA); speed relative to the first-named line; FWHM km/s
-SN_IA = Table(rows=[('Si II', 6355., 1., 6000., .55, .25), ('Si II', 5972., 1., 4500., .12, .0),
-                    ('S II', 5640., .88, 4200., .30, .08), ('S II', 5454., .88, 4200., .22, .0),
-                    ('Fe II, Fe III', 5018., 1., 8500., .45, .2), ('Mg II, Fe III', 4450., 1., 9000., .45, .15), ('Si II', 4130., 1., 4500., .18, .05),
-                    ('Ca II H, K', 3945., 1.3, 9000., .60, .35), ('O I', 7773., 1.05, 7000., .25, .05), ('Ca II', 8579., 1.15, 9000., .40, .25)], **_FEATURES)
-SN_II = Table(rows=[('H alpha', 6562.8, 1., 7500., .30, 1.3), ('H beta', 4861.4, .9, 6500., .45, .35),
-                    ('H gamma', 4340.5, .9, 6500., .40, .15), ('H delta', 4101.7, .9, 6000., .30, .05),
-                    ('He I, Na I', 5890., .8, 5500., .20, .12), ('Fe II', 5169., .6, 3500., .28, .08),
-                    ('Fe II', 5018., .6, 3500., .18, .04), ('Fe II', 4924., .6, 3500., .12, .0),
-                    ('Ca II H, K', 3945., .8, 8000., .50, .10), ('Ca II', 8579., .7, 7500., .25, .30)], **_FEATURES)
+_FEATURES = dict(
+    names=('line', 'air', 'speed', 'fwhm', 'depth', 'emission')
+)  # air wavelength (AA); speed relative to the first-named line; FWHM km/s
+SN_IA = Table(
+    rows=[
+        ('Si II', 6355.0, 1.0, 6000.0, 0.55, 0.25),
+        ('Si II', 5972.0, 1.0, 4500.0, 0.12, 0.0),
+        ('S II', 5640.0, 0.88, 4200.0, 0.30, 0.08),
+        ('S II', 5454.0, 0.88, 4200.0, 0.22, 0.0),
+        ('Fe II, Fe III', 5018.0, 1.0, 8500.0, 0.45, 0.2),
+        ('Mg II, Fe III', 4450.0, 1.0, 9000.0, 0.45, 0.15),
+        ('Si II', 4130.0, 1.0, 4500.0, 0.18, 0.05),
+        ('Ca II H, K', 3945.0, 1.3, 9000.0, 0.60, 0.35),
+        ('O I', 7773.0, 1.05, 7000.0, 0.25, 0.05),
+        ('Ca II', 8579.0, 1.15, 9000.0, 0.40, 0.25),
+    ],
+    **_FEATURES,
+)
+SN_II = Table(
+    rows=[
+        ('H alpha', 6562.8, 1.0, 7500.0, 0.30, 1.3),
+        ('H beta', 4861.4, 0.9, 6500.0, 0.45, 0.35),
+        ('H gamma', 4340.5, 0.9, 6500.0, 0.40, 0.15),
+        ('H delta', 4101.7, 0.9, 6000.0, 0.30, 0.05),
+        ('He I, Na I', 5890.0, 0.8, 5500.0, 0.20, 0.12),
+        ('Fe II', 5169.0, 0.6, 3500.0, 0.28, 0.08),
+        ('Fe II', 5018.0, 0.6, 3500.0, 0.18, 0.04),
+        ('Fe II', 4924.0, 0.6, 3500.0, 0.12, 0.0),
+        ('Ca II H, K', 3945.0, 0.8, 8000.0, 0.50, 0.10),
+        ('Ca II', 8579.0, 0.7, 7500.0, 0.25, 0.30),
+    ],
+    **_FEATURES,
+)
 
-def _p_cygni(features: Table, speed: np.ndarray, temperature: np.ndarray, strength: np.ndarray) -> np.ndarray:
+
+def _p_cygni(
+    features: Table, speed: np.ndarray, temperature: np.ndarray, strength: np.ndarray
+) -> np.ndarray:
     "(m, d) black body times P Cygni profiles; speed (km/s), temperature (K) and strength are (m,)."
-    x = 1.43878e8/(REST_WAVE*temperature[:, None])                                    # hc/(lambda k T), hc/k in AA K
-    flux = (REST_WAVE/5500)**-5/np.expm1(x)
+    x = 1.43878e8 / (REST_WAVE * temperature[:, None])  # hc/(lambda k T), hc/k in AA K
+    flux = (REST_WAVE / 5500) ** -5 / np.expm1(x)
     for row in features:
-        velocity = np.log(REST_WAVE/air_to_vacuum(row['air']))*SPEED_OF_LIGHT
-        bump = lambda centre: np.exp(-4*np.log(2)*((velocity - centre)/row['fwhm'])**2)
-        flux *= (1 - (strength*row['depth'])[:, None]*bump(-row['speed']*speed[:, None]))*(1 + row['emission']*bump(0))
-    return flux/flux[:, (REST_WAVE > 5000) & (REST_WAVE < 6000)].mean(1, keepdims=True)
+        velocity = np.log(REST_WAVE / air_to_vacuum(row['air'])) * SPEED_OF_LIGHT
+        bump = lambda centre: np.exp(
+            -4 * np.log(2) * ((velocity - centre) / row['fwhm']) ** 2
+        )
+        flux *= (
+            1
+            - (strength * row['depth'])[:, None] * bump(-row['speed'] * speed[:, None])
+        ) * (1 + row['emission'] * bump(0))
+    return flux / flux[:, (REST_WAVE > 5000) & (REST_WAVE < 6000)].mean(
+        1, keepdims=True
+    )
+
 
 def _sn_ia(rng) -> np.ndarray:
     speed = np.clip(rng.normal(11000, 1000, VARIANTS), 9000, 14000)
-    flux = _p_cygni(SN_IA, speed, rng.uniform(10000, 12000, VARIANTS), rng.uniform(.8, 1.2, VARIANTS))
-    return flux/(1 + np.exp(-(REST_WAVE - 3500)/150))                                  # blanketing by iron-group lines
+    flux = _p_cygni(
+        SN_IA,
+        speed,
+        rng.uniform(10000, 12000, VARIANTS),
+        rng.uniform(0.8, 1.2, VARIANTS),
+    )
+    return flux / (
+        1 + np.exp(-(REST_WAVE - 3500) / 150)
+    )  # blanketing by iron-group lines
 
-def _sn_ii(rng) -> np.ndarray: return _p_cygni(SN_II, rng.uniform(6000, 10000, VARIANTS), rng.uniform(6500, 10000, VARIANTS), rng.uniform(.7, 1.2, VARIANTS))
+
+def _sn_ii(rng) -> np.ndarray:
+    return _p_cygni(
+        SN_II,
+        rng.uniform(6000, 10000, VARIANTS),
+        rng.uniform(6500, 10000, VARIANTS),
+        rng.uniform(0.7, 1.2, VARIANTS),
+    )
 
 # %% ../nbs/01c_inject.ipynb #89eb5d64
-QUASAR_LINES = Table(rows=[  # Vanden Berk et al. 2001, Table 2: observed rest wavelength, equivalent width, sigma (AA)
-    ('Si IV, O IV]', 1396.76, 8.13, 14.25), ('C IV', 1546.15, 23.78, 14.33), ('He II', 1637.84, .51, 3.94), ('O III]', 1664.74, .43, 5.30),
-    ('Al III', 1856.76, .31, 4.95), ('Si III]', 1887.22, .16, 3.09), ('C III]', 1905.97, 21.19, 23.58), ('Mg II', 2800.26, 32.28, 34.95)],
-    names=('line', 'wave', 'ew', 'sigma'))
+QUASAR_LINES = Table(
+    rows=[  # Vanden Berk et al. 2001, Table 2: observed rest wavelength, equivalent width, sigma (AA)
+        ('Si IV, O IV]', 1396.76, 8.13, 14.25),
+        ('C IV', 1546.15, 23.78, 14.33),
+        ('He II', 1637.84, 0.51, 3.94),
+        ('O III]', 1664.74, 0.43, 5.30),
+        ('Al III', 1856.76, 0.31, 4.95),
+        ('Si III]', 1887.22, 0.16, 3.09),
+        ('C III]', 1905.97, 21.19, 23.58),
+        ('Mg II', 2800.26, 32.28, 34.95),
+    ],
+    names=('line', 'wave', 'ew', 'sigma'),
+)
+
 
 def _qso_wrong_z(rng) -> np.ndarray:
-    flux, (strength, width) = np.ones((VARIANTS, len(REST_K))), 10**rng.normal(0, .15, (2, VARIANTS, 1))
+    flux, (strength, width) = (
+        np.ones((VARIANTS, len(REST_K))),
+        10 ** rng.normal(0, 0.15, (2, VARIANTS, 1)),
+    )
     for row in QUASAR_LINES:
-        sigma = row['sigma']*width
-        flux += strength*row['ew']/(np.sqrt(2*np.pi)*sigma)*np.exp(-.5*((REST_WAVE - row['wave'])/sigma)**2)
-    return flux*(REST_WAVE/2500)**(-1.56 + rng.normal(0, .2, (VARIANTS, 1)))
+        sigma = row['sigma'] * width
+        flux += (
+            strength
+            * row['ew']
+            / (np.sqrt(2 * np.pi) * sigma)
+            * np.exp(-0.5 * ((REST_WAVE - row['wave']) / sigma) ** 2)
+        )
+    return flux * (REST_WAVE / 2500) ** (-1.56 + rng.normal(0, 0.2, (VARIANTS, 1)))
 
-TROUGHS = {2799.9: 1., 3889.75: .83, 3188.67: .3, 5893.6: .5}   # vacuum AA: Mg II, He I*, He I*, Na I D; covering relative to Mg II
+
+TROUGHS = {
+    2799.9: 1.0,
+    3889.75: 0.83,
+    3188.67: 0.3,
+    5893.6: 0.5,
+}  # vacuum AA: Mg II, He I*, He I*, Na I D; covering relative to Mg II
+
 
 def _bal(rng) -> np.ndarray:
-    speed, half = rng.uniform(3500, 8500, (VARIANTS, 1)), rng.uniform(1000, 2000, (VARIANTS, 1))
-    velocity = lambda rest: np.log(REST_WAVE/rest)*SPEED_OF_LIGHT
-    return np.maximum.reduce([cover*np.exp(-((velocity(rest) + speed)/half)**4) for rest, cover in TROUGHS.items()])
+    speed, half = (
+        rng.uniform(3500, 8500, (VARIANTS, 1)),
+        rng.uniform(1000, 2000, (VARIANTS, 1)),
+    )
+    velocity = lambda rest: np.log(REST_WAVE / rest) * SPEED_OF_LIGHT
+    return np.maximum.reduce(
+        [
+            cover * np.exp(-(((velocity(rest) + speed) / half) ** 4))
+            for rest, cover in TROUGHS.items()
+        ]
+    )
 
 # %% ../nbs/01c_inject.ipynb #e2f76e34
 def _neighbours(rng: np.random.Generator) -> Table:
     "Galaxies with lines, out of a mock population."
-    truth = draw_population(rng, 20*VARIANTS)
+    truth = draw_population(rng, 20 * VARIANTS)
     return truth[(truth['host_fraction'] == 1) & (truth['halpha_ew'] > 3)][:VARIANTS]
+
 
 def _gas(truth: Table) -> np.ndarray:
     "Narrow lines of mock galaxies behind their dust, relative to a continuum of 1 beside Halpha."
-    dust = lambda rest: np.exp(-2.27*truth['tau_v'].data*((rest/5500)**-.7 - (6564.6/5500)**-.7))   # as in the mock survey
-    lines = {rest: ratio*truth['halpha_ew'].data*dust(rest) for rest, ratio in _named(line_ratios(truth)).items()}
-    return _lines(lines, truth['sigma_gas'].data)/np.sqrt(2*np.pi)
+    dust = lambda rest: np.exp(
+        -2.27 * truth['tau_v'].data * ((rest / 5500) ** -0.7 - (6564.6 / 5500) ** -0.7)
+    )  # as in the mock survey
+    lines = {
+        rest: ratio * truth['halpha_ew'].data * dust(rest)
+        for rest, ratio in _named(line_ratios(truth)).items()
+    }
+    return _lines(lines, truth['sigma_gas'].data) / np.sqrt(2 * np.pi)
+
 
 def _second_galaxy(rng) -> np.ndarray:
     truth = _neighbours(rng)
     return _on_rest(starlight(truth)) + _gas(truth)
 
-def _negative_lines(rng) -> np.ndarray: return -_gas(_neighbours(rng))
 
-def _low_sb(rng) -> np.ndarray: return _metal_poor(*(rng.uniform(low, high, VARIANTS) for low, high in ((2, 4), (1.5, 3), (40, 90))))
+def _negative_lines(rng) -> np.ndarray:
+    return -_gas(_neighbours(rng))
 
-_MAKERS = dict(e_plus_a=_e_plus_a, liner=_liner, sn_ia=_sn_ia, sn_ii=_sn_ii, second_galaxy=_second_galaxy, qso_wrong_z=_qso_wrong_z, bl_lac=_bl_lac,
-               double_peaked=_double_peaked, broad_lines=_broad_lines, extreme_lines=_extreme_lines, red_continuum=_red_continuum, low_sb=_low_sb,
-               bal=_bal, negative_lines=_negative_lines)
+
+def _low_sb(rng) -> np.ndarray:
+    return _metal_poor(
+        *(
+            rng.uniform(low, high, VARIANTS)
+            for low, high in ((2, 4), (1.5, 3), (40, 90))
+        )
+    )
+
+
+_MAKERS = dict(
+    e_plus_a=_e_plus_a,
+    liner=_liner,
+    sn_ia=_sn_ia,
+    sn_ii=_sn_ii,
+    second_galaxy=_second_galaxy,
+    qso_wrong_z=_qso_wrong_z,
+    bl_lac=_bl_lac,
+    double_peaked=_double_peaked,
+    broad_lines=_broad_lines,
+    extreme_lines=_extreme_lines,
+    red_continuum=_red_continuum,
+    low_sb=_low_sb,
+    bal=_bal,
+    negative_lines=_negative_lines,
+)
+
 
 @functools.lru_cache(maxsize=32)
 def _library(kind: str, seed: int) -> np.ndarray:
     "(VARIANTS, d) float32 rest-frame spectra of one kind: another seed, another library."
-    return _MAKERS[kind](np.random.default_rng([seed, list(_MAKERS).index(kind)])).astype('f4')
+    return _MAKERS[kind](
+        np.random.default_rng([seed, list(_MAKERS).index(kind)])
+    ).astype('f4')
 
 # %% ../nbs/01c_inject.ipynb #d703e0e4
 def _random(ids: np.ndarray, seed: int, count: int) -> np.ndarray:
     "(n, count) uniform numbers in (0, 1) that depend on id and seed only: splitmix64 started at a hash of both."
-    key = (id_fraction(ids, salt=seed)*2**63).astype('u8')
-    with np.errstate(over='ignore'): stream = key[:, None] + np.arange(count, dtype='u8')*np.uint64(0x9E3779B97F4A7C15)
+    key = (id_fraction(ids, salt=seed) * 2**63).astype('u8')
+    with np.errstate(over='ignore'):
+        stream = key[:, None] + np.arange(count, dtype='u8') * np.uint64(
+            0x9E3779B97F4A7C15
+        )
     return np.clip(id_fraction(stream), 2**-54, 1 - 2**-53)
+
 
 def _other_redshift(kind: str, z: np.ndarray, u: np.ndarray) -> np.ndarray:
     "Redshift of what is not the host: 1.5-2.0 for quasars, else 0.02-0.5 and at least 0.03 from `z`."
-    if kind == 'qso_wrong_z': return 1.5 + .5*u
-    free = .02 + .42*u
-    return free + .06*(free > z - .03)
+    if kind == 'qso_wrong_z':
+        return 1.5 + 0.5 * u
+    free = 0.02 + 0.42 * u
+    return free + 0.06 * (free > z - 0.03)
+
 
 def _shift(flux: np.ndarray, k0: int, pick: np.ndarray, z: np.ndarray) -> np.ndarray:
     "(n, len(SDSS_WAVE)) rows `pick` of `flux` (first lattice index `k0`) at redshift `z`: linear between pixels, constant beyond the ends."
-    source = SDSS_K[0] - k0 - 1e4*np.log10(1 + z)
+    source = SDSS_K[0] - k0 - 1e4 * np.log10(1 + z)
     left = np.floor(source)
     part = (source - left).astype('f4')[:, None]
     column = left[:, None].astype('i4') + np.arange(len(SDSS_K), dtype='i4')
-    start, last = (pick*flux.shape[1]).astype('i4')[:, None], flux.shape[1] - 1
+    start, last = (pick * flux.shape[1]).astype('i4')[:, None], flux.shape[1] - 1
     low, high = (flux.ravel()[start + np.clip(column + i, 0, last)] for i in (0, 1))
-    return low + part*(high - low)
+    return low + part * (high - low)
 
 # %% ../nbs/01c_inject.ipynb #d30ec441
 def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     "(n, d) local continuum, not negative: medians of the good among 100 pixels, linear between their centres, nearest where there are few."
     block = 100
-    ordered = np.sort(np.where(good, flux, np.float32(np.inf)).reshape(len(flux), -1, block), axis=2)
+    ordered = np.sort(
+        np.where(good, flux, np.float32(np.inf)).reshape(len(flux), -1, block), axis=2
+    )
     count = good.reshape(len(flux), -1, block).sum(2)
-    level = np.maximum(np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, :, None]//2, axis=2)[:, :, 0], 0)
+    level = np.maximum(
+        np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, :, None] // 2, axis=2)[
+            :, :, 0
+        ],
+        0,
+    )
     index = np.arange(count.shape[1])
-    known = np.where(count > block//4, index, -1)
-    before = np.maximum.accumulate(known, axis=1)                                             # the last known block, -1 at the blue end
+    known = np.where(count > block // 4, index, -1)
+    before = np.maximum.accumulate(
+        known, axis=1
+    )  # the last known block, -1 at the blue end
     first = np.where(known >= 0, index, len(index) - 1).min(1, keepdims=True)
-    level = np.take_along_axis(np.where(known >= 0, level, 0), np.where(before < 0, first, before), axis=1)
-    x = np.clip((np.arange(flux.shape[1]) - (block - 1)/2)/block, 0, len(index) - 1)
+    level = np.take_along_axis(
+        np.where(known >= 0, level, 0), np.where(before < 0, first, before), axis=1
+    )
+    x = np.clip((np.arange(flux.shape[1]) - (block - 1) / 2) / block, 0, len(index) - 1)
     left = np.minimum(x.astype(int), len(index) - 2)
     part = (x - left).astype('f4')
-    return level[:, left]*(1 - part) + level[:, left + 1]*part
+    return level[:, left] * (1 - part) + level[:, left + 1] * part
+
 
 @functools.cache
 def _sky_patterns() -> tuple:
     "Sky lines beyond 6800 AA and their derivative, (2, d), and (8, d) hats that modulate them."
     k, sky = (np.asarray(load_sky()[name], float) for name in ('k', 'sky'))
-    lines = np.interp(SDSS_K, k, np.maximum(sky - median_filter(sky, 151), 0), left=0, right=0)
+    lines = np.interp(
+        SDSS_K, k, np.maximum(sky - median_filter(sky, 151), 0), left=0, right=0
+    )
     lines[SDSS_WAVE < 6800] = 0
     slope = np.gradient(lines)
-    hats = np.stack([np.interp(SDSS_WAVE, np.linspace(6800, 9300, 8), row) for row in np.eye(8)])
-    return np.stack([lines/lines.std(), slope/slope.std()]).astype('f4'), hats.astype('f4')
+    hats = np.stack(
+        [np.interp(SDSS_WAVE, np.linspace(6800, 9300, 8), row) for row in np.eye(8)]
+    )
+    return np.stack([lines / lines.std(), slope / slope.std()]).astype(
+        'f4'
+    ), hats.astype('f4')
+
 
 def _airglow(spectra: Spectra, seed: int) -> np.ndarray:
     plates, which = np.unique(np.asarray(spectra.catalog['plate']), return_inverse=True)
     u = _random(plates.astype('u8'), seed, 10).astype('f4')[:, :, None]
     (lines, slope), hats = _sky_patterns()
-    angle = .7*np.pi*(u[:, 0] - .5)
-    strength = sum((.3 + u[:, 2 + i])*hat for i, hat in enumerate(hats))
-    return (np.where(u[:, 1] < .5, -1, 1)*(np.cos(angle)*lines + np.sin(angle)*slope)*strength)[which]
+    angle = 0.7 * np.pi * (u[:, 0] - 0.5)
+    strength = sum((0.3 + u[:, 2 + i]) * hat for i, hat in enumerate(hats))
+    return (
+        np.where(u[:, 1] < 0.5, -1, 1)
+        * (np.cos(angle) * lines + np.sin(angle) * slope)
+        * strength
+    )[which]
+
 
 def _red_runaway(spectra: Spectra, u: np.ndarray) -> np.ndarray:
     last = SDSS_WAVE[len(SDSS_K) - 1 - spectra.good[:, ::-1].argmax(1)]
-    length = 100 + 300*u[:, 0]
-    ramp = np.exp(np.minimum((SDSS_WAVE - last[:, None])/length[:, None], 0))
-    return np.where(u[:, 1] < .25, -1, 1)[:, None]*ramp.astype('f4')
+    length = 100 + 300 * u[:, 0]
+    ramp = np.exp(np.minimum((SDSS_WAVE - last[:, None]) / length[:, None], 0))
+    return np.where(u[:, 1] < 0.25, -1, 1)[:, None] * ramp.astype('f4')
+
 
 def _dichroic_step(spectra: Spectra, u: np.ndarray) -> np.ndarray:
-    return _continuum(spectra.flux, spectra.good)*((SDSS_WAVE > 6000) == (u[:, :1] < .5))
+    return _continuum(spectra.flux, spectra.good) * (
+        (SDSS_WAVE > 6000) == (u[:, :1] < 0.5)
+    )
 
 # %% ../nbs/01c_inject.ipynb #49335f01
-CUT, LEAST = .01, 10     # a touched pixel has at least this part of the largest change; a change has at least so many pixels
+CUT, LEAST = (
+    0.01,
+    10,
+)  # a touched pixel has at least this part of the largest change; a change has at least so many pixels
+
 
 def _change(kind: str, spectra: Spectra, seed: int) -> tuple:
     "The change in flux before scaling (n, d), and the redshift of what was put in (n,), NaN where it is the host's."
-    z, u = np.nan_to_num(np.asarray(spectra.catalog['z'], float)), _random(np.asarray(spectra.catalog['specobjid']), seed, 2)
+    z, u = (
+        np.nan_to_num(np.asarray(spectra.catalog['z'], float)),
+        _random(np.asarray(spectra.catalog['specobjid']), seed, 2),
+    )
     none = np.full(len(z), np.nan)
-    if kind == 'airglow': return _airglow(spectra, seed), none
-    if kind == 'red_runaway': return _red_runaway(spectra, u), none
-    if kind == 'dichroic_step': return _dichroic_step(spectra, u), none
+    if kind == 'airglow':
+        return _airglow(spectra, seed), none
+    if kind == 'red_runaway':
+        return _red_runaway(spectra, u), none
+    if kind == 'dichroic_step':
+        return _dichroic_step(spectra, u), none
     if kind == 'm_star':
         stars, k0, _ = load_m_stars()
-        return _shift(stars, k0, (u[:, 0]*len(stars)).astype(int), 0*z), none
+        return _shift(stars, k0, (u[:, 0] * len(stars)).astype(int), 0 * z), none
     other = ANOMALIES.loc[kind]['frame'] == 'other'
     where = _other_redshift(kind, z, u[:, 1]) if other else z
-    change = _shift(_library(kind, seed), REST_K[0], (u[:, 0]*VARIANTS).astype(int), np.maximum(where, -.9))
-    if kind == 'bal': change *= -_continuum(spectra.flux, spectra.good)
+    change = _shift(
+        _library(kind, seed),
+        REST_K[0],
+        (u[:, 0] * VARIANTS).astype(int),
+        np.maximum(where, -0.9),
+    )
+    if kind == 'bal':
+        change *= -_continuum(spectra.flux, spectra.good)
     return change, where if other else none
+
 
 def _noise(spectra: Spectra, seed: int) -> np.ndarray:
     "(n, d) normal noise as `ivar` says, of the objects' own."
-    normal = ndtri(_random(np.asarray(spectra.catalog['specobjid']), seed, 2 + len(spectra.wave))[:, 2:]).astype('f4')   # the first two are in use
-    return np.divide(normal, np.sqrt(spectra.ivar), out=np.zeros_like(normal), where=spectra.good)
+    normal = ndtri(
+        _random(np.asarray(spectra.catalog['specobjid']), seed, 2 + len(spectra.wave))[
+            :, 2:
+        ]
+    ).astype('f4')  # the first two are in use
+    return np.divide(
+        normal, np.sqrt(spectra.ivar), out=np.zeros_like(normal), where=spectra.good
+    )
+
 
 def _dim(spectra: Spectra, seed: int) -> np.ndarray:
     "Spectra dimmed to a median S/N of 1, with the noise that `ivar` says."
-    snr = np.where(spectra.good, spectra.flux*np.sqrt(spectra.ivar), np.nan)
+    snr = np.where(spectra.good, spectra.flux * np.sqrt(spectra.ivar), np.nan)
     empty = ~spectra.good.any(1)
     snr[empty] = 1
-    factor = 1/np.maximum(np.nanmedian(snr, axis=1, keepdims=True), 1)
-    return factor*spectra.flux + np.sqrt(1 - factor**2)*_noise(spectra, seed)
+    factor = 1 / np.maximum(np.nanmedian(snr, axis=1, keepdims=True), 1)
+    return factor * spectra.flux + np.sqrt(1 - factor**2) * _noise(spectra, seed)
 
-def _inject_kind(kind: str, spectra: Spectra, amplitude: np.ndarray, seed: int) -> tuple:
+
+def _inject_kind(
+    kind: str, spectra: Spectra, amplitude: np.ndarray, seed: int
+) -> tuple:
     "Flux, touched pixels, the amplitude that was reached and the redshift of what was put in, for spectra that all get one kind."
     good, how = spectra.good, ANOMALIES.loc[kind]['how']
     change, z = _change(kind, spectra, seed)
     change = np.where(good, change, 0).astype('f4')
     size = np.abs(change)
-    touched = size > CUT*size.max(1, keepdims=True)
+    touched = size > CUT * size.max(1, keepdims=True)
     change *= touched
-    response, count = change*np.sqrt(spectra.ivar), touched.sum(1)
-    unit = response.max(1) if kind == 'low_sb' else np.sqrt((response**2).sum(1, dtype=float)/np.maximum(count, 1))
-    able = (count >= LEAST) & (unit > 0) & np.isfinite(unit) & (amplitude > 0) & np.isfinite(np.asarray(spectra.catalog['z'], float))
+    response, count = change * np.sqrt(spectra.ivar), touched.sum(1)
+    unit = (
+        response.max(1)
+        if kind == 'low_sb'
+        else np.sqrt((response**2).sum(1, dtype=float) / np.maximum(count, 1))
+    )
+    able = (
+        (count >= LEAST)
+        & (unit > 0)
+        & np.isfinite(unit)
+        & (amplitude > 0)
+        & np.isfinite(np.asarray(spectra.catalog['z'], float))
+    )
     scale = np.divide(amplitude, unit, out=np.zeros(len(unit)), where=able)
-    if how == 'absorbed': scale = np.minimum(scale, 1)
-    before = spectra.flux if how != 'replaced' else _dim(spectra, seed) if kind == 'low_sb' else _noise(spectra, seed)
+    if how == 'absorbed':
+        scale = np.minimum(scale, 1)
+    before = (
+        spectra.flux
+        if how != 'replaced'
+        else _dim(spectra, seed)
+        if kind == 'low_sb'
+        else _noise(spectra, seed)
+    )
     touched = (touched if how != 'replaced' else good) & able[:, None]
-    flux = np.where(touched, before + scale.astype('f4')[:, None]*change, spectra.flux)
-    return flux.astype('f4'), touched, scale*unit*able, np.where(able, z, np.nan)
+    flux = np.where(
+        touched, before + scale.astype('f4')[:, None] * change, spectra.flux
+    )
+    return flux.astype('f4'), touched, scale * unit * able, np.where(able, z, np.nan)
 
 # %% ../nbs/01c_inject.ipynb #b88d99a7
 def _check(spectra: Spectra, kind, amplitude) -> tuple:
     "Kinds and amplitudes as (n,) arrays. Raises `ValueError` for what cannot be done."
     n = len(spectra)
     if spectra.unit != FLUX_UNIT or not np.array_equal(spectra.wave, SDSS_WAVE):
-        raise ValueError('anomalies are injected into raw spectra, observed frame on SDSS_WAVE; inject before preprocess')
+        raise ValueError(
+            'anomalies are injected into raw spectra, observed frame on SDSS_WAVE; inject before preprocess'
+        )
     if 'injected' in spectra.catalog.colnames:
-        raise ValueError('these spectra carry injected anomalies already; inject into the original ones, all kinds in one call')
+        raise ValueError(
+            'these spectra carry injected anomalies already; inject into the original ones, all kinds in one call'
+        )
     for name, value in (('kind', kind), ('amplitude', amplitude)):
-        if np.ndim(value) and np.shape(value) != (n,): raise ValueError(f'{name} must be one value or {n}, not an array of shape {np.shape(value)}')
-    kinds, amplitude = np.broadcast_to(np.asarray(kind, 'U'), n), np.broadcast_to(np.asarray(amplitude, float), n)
-    for name in sorted(set(kinds.tolist()) - {''}): _check_kind(name)
-    if not (np.isfinite(amplitude) & (amplitude >= 0)).all(): raise ValueError('amplitude must be finite and not negative')
+        if np.ndim(value) and np.shape(value) != (n,):
+            raise ValueError(
+                f'{name} must be one value or {n}, not an array of shape {np.shape(value)}'
+            )
+    kinds, amplitude = (
+        np.broadcast_to(np.asarray(kind, 'U'), n),
+        np.broadcast_to(np.asarray(amplitude, float), n),
+    )
+    for name in sorted(set(kinds.tolist()) - {''}):
+        _check_kind(name)
+    if not (np.isfinite(amplitude) & (amplitude >= 0)).all():
+        raise ValueError('amplitude must be finite and not negative')
     return kinds, amplitude
+
 
 def inject(
     spectra: Spectra,  # Raw, observed frame on `SDSS_WAVE`; not changed
-    kind: str|Iterable[str],          # A name in `ANOMALIES` for all, or one for each; '' leaves a spectrum alone
-    amplitude: float|Iterable[float], # In units of the noise, see the column `how`; for all, or one for each
-    *, rng: int|np.random.Generator,  # Seed; a row's anomaly depends on it and on the row's id only
-) -> tuple[Spectra, np.ndarray]: # Changed copies, catalogue with injected, amplitude, injected_z; (n, d) bool, pixels touched
+    kind: str
+    | Iterable[
+        str
+    ],  # A name in `ANOMALIES` for all, or one for each; '' leaves a spectrum alone
+    amplitude: float
+    | Iterable[
+        float
+    ],  # In units of the noise, see the column `how`; for all, or one for each
+    *,
+    rng: int
+    | np.random.Generator,  # Seed; a row's anomaly depends on it and on the row's id only
+) -> tuple[
+    Spectra, np.ndarray
+]:  # Changed copies, catalogue with injected, amplitude, injected_z; (n, d) bool, pixels touched
     "Put labelled anomalies into spectra. Raises `ValueError` for an unknown kind, an impossible amplitude, and spectra that are not raw."
     kinds, amplitude = _check(spectra, kind, amplitude)
     seed = int(rng) if isinstance(rng, (int, np.integer)) else int(rng.integers(2**32))
-    flux, touched, catalog = np.array(spectra.flux, 'f4'), np.zeros(spectra.flux.shape, bool), spectra.catalog.copy()
+    flux, touched, catalog = (
+        np.array(spectra.flux, 'f4'),
+        np.zeros(spectra.flux.shape, bool),
+        spectra.catalog.copy(),
+    )
     reached, z = np.zeros(len(spectra)), np.full(len(spectra), np.nan)
     for name in sorted(set(kinds.tolist()) - {''}):
         rows = np.flatnonzero(kinds == name)
-        for some in np.array_split(rows, -(-len(rows)//1000)):
-            flux[some], touched[some], reached[some], z[some] = _inject_kind(name, spectra[some], amplitude[some], seed)
+        for some in np.array_split(rows, -(-len(rows) // 1000)):
+            flux[some], touched[some], reached[some], z[some] = _inject_kind(
+                name, spectra[some], amplitude[some], seed
+            )
     catalog['injected'] = np.where(reached > 0, kinds, '').astype('U16')
     catalog['amplitude'], catalog['injected_z'] = reached, z
     mask = None if spectra.mask is None else np.array(spectra.mask)
-    return Spectra(flux, np.array(spectra.ivar), spectra.wave, catalog, mask, spectra.rejected.copy(), spectra.unit), touched
+    return Spectra(
+        flux,
+        np.array(spectra.ivar),
+        spectra.wave,
+        catalog,
+        mask,
+        spectra.rejected.copy(),
+        spectra.unit,
+    ), touched
 
 # %% ../nbs/01c_inject.ipynb #1c4b35c5
-WEAKEST, STRONGEST = 2., 32.   # amplitudes of the anomalies in a survey
+WEAKEST, STRONGEST = 2.0, 32.0  # amplitudes of the anomalies in a survey
+
 
 def contaminate(
     spectra: Spectra,  # Raw, observed frame on `SDSS_WAVE`
-    fraction: float,   # Of the objects that become anomalies
-    *, rng: int=0,     # Seed
-) -> tuple[Spectra, Table]: # Spectra without a trace in the catalogue; truth: specobjid, kind, amplitude, injected_z, artefact
+    fraction: float,  # Of the objects that become anomalies
+    *,
+    rng: int = 0,  # Seed
+) -> tuple[
+    Spectra, Table
+]:  # Spectra without a trace in the catalogue; truth: specobjid, kind, amplitude, injected_z, artefact
     "Put a few anomalies into a survey, each in a natural host. Raises as `inject`."
     ids = np.asarray(spectra.catalog['specobjid'], np.uint64)
-    draw = lambda salt: id_fraction(ids, salt=1000*salt + rng)
+    draw = lambda salt: id_fraction(ids, salt=1000 * salt + rng)
     kinds = np.full(len(spectra), '', dtype='U16')
-    natural = np.stack([natural_hosts(kind, spectra.catalog) for kind in ANOMALIES['name']])
+    natural = np.stack(
+        [natural_hosts(kind, spectra.catalog) for kind in ANOMALIES['name']]
+    )
     for row in np.flatnonzero((draw(41) < fraction) & natural.any(0)):
         able = np.flatnonzero(natural[:, row])
-        kinds[row] = ANOMALIES['name'][able[int(draw(42)[row]*len(able))]]
-    amplitude = WEAKEST*(STRONGEST/WEAKEST)**draw(43)
+        kinds[row] = ANOMALIES['name'][able[int(draw(42)[row] * len(able))]]
+    amplitude = WEAKEST * (STRONGEST / WEAKEST) ** draw(43)
     mixed, _ = inject(spectra, kinds, amplitude, rng=rng)
     truth = mixed.catalog[mixed.catalog['injected'] != '']
-    table = Table(dict(specobjid=truth['specobjid'], kind=truth['injected'], amplitude=truth['amplitude'],
-                       injected_z=truth['injected_z'], artefact=ANOMALIES.loc[truth['injected']]['artefact'] if len(truth) else np.zeros(0, bool)))
+    table = Table(
+        dict(
+            specobjid=truth['specobjid'],
+            kind=truth['injected'],
+            amplitude=truth['amplitude'],
+            injected_z=truth['injected_z'],
+            artefact=ANOMALIES.loc[truth['injected']]['artefact']
+            if len(truth)
+            else np.zeros(0, bool),
+        )
+    )
     mixed.catalog.remove_columns(['injected', 'amplitude', 'injected_z'])
     return mixed, table
 
 # %% ../nbs/01c_inject.ipynb #ef60ff20
 def plot_injection(
-    before: Spectra,     # Raw, as given to `inject`
-    after: Spectra,      # Raw, as returned by it
-    touched: np.ndarray, # (n, d) bool, likewise
-    i: int,              # Which one
-    ax=None,             # Matplotlib axes
+    before: Spectra,  # Raw, as given to `inject`
+    after: Spectra,  # Raw, as returned by it
+    touched: np.ndarray,  # (n, d) bool, likewise
+    i: int,  # Which one
+    ax=None,  # Matplotlib axes
 ):
     "Draw one spectrum before (grey) and after (coloured), means of 8 pixels, touched pixels shaded; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(8, 2.4), layout='constrained')[1]
     good, row = before.good[i], after.catalog[i]
-    if good.sum() < 8: raise ValueError(f'spectrum {i} has no good pixels to draw')
-    mean = lambda x: x[good][:good.sum()//8*8].reshape(-1, 8).mean(1)
+    if good.sum() < 8:
+        raise ValueError(f'spectrum {i} has no good pixels to draw')
+    mean = lambda x: x[good][: good.sum() // 8 * 8].reshape(-1, 8).mean(1)
     wave, old, new = (mean(x) for x in (before.wave, before.flux[i], after.flux[i]))
-    ax.fill_between(before.wave, 0, 1, where=touched[i], transform=ax.get_xaxis_transform(), color='C1', alpha=.2, lw=0)
-    ax.plot(wave, old, color='.6', lw=.6)
-    ax.plot(wave, new, color='C3', lw=.6)
-    low, high = np.quantile(np.r_[old, new], [.002, .995])
-    margin = .05*(high - low)
-    ax.set(xlim=(wave[0], wave[-1]), ylim=(min(0, low) - margin, high + 2*margin), xlabel='observed wavelength (Å)', ylabel='$f_λ$ ($10^{-17}$ cgs)')
+    ax.fill_between(
+        before.wave,
+        0,
+        1,
+        where=touched[i],
+        transform=ax.get_xaxis_transform(),
+        color='C1',
+        alpha=0.2,
+        lw=0,
+    )
+    ax.plot(wave, old, color='.6', lw=0.6)
+    ax.plot(wave, new, color='C3', lw=0.6)
+    low, high = np.quantile(np.r_[old, new], [0.002, 0.995])
+    margin = 0.05 * (high - low)
+    ax.set(
+        xlim=(wave[0], wave[-1]),
+        ylim=(min(0, low) - margin, high + 2 * margin),
+        xlabel='observed wavelength (Å)',
+        ylabel='$f_λ$ ($10^{-17}$ cgs)',
+    )
     extra = f', z = {row["injected_z"]:.2f}' if np.isfinite(row['injected_z']) else ''
-    ax.set_title(f"{row['injected'] or 'unchanged'}   {row['amplitude']:.3g} σ per pixel{extra}", fontsize=9)
+    ax.set_title(
+        f"{row['injected'] or 'unchanged'}   {row['amplitude']:.3g} σ per pixel{extra}",
+        fontsize=9,
+    )
     return ax

@@ -16,9 +16,11 @@ from astropy.table import Table
 from .core import read_table, spec_name
 
 # %% ../nbs/00d_known.ipynb #5bb4478e
-def known_anomalies() -> Table: # paper, table, plate, mjd, fiberid, z, zbin, value (log p, reconstruction error), explanation
+def known_anomalies() -> (
+    Table
+):  # paper, table, plate, mjd, fiberid, z, zbin, value (log p, reconstruction error), explanation
     "The published anomalies: Tables A1 and B1 of B23, and the examples of O25 (whose numbers are known from its authors' notebooks only)."
-    return read_table(package_files('specanom')/'data'/'known_anomalies.ecsv')
+    return read_table(package_files('specanom') / 'data' / 'known_anomalies.ecsv')
 
 # %% ../nbs/00d_known.ipynb #c9aa92bc
 _SPELLINGS = {  # ours: as others write it
@@ -28,10 +30,12 @@ _SPELLINGS = {  # ours: as others write it
     'mjd': ('mjd',),
     'fiberid': ('fiberid', 'fiber', 'fibre', 'fiber_id'),
     'ra': ('ra', 'ra_deg', 'raj2000', '_raj2000'),
-    'dec': ('dec', 'dec_deg', 'dej2000', 'decj2000', '_dej2000')}
+    'dec': ('dec', 'dec_deg', 'dej2000', 'decj2000', '_dej2000'),
+}
 _WAYS = (('specobjid',), ('plate', 'mjd', 'fiberid'), ('ra', 'dec'))
 _LIMITS = {'specobjid': (1, 2**64 - 1), 'ra': (0, 360), 'dec': (-90, 90)}
 _EMPTY = ('', 'null', 'nan', 'none', '--')
+
 
 def _csv_columns(lines: list[str]) -> dict:
     "Columns of a CSV file as lists of text. Raises `ValueError` on ragged rows."
@@ -41,9 +45,11 @@ def _csv_columns(lines: list[str]) -> dict:
             raise ValueError(f'row {number} has {len(row)} fields, not {len(rows[0])}')
     return dict(zip(rows[0], zip(*rows[1:]))) if len(rows) > 1 else {}
 
+
 def _ecsv_columns(lines: list[str]) -> dict:
     "Columns of an ECSV file as lists of text, positions in degrees."
-    try: table = Table.read(lines, format='ascii.ecsv')
+    try:
+        table = Table.read(lines, format='ascii.ecsv')
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f'the header is not one of ECSV ({error})') from error
     for name in table.colnames:
@@ -52,27 +58,39 @@ def _ecsv_columns(lines: list[str]) -> dict:
             table[name].convert_unit_to('deg')
     return {name: [str(v) for v in table[name].tolist()] for name in table.colnames}
 
+
 def _number_of(word: str, name: str, row: int):
     "One entry of a list: 0 or NaN where it is empty. Raises `ValueError` naming the row."
     sky = name in ('ra', 'dec')
-    if word.strip().lower() in _EMPTY: return np.nan if sky else 0
+    if word.strip().lower() in _EMPTY:
+        return np.nan if sky else 0
     low, high = _LIMITS.get(name, (0, 2**63 - 1))
-    try: value = float(word) if sky else int(word)
+    try:
+        value = float(word) if sky else int(word)
     except ValueError:
-        kind = 'number of degrees' if sky else 'whole number (rounded by a spreadsheet?)'
+        kind = (
+            'number of degrees' if sky else 'whole number (rounded by a spreadsheet?)'
+        )
         raise ValueError(f"row {row}: {name} = '{word}' is no {kind}") from None
     if not low <= value <= high:
         raise ValueError(f'row {row}: {name} = {word} is not between {low} and {high}')
     return value
 
+
 def _known_table(columns: dict) -> Table:
     "A list from its columns of text. Raises `ValueError` where it does not say what it means."
     given = {name.strip().lower(): column for name, column in columns.items()}
-    found = {ours: given[theirs] for ours, spellings in _SPELLINGS.items()
-             for theirs in spellings[::-1] if theirs in given}
+    found = {
+        ours: given[theirs]
+        for ours, spellings in _SPELLINGS.items()
+        for theirs in spellings[::-1]
+        if theirs in given
+    }
     if not any(set(way) <= set(found) for way in _WAYS):
-        raise ValueError('no column says which objects these are: give specobjid, '
-                         'or plate, mjd and fiberid, or ra and dec in degrees')
+        raise ValueError(
+            'no column says which objects these are: give specobjid, '
+            'or plate, mjd and fiberid, or ra and dec in degrees'
+        )
     n = len(next(iter(found.values())))
     table = Table({'name': np.asarray(found.get('name', [''] * n), 'U')})
     for name in list(_SPELLINGS)[1:]:
@@ -82,56 +100,76 @@ def _known_table(columns: dict) -> Table:
         table[name] = np.array(numbers, kind)
     nameless = ~np.logical_or.reduce(_given(table))
     if nameless.any():
-        raise ValueError(f'row {nameless.argmax() + 1} names no object: it needs '
-                         'specobjid, or plate, mjd and fiberid, or ra and dec')
+        raise ValueError(
+            f'row {nameless.argmax() + 1} names no object: it needs '
+            'specobjid, or plate, mjd and fiberid, or ra and dec'
+        )
     return table
+
 
 def _given(table: Table) -> list[np.ndarray]:
     "Which rows of a list are identified in each of `_WAYS`."
+
     def there(name):
-        if name not in table.colnames: return np.zeros(len(table), bool)
+        if name not in table.colnames:
+            return np.zeros(len(table), bool)
         values = np.asarray(table[name])
         return np.isfinite(values) if name in ('ra', 'dec') else values > 0
+
     return [np.logical_and.reduce([there(name) for name in way]) for way in _WAYS]
 
+
 def read_known(
-    path: Path, # CSV or ECSV with specobjid; or plate, mjd and fiberid; or ra and dec
-) -> Table: # name, specobjid, plate, mjd, fiberid, ra, dec; 0 or NaN where not given
+    path: Path,  # CSV or ECSV with specobjid; or plate, mjd and fiberid; or ra and dec
+) -> Table:  # name, specobjid, plate, mjd, fiberid, ra, dec; 0 or NaN where not given
     """A list of objects that somebody knows. Raises `FileNotFoundError` when there is no
     file, `ValueError` naming file and row when it does not say which objects it means."""
     try:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
         ecsv = bool(lines) and lines[0].startswith('# %ECSV')
         columns = (_ecsv_columns if ecsv else _csv_columns)(lines)
-        if not columns: raise ValueError('there is no row in it')
+        if not columns:
+            raise ValueError('there is no row in it')
         return _known_table(columns)
-    except ValueError as error: raise ValueError(f'{path}: {error}') from error
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
 
 def known_lists(
-    *files: Path,         # Lists for `read_known`
-    published: bool=True, # Also those of `known_anomalies`
-) -> dict[str, Table]: # Name -> list: A1, B1, O25, and each file by its name without ending
+    *files: Path,  # Lists for `read_known`
+    published: bool = True,  # Also those of `known_anomalies`
+) -> dict[
+    str, Table
+]:  # Name -> list: A1, B1, O25, and each file by its name without ending
     "Everything that is known already. Raises `ValueError` when two lists have one name."
     table = known_anomalies()
     names = dict(A1='A1', B1='B1', O25='examples') if published else {}
     lists = {name: table[table['table'] == theirs] for name, theirs in names.items()}
     for path in map(Path, files):
         if path.stem in lists:
-            raise ValueError(f"{path}: there is a list '{path.stem}' already; rename it")
+            raise ValueError(
+                f"{path}: there is a list '{path.stem}' already; rename it"
+            )
         lists[path.stem] = read_known(path)
     return lists
 
 # %% ../nbs/00d_known.ipynb #93d3178c
 def find_known(
-    catalog: Table,          # n rows: specobjid, plate, mjd, fiberid, ra, dec (degrees)
-    lists: dict[str, Table], # Of `known_lists`
-    *, radius: float=3.,     # Of agreement on the sky, arcsec
-) -> dict[str, np.ndarray]: # Name of the list -> (n,) bool
+    catalog: Table,  # n rows: specobjid, plate, mjd, fiberid, ra, dec (degrees)
+    lists: dict[str, Table],  # Of `known_lists`
+    *,
+    radius: float = 3.0,  # Of agreement on the sky, arcsec
+) -> dict[str, np.ndarray]:  # Name of the list -> (n,) bool
     "Which objects of a catalogue are on which list."
     names = spec_name(catalog)
-    return {name: _on_list(catalog, names, table, radius) for name, table in lists.items()}
+    return {
+        name: _on_list(catalog, names, table, radius) for name, table in lists.items()
+    }
 
-def _on_list(catalog: Table, names: np.ndarray, table: Table, radius: float) -> np.ndarray:
+
+def _on_list(
+    catalog: Table, names: np.ndarray, table: Table, radius: float
+) -> np.ndarray:
     "Which objects of a catalogue, whose spectra have these names, are on one list."
     by_id, by_fiber, by_sky = _given(table)
     found = np.zeros(len(catalog), bool)
@@ -143,9 +181,11 @@ def _on_list(catalog: Table, names: np.ndarray, table: Table, radius: float) -> 
         found |= _near(catalog, table[by_sky], radius)
     return found
 
+
 def _near(catalog: Table, table: Table, radius: float) -> np.ndarray:
     "Which objects of a catalogue are within `radius` (arcsec) of one of a list."
     from astropy.coordinates import SkyCoord, match_coordinates_sky
+
     ra, dec = (np.asarray(catalog[name], float) for name in ('ra', 'dec'))
     near, placed = np.zeros(len(catalog), bool), np.isfinite(ra) & np.isfinite(dec)
     if placed.any():
@@ -154,12 +194,14 @@ def _near(catalog: Table, table: Table, radius: float) -> np.ndarray:
         near[placed] = match_coordinates_sky(here, there)[1].arcsec < radius
     return near
 
+
 def known_as(catalog: Table, lists: dict[str, Table]) -> np.ndarray:
     "(n,) names of the lists that hold each object of a catalogue, '' for none."
     names = np.full(len(catalog), '', object)
     for name, found in find_known(catalog, lists).items():
         names[found] = [f'{old}, {name}'.removeprefix(', ') for old in names[found]]
     return names.astype('U')
+
 
 def is_known(catalog: Table, lists: dict[str, Table]) -> np.ndarray:
     "(n,) bool: which objects of a catalogue are on any list."

@@ -20,295 +20,622 @@ from .core import FLUX_UNIT, LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum
 from .templates import SPEED_OF_LIGHT, load_basis
 
 # %% ../nbs/00b_lines.ipynb #06e8b4c7
-LINE_K = np.arange(35250, 39600)   # rest frame, vacuum: 3350-9118 AA
-LINE_WAVE = 10**(1e-4*LINE_K)
-PIXEL = SPEED_OF_LIGHT*np.log(10)*1e-4  # km/s
+LINE_K = np.arange(35250, 39600)  # rest frame, vacuum: 3350-9118 AA
+LINE_WAVE = 10 ** (1e-4 * LINE_K)
+PIXEL = SPEED_OF_LIGHT * np.log(10) * 1e-4  # km/s
+
 
 def to_rest(
-    spectra: Spectra, # Raw, on SDSS_WAVE, with z
-) -> tuple[np.ndarray, np.ndarray]: # (n, len(LINE_WAVE)) f_lambda and ivar of the observed frame, shifted; 0 where not measured
+    spectra: Spectra,  # Raw, on SDSS_WAVE, with z
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (n, len(LINE_WAVE)) f_lambda and ivar of the observed frame, shifted; 0 where not measured
     "Shift raw spectra to a common rest-frame lattice. Raises `ValueError` on other spectra and on redshifts that cannot be."
-    if not np.array_equal(spectra.wave, SDSS_WAVE) or spectra.unit != FLUX_UNIT: raise ValueError('lines are measured on raw spectra (SDSS_WAVE); bins of 270 km/s blur them')
+    if not np.array_equal(spectra.wave, SDSS_WAVE) or spectra.unit != FLUX_UNIT:
+        raise ValueError(
+            'lines are measured on raw spectra (SDSS_WAVE); bins of 270 km/s blur them'
+        )
     z = np.asarray(spectra.catalog['z'], float)
-    if not (z > -.1).all(): raise ValueError(f'{(~(z > -.1)).sum()} redshifts are below -0.1 or no numbers; set such spectra aside first')
-    position = LINE_K - SDSS_K[0] + 1e4*np.log10(1 + z)[:, None]
+    if not (z > -0.1).all():
+        raise ValueError(
+            f'{(~(z > -0.1)).sum()} redshifts are below -0.1 or no numbers; set such spectra aside first'
+        )
+    position = LINE_K - SDSS_K[0] + 1e4 * np.log10(1 + z)[:, None]
     left = np.floor(position).astype(int)
-    part, inside = (position - left).astype('f4'), (left >= 0) & (left < len(SDSS_WAVE) - 1)
+    part, inside = (
+        (position - left).astype('f4'),
+        (left >= 0) & (left < len(SDSS_WAVE) - 1),
+    )
     left = np.clip(left, 0, len(SDSS_WAVE) - 2)
     take = lambda a, at: np.take_along_axis(np.asarray(a), at, 1)
-    ivar = np.where(inside, np.minimum(take(spectra.ivar, left), take(spectra.ivar, left + 1)), 0)
-    return np.where(ivar > 0, (1 - part)*take(spectra.flux, left) + part*take(spectra.flux, left + 1), 0), ivar
+    ivar = np.where(
+        inside, np.minimum(take(spectra.ivar, left), take(spectra.ivar, left + 1)), 0
+    )
+    return np.where(
+        ivar > 0,
+        (1 - part) * take(spectra.flux, left) + part * take(spectra.flux, left + 1),
+        0,
+    ), ivar
 
 # %% ../nbs/00b_lines.ipynb #054466dd
 @functools.cache
-def continuum_basis() -> np.ndarray: # (15, len(LINE_WAVE)) float32
+def continuum_basis() -> np.ndarray:  # (15, len(LINE_WAVE)) float32
     "Components of starlight, and powers of wavelength."
     populations, k0 = load_basis()[0].astype('f4'), load_basis()[1]
-    rng, wave = np.random.default_rng(0), 10**(1e-4*(k0 + np.arange(populations.shape[1])))
+    rng, wave = (
+        np.random.default_rng(0),
+        10 ** (1e-4 * (k0 + np.arange(populations.shape[1]))),
+    )
     populations /= populations[:, (wave > 5400) & (wave < 5600)].mean(1, keepdims=True)
     mixed = []
-    for sigma in (70, 120, 180, 250, 330):                                      # km/s, on top of the library's own width
-        smooth = gaussian_filter1d(populations, sigma/PIXEL, axis=1)[:, LINE_K[0] - k0:LINE_K[-1] + 1 - k0]
-        weight = rng.dirichlet(np.full(len(populations), .08), 200).astype('f4')
-        mixed.append(weight @ smooth*np.exp(-rng.exponential(.5, (200, 1))*((LINE_WAVE/5500)**-.7 - 1)).astype('f4'))
+    for sigma in (70, 120, 180, 250, 330):  # km/s, on top of the library's own width
+        smooth = gaussian_filter1d(populations, sigma / PIXEL, axis=1)[
+            :, LINE_K[0] - k0 : LINE_K[-1] + 1 - k0
+        ]
+        weight = rng.dirichlet(np.full(len(populations), 0.08), 200).astype('f4')
+        mixed.append(
+            weight
+            @ smooth
+            * np.exp(
+                -rng.exponential(0.5, (200, 1)) * ((LINE_WAVE / 5500) ** -0.7 - 1)
+            ).astype('f4')
+        )
     mixed = np.concatenate(mixed)
     spread = mixed - mixed.mean(0)
-    main = np.linalg.eigh(spread @ spread.T)[1][:, -10:].T @ spread             # principal components, by way of the smaller matrix
-    stars = np.concatenate([mixed.mean(0)[None], main/np.sqrt(np.mean(main**2, axis=1, keepdims=True))])
+    main = (
+        np.linalg.eigh(spread @ spread.T)[1][:, -10:].T @ spread
+    )  # principal components, by way of the smaller matrix
+    stars = np.concatenate(
+        [mixed.mean(0)[None], main / np.sqrt(np.mean(main**2, axis=1, keepdims=True))]
+    )
     x = np.linspace(-1, 1, len(LINE_WAVE))
-    return np.concatenate([stars, np.polynomial.legendre.legvander(x, 3).T]).astype('f4')
+    return np.concatenate([stars, np.polynomial.legendre.legvander(x, 3).T]).astype(
+        'f4'
+    )
 
-def _solve(weight: np.ndarray, y: np.ndarray, design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+
+def _solve(
+    weight: np.ndarray, y: np.ndarray, design: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     "Weighted least squares of y (n, d) on design (m, d): coefficients (n, m) and normal matrices (n, m, m)."
     m = len(design)
-    normal = (weight @ (design[:, None]*design).reshape(m*m, -1).T).reshape(-1, m, m).astype(float)
-    normal += np.eye(m)*(1e-9*np.trace(normal, axis1=1, axis2=2)/m + 1e-30)[:, None, None]      # nothing measured: nothing found
-    return np.linalg.solve(normal, ((weight*y) @ design.T).astype(float)[..., None])[..., 0], normal
+    normal = (
+        (weight @ (design[:, None] * design).reshape(m * m, -1).T)
+        .reshape(-1, m, m)
+        .astype(float)
+    )
+    normal += (
+        np.eye(m)
+        * (1e-9 * np.trace(normal, axis1=1, axis2=2) / m + 1e-30)[:, None, None]
+    )  # nothing measured: nothing found
+    return np.linalg.solve(normal, ((weight * y) @ design.T).astype(float)[..., None])[
+        ..., 0
+    ], normal
+
 
 def fit_continuum(
-    flux: np.ndarray, ivar: np.ndarray, # From `to_rest`
-    *, mask: float=900., # Half width of the masks on emission lines, km/s
-) -> np.ndarray: # (n, len(LINE_WAVE)) float32
+    flux: np.ndarray,
+    ivar: np.ndarray,  # From `to_rest`
+    *,
+    mask: float = 900.0,  # Half width of the masks on emission lines, km/s
+) -> np.ndarray:  # (n, len(LINE_WAVE)) float32
     "Starlight by weighted least squares."
     lines = np.asarray(LINES['wave'][LINES['kind'] == 'emission'])
-    near = (np.abs(LINE_WAVE/lines[:, None] - 1) < mask/SPEED_OF_LIGHT).any(0)
-    coefficients, _ = _solve(np.where(near, 0, ivar).astype('f4'), flux, continuum_basis())
+    near = (np.abs(LINE_WAVE / lines[:, None] - 1) < mask / SPEED_OF_LIGHT).any(0)
+    coefficients, _ = _solve(
+        np.where(near, 0, ivar).astype('f4'), flux, continuum_basis()
+    )
     return (coefficients.astype('f4') @ continuum_basis()).astype('f4')
 
 # %% ../nbs/00b_lines.ipynb #d666b35b
-NII_RATIO, OIII_RATIO = 3.05, 2.98                  # of the two lines of a doublet, the stronger over the weaker
-BALMER = dict(Halpha=1, Hbeta=1/2.86, Hgamma=.468/2.86, Hdelta=.259/2.86, Hepsilon=.159/2.86, H8=.105/2.86)  # over Halpha: Case B, 10,000 K
+NII_RATIO, OIII_RATIO = (
+    3.05,
+    2.98,
+)  # of the two lines of a doublet, the stronger over the weaker
+BALMER = dict(
+    Halpha=1,
+    Hbeta=1 / 2.86,
+    Hgamma=0.468 / 2.86,
+    Hdelta=0.259 / 2.86,
+    Hepsilon=0.159 / 2.86,
+    H8=0.105 / 2.86,
+)  # over Halpha: Case B, 10,000 K
 _TIED = {  # name: ((rest wavelength name, share), ...)
-    'OII': (('OII_3727', .5), ('OII_3729', .5)), 'NeIII': (('NeIII_3869', 1),), 'Hdelta': (('Hdelta', 1),), 'Hgamma': (('Hgamma', 1),), 'OIII_4364': (('OIII_4364', 1),),
-    'HeII': (('HeII_4687', 1),), 'Hbeta': (('Hbeta', 1),), 'OIII': (('OIII_5008', 1), ('OIII_4960', 1/OIII_RATIO)), 'HeI': (('HeI_5877', 1),), 'OI': (('OI_6302', 1), ('OI_6366', 1/3)),
-    'Halpha': (('Halpha', 1),), 'NII': (('NII_6585', 1), ('NII_6550', 1/NII_RATIO)), 'SII_6718': (('SII_6718', 1),), 'SII_6733': (('SII_6733', 1),)}
+    'OII': (('OII_3727', 0.5), ('OII_3729', 0.5)),
+    'NeIII': (('NeIII_3869', 1),),
+    'Hdelta': (('Hdelta', 1),),
+    'Hgamma': (('Hgamma', 1),),
+    'OIII_4364': (('OIII_4364', 1),),
+    'HeII': (('HeII_4687', 1),),
+    'Hbeta': (('Hbeta', 1),),
+    'OIII': (('OIII_5008', 1), ('OIII_4960', 1 / OIII_RATIO)),
+    'HeI': (('HeI_5877', 1),),
+    'OI': (('OI_6302', 1), ('OI_6366', 1 / 3)),
+    'Halpha': (('Halpha', 1),),
+    'NII': (('NII_6585', 1), ('NII_6550', 1 / NII_RATIO)),
+    'SII_6718': (('SII_6718', 1),),
+    'SII_6733': (('SII_6733', 1),),
+}
 LINE_NAMES = tuple(_TIED)
-WIDTHS = tuple(80*1.27**i for i in range(8))       # 80-426 km/s, gas and spectrograph together
-PROFILE_ERROR = .015                               # of a strong line, whose profile is no perfect Gaussian on pixels
-STELLAR_ERROR = .25                                # AA of equivalent width, of the absorption under a Balmer line, see below
-BROAD = (900, 1800, 3600)                          # km/s
+WIDTHS = tuple(
+    80 * 1.27**i for i in range(8)
+)  # 80-426 km/s, gas and spectrograph together
+PROFILE_ERROR = (
+    0.015  # of a strong line, whose profile is no perfect Gaussian on pixels
+)
+STELLAR_ERROR = (
+    0.25  # AA of equivalent width, of the absorption under a Balmer line, see below
+)
+BROAD = (900, 1800, 3600)  # km/s
 _BALMER = ('Halpha', 'Hbeta', 'Hgamma', 'Hdelta')
 
-@functools.cache
-def _profiles(sigma: float, names: tuple=LINE_NAMES) -> np.ndarray: # (lines, d), area 1 of the first component, per AA of the rest frame
-    rest = {n: float(LINES.loc[n]['wave']) for n in LINES['name']}
-    one = lambda wave: np.exp(-.5*((LINE_WAVE/wave - 1)*SPEED_OF_LIGHT/sigma)**2)/(np.sqrt(2*np.pi)*sigma/SPEED_OF_LIGHT*wave)
-    return np.array([sum(share*one(rest[part]) for part, share in _TIED[name]) for name in names], 'f4')
 
-def _fit_lines(residual: np.ndarray, ivar: np.ndarray) -> tuple: # areas (n, lines), errors, width (n,), broad areas (n, 4), model (n, d)
-    near = (_profiles(max(BROAD))[[LINE_NAMES.index(b) for b in _BALMER]] > 1e-7).any(0) | (_profiles(max(WIDTHS)) > 1e-7).any(0)
+@functools.cache
+def _profiles(
+    sigma: float, names: tuple = LINE_NAMES
+) -> np.ndarray:  # (lines, d), area 1 of the first component, per AA of the rest frame
+    rest = {n: float(LINES.loc[n]['wave']) for n in LINES['name']}
+    one = lambda wave: (
+        np.exp(-0.5 * ((LINE_WAVE / wave - 1) * SPEED_OF_LIGHT / sigma) ** 2)
+        / (np.sqrt(2 * np.pi) * sigma / SPEED_OF_LIGHT * wave)
+    )
+    return np.array(
+        [sum(share * one(rest[part]) for part, share in _TIED[name]) for name in names],
+        'f4',
+    )
+
+
+def _fit_lines(
+    residual: np.ndarray, ivar: np.ndarray
+) -> tuple:  # areas (n, lines), errors, width (n,), broad areas (n, 4), model (n, d)
+    near = (_profiles(max(BROAD))[[LINE_NAMES.index(b) for b in _BALMER]] > 1e-7).any(
+        0
+    ) | (_profiles(max(WIDTHS)) > 1e-7).any(0)
     residual, ivar = residual[:, near], ivar[:, near]
     fits = [_solve(ivar, residual, _profiles(sigma)[:, near]) for sigma in WIDTHS]
-    best = _between(*(np.stack(x) for x in zip(*((_gain(*f), f[0], _errors(f[1])) for f in fits))))
-    for i, sigma in enumerate(WIDTHS):                      # the same with broad components, where the narrow width was this one
+    best = _between(
+        *(np.stack(x) for x in zip(*((_gain(*f), f[0], _errors(f[1])) for f in fits)))
+    )
+    for i, sigma in enumerate(
+        WIDTHS
+    ):  # the same with broad components, where the narrow width was this one
         rows = np.flatnonzero(best['index'] == i)
         for broad in BROAD:
-            design = np.concatenate([_profiles(sigma), _profiles(broad, _BALMER)])[:, near]
-            if len(rows): _improve(best, rows, *_solve(ivar[rows], residual[rows], design), broad)
+            design = np.concatenate([_profiles(sigma), _profiles(broad, _BALMER)])[
+                :, near
+            ]
+            if len(rows):
+                _improve(best, rows, *_solve(ivar[rows], residual[rows], design), broad)
     model = np.zeros((len(residual), len(LINE_WAVE)), 'f4')
     for i, broad in {*zip(best['index'].tolist(), best['broad'].tolist())}:
         rows = (best['index'] == i) & (best['broad'] == broad)
-        model[rows] = best['area'][rows].astype('f4') @ _profiles(WIDTHS[i]) + (best['wide'][rows].astype('f4') @ _profiles(broad, _BALMER) if broad else 0)
+        model[rows] = best['area'][rows].astype('f4') @ _profiles(WIDTHS[i]) + (
+            best['wide'][rows].astype('f4') @ _profiles(broad, _BALMER) if broad else 0
+        )
     return best, model
 
-def _gain(areas, normal) -> np.ndarray: return np.einsum('ni,nij,nj->n', areas, normal, areas)  # by how much chi2 falls
 
-def _errors(normal) -> np.ndarray: return np.sqrt(np.maximum(np.einsum('nii->ni', np.linalg.inv(normal)), 0))
+def _gain(areas, normal) -> np.ndarray:
+    return np.einsum('ni,nij,nj->n', areas, normal, areas)  # by how much chi2 falls
 
-def _between(gain: np.ndarray, area: np.ndarray, error: np.ndarray, least: float=15.) -> dict:
+
+def _errors(normal) -> np.ndarray:
+    return np.sqrt(np.maximum(np.einsum('nii->ni', np.linalg.inv(normal)), 0))
+
+
+def _between(
+    gain: np.ndarray, area: np.ndarray, error: np.ndarray, least: float = 15.0
+) -> dict:
     "The best width of each spectrum, between those of the grid by a parabola; the middle one where there is too little light to tell."
     n = np.arange(gain.shape[1])
-    i = np.where(gain.max(0) > least, gain.argmax(0), len(WIDTHS)//2 - 1)
+    i = np.where(gain.max(0) > least, gain.argmax(0), len(WIDTHS) // 2 - 1)
     left, right = np.maximum(i - 1, 0), np.minimum(i + 1, len(WIDTHS) - 1)
-    curve = gain[left, n] - 2*gain[i, n] + gain[right, n]
-    shift = np.where((left < i) & (i < right) & (curve < 0) & (gain.max(0) > least), np.clip((gain[left, n] - gain[right, n])/np.where(curve < 0, 2*curve, -1), -.5, .5), 0)
+    curve = gain[left, n] - 2 * gain[i, n] + gain[right, n]
+    shift = np.where(
+        (left < i) & (i < right) & (curve < 0) & (gain.max(0) > least),
+        np.clip(
+            (gain[left, n] - gain[right, n]) / np.where(curve < 0, 2 * curve, -1),
+            -0.5,
+            0.5,
+        ),
+        0,
+    )
     other = np.where(shift < 0, left, right)
-    mix = lambda x: x[i, n] + np.abs(shift)[:, None]*(x[other, n] - x[i, n])
-    step = np.log(WIDTHS[-1]/WIDTHS[0])/(len(WIDTHS) - 1)
-    return dict(gain=gain[i, n], area=mix(area), error=mix(error), index=i, sigma=np.array(WIDTHS)[i]*np.exp(step*shift), broad=np.zeros(len(n), int), wide=np.zeros((len(n), len(_BALMER))))
+    mix = lambda x: x[i, n] + np.abs(shift)[:, None] * (x[other, n] - x[i, n])
+    step = np.log(WIDTHS[-1] / WIDTHS[0]) / (len(WIDTHS) - 1)
+    return dict(
+        gain=gain[i, n],
+        area=mix(area),
+        error=mix(error),
+        index=i,
+        sigma=np.array(WIDTHS)[i] * np.exp(step * shift),
+        broad=np.zeros(len(n), int),
+        wide=np.zeros((len(n), len(_BALMER))),
+    )
 
-def _improve(best, rows, areas, normal, broad, least: float=30.):
+
+def _improve(best, rows, areas, normal, broad, least: float = 30.0):
     "Accept a broad component that is worth it and in emission."
     n = len(LINE_NAMES)
     gain, error = _gain(areas, normal), _errors(normal)
-    up = (gain > best['gain'][rows] + least) & (areas[:, n] > 5*error[:, n])
+    up = (gain > best['gain'][rows] + least) & (areas[:, n] > 5 * error[:, n])
     at = rows[up]
-    for name, values in (('gain', gain), ('area', areas[:, :n]), ('error', error[:, :n]), ('wide', areas[:, n:])): best[name][at] = values[up]
+    for name, values in (
+        ('gain', gain),
+        ('area', areas[:, :n]),
+        ('error', error[:, :n]),
+        ('wide', areas[:, n:]),
+    ):
+        best[name][at] = values[up]
     best['broad'][at] = broad
 
-@functools.cache
-def _empty_places() -> np.ndarray: # (places, d) profiles where no line is
-    lines = np.asarray(LINES['wave'])
-    places = [w for w in np.exp(np.arange(np.log(3750), np.log(6950), 800/SPEED_OF_LIGHT)) if np.abs(w/lines - 1).min() > 1500/SPEED_OF_LIGHT]
-    sigma = WIDTHS[2]/SPEED_OF_LIGHT
-    return np.array([np.exp(-.5*((LINE_WAVE/w - 1)/sigma)**2) for w in places], 'f4')
 
-def _inflation(residual: np.ndarray, ivar: np.ndarray) -> np.ndarray: # (n,) at least 1
+@functools.cache
+def _empty_places() -> np.ndarray:  # (places, d) profiles where no line is
+    lines = np.asarray(LINES['wave'])
+    places = [
+        w
+        for w in np.exp(np.arange(np.log(3750), np.log(6950), 800 / SPEED_OF_LIGHT))
+        if np.abs(w / lines - 1).min() > 1500 / SPEED_OF_LIGHT
+    ]
+    sigma = WIDTHS[2] / SPEED_OF_LIGHT
+    return np.array(
+        [np.exp(-0.5 * ((LINE_WAVE / w - 1) / sigma) ** 2) for w in places], 'f4'
+    )
+
+
+def _inflation(residual: np.ndarray, ivar: np.ndarray) -> np.ndarray:  # (n,) at least 1
     "How much larger the errors are than the pixels say: the scatter of lines fitted where there is none."
     places = _empty_places()
     weight = ivar @ (places**2).T
-    pull = np.divide((ivar*residual) @ places.T, np.sqrt(weight), out=np.full(weight.shape, np.nan, 'f4'), where=weight > 0)
-    with np.errstate(invalid='ignore'): spread = 1.4826*np.nanmedian(np.abs(np.where(np.isfinite(pull).any(1)[:, None], pull, 1)), axis=1)
+    pull = np.divide(
+        (ivar * residual) @ places.T,
+        np.sqrt(weight),
+        out=np.full(weight.shape, np.nan, 'f4'),
+        where=weight > 0,
+    )
+    with np.errstate(invalid='ignore'):
+        spread = 1.4826 * np.nanmedian(
+            np.abs(np.where(np.isfinite(pull).any(1)[:, None], pull, 1)), axis=1
+        )
     return np.maximum(spread, 1)
 
-def _coverage(ivar: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray: # (n, bands)
+
+def _coverage(
+    ivar: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:  # (n, bands)
     "Fraction of the pixels of intervals that were measured."
-    good = np.concatenate([np.zeros((len(ivar), 1)), np.cumsum(ivar > 0, axis=1)], axis=1)
+    good = np.concatenate(
+        [np.zeros((len(ivar), 1)), np.cumsum(ivar > 0, axis=1)], axis=1
+    )
     a, b = np.searchsorted(LINE_WAVE, low), np.searchsorted(LINE_WAVE, high)
-    return (good[:, b] - good[:, a])/(b - a)
+    return (good[:, b] - good[:, a]) / (b - a)
 
 # %% ../nbs/00b_lines.ipynb #9e83918e
-INDICES = {name: air_to_vacuum(np.array(bands)) for name, bands in {  # blue side, feature, red side; AA in air
-    'HdeltaA': ((4041.6, 4081.5), (4083.5, 4122.25), (4128.5, 4161.)), 'Mgb': ((5117.7, 5142.7), (5160.125, 5192.625), (5191.375, 5206.375)),
-    'NaD': ((5860.625, 5875.675), (5876.875, 5909.375), (5922.125, 5948.125))}.items()}
+INDICES = {
+    name: air_to_vacuum(np.array(bands))
+    for name, bands in {  # blue side, feature, red side; AA in air
+        'HdeltaA': ((4041.6, 4081.5), (4083.5, 4122.25), (4128.5, 4161.0)),
+        'Mgb': ((5117.7, 5142.7), (5160.125, 5192.625), (5191.375, 5206.375)),
+        'NaD': ((5860.625, 5875.675), (5876.875, 5909.375), (5922.125, 5948.125)),
+    }.items()
+}
+
 
 def _band(values: np.ndarray, band, weight=None) -> np.ndarray:
     "Mean over the measured pixels of an interval (n,)."
     cut = slice(*np.searchsorted(LINE_WAVE, band))
     w = np.ones_like(values[:, cut]) if weight is None else weight[:, cut]
-    return np.divide((values[:, cut]*w).sum(1), w.sum(1), out=np.full(len(values), np.nan), where=w.sum(1) > 0)
+    return np.divide(
+        (values[:, cut] * w).sum(1),
+        w.sum(1),
+        out=np.full(len(values), np.nan),
+        where=w.sum(1) > 0,
+    )
+
 
 def _variance_of_mean(ivar: np.ndarray, band) -> np.ndarray:
     part = ivar[:, slice(*np.searchsorted(LINE_WAVE, band))]
     count = (part > 0).sum(1)
-    return np.divide(np.divide(1, part, out=np.zeros_like(part), where=part > 0).sum(1), count**2, out=np.full(len(part), np.nan), where=count > 0)
+    return np.divide(
+        np.divide(1, part, out=np.zeros_like(part), where=part > 0).sum(1),
+        count**2,
+        out=np.full(len(part), np.nan),
+        where=count > 0,
+    )
+
 
 def absorption_index(
-    flux: np.ndarray, ivar: np.ndarray, # From `to_rest`
-    name: str,                          # In `INDICES`
-) -> tuple[np.ndarray, np.ndarray]: # (n,) equivalent width in AA, positive in absorption, and its error; NaN where less than 70 % was measured
+    flux: np.ndarray,
+    ivar: np.ndarray,  # From `to_rest`
+    name: str,  # In `INDICES`
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (n,) equivalent width in AA, positive in absorption, and its error; NaN where less than 70 % was measured
     "A Lick index against the straight line between its side bands."
     blue, feature, red = INDICES[name]
     good = (ivar > 0).astype('f4')
     left, right = _band(flux, blue, good), _band(flux, red, good)
     cut = slice(*np.searchsorted(LINE_WAVE, feature))
     wave, step = LINE_WAVE[cut], np.gradient(LINE_WAVE)[cut]
-    part = (wave - blue.mean())/(red.mean() - blue.mean())
-    level = left[:, None] + (right - left)[:, None]*part
+    part = (wave - blue.mean()) / (red.mean() - blue.mean())
+    level = left[:, None] + (right - left)[:, None] * part
     with np.errstate(divide='ignore', invalid='ignore'):
-        depth = np.where(good[:, cut] > 0, 1 - flux[:, cut]/level, 0)
-        covered = (good[:, cut]*step).sum(1)/step.sum()
-        width = (depth*step).sum(1)/covered
-        pixel = np.where(good[:, cut] > 0, (step/level)**2/np.where(ivar[:, cut] > 0, ivar[:, cut], 1), 0).sum(1)
+        depth = np.where(good[:, cut] > 0, 1 - flux[:, cut] / level, 0)
+        covered = (good[:, cut] * step).sum(1) / step.sum()
+        width = (depth * step).sum(1) / covered
+        pixel = np.where(
+            good[:, cut] > 0,
+            (step / level) ** 2 / np.where(ivar[:, cut] > 0, ivar[:, cut], 1),
+            0,
+        ).sum(1)
         mean = np.median(np.abs(level), axis=1)
-        sides = (step.sum()/mean)**2*(_variance_of_mean(ivar, blue) + _variance_of_mean(ivar, red))/4
-    bad = (_coverage(ivar, *np.array([blue, feature, red]).T) < .7).any(1)
+        sides = (
+            (step.sum() / mean) ** 2
+            * (_variance_of_mean(ivar, blue) + _variance_of_mean(ivar, red))
+            / 4
+        )
+    bad = (_coverage(ivar, *np.array([blue, feature, red]).T) < 0.7).any(1)
     return np.where(bad, np.nan, width), np.where(bad, np.nan, np.sqrt(pixel + sides))
 
+
 def d4000n(
-    flux: np.ndarray, ivar: np.ndarray, # From `to_rest`
-) -> tuple[np.ndarray, np.ndarray]: # (n,) and its error; NaN where less than 70 % was measured
+    flux: np.ndarray,
+    ivar: np.ndarray,  # From `to_rest`
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (n,) and its error; NaN where less than 70 % was measured
     "The narrow 4000 AA break (Balogh et al. 1999)."
-    bands = air_to_vacuum(np.array([(3850., 3950.), (4000., 4100.)]))
+    bands = air_to_vacuum(np.array([(3850.0, 3950.0), (4000.0, 4100.0)]))
     nu, good = LINE_WAVE**2, (ivar > 0).astype('f4')
-    (a, b), (va, vb) = ([f(*x, band) for band in bands] for f, x in ((lambda v, w, band: _band(v, band, w), (flux*nu, good)),
-                        (lambda v, _, band: _variance_of_mean(v, band)*np.mean(band)**4, (ivar, None))))
+    (a, b), (va, vb) = (
+        [f(*x, band) for band in bands]
+        for f, x in (
+            (lambda v, w, band: _band(v, band, w), (flux * nu, good)),
+            (
+                lambda v, _, band: _variance_of_mean(v, band) * np.mean(band) ** 4,
+                (ivar, None),
+            ),
+        )
+    )
     with np.errstate(divide='ignore', invalid='ignore'):
-        value = b/a
-        error = np.abs(value)*np.sqrt(va/a**2 + vb/b**2)
-    bad = (_coverage(ivar, *bands.T) < .7).any(1) | ~(a > 0)
+        value = b / a
+        error = np.abs(value) * np.sqrt(va / a**2 + vb / b**2)
+    bad = (_coverage(ivar, *bands.T) < 0.7).any(1) | ~(a > 0)
     return np.where(bad, np.nan, value), np.where(bad, np.nan, error)
 
 # %% ../nbs/00b_lines.ipynb #9c4f3386
 def measure_lines(
-    spectra: Spectra, # Raw, on SDSS_WAVE, with z
-    *, size: int=500, # Spectra at a time
-) -> QTable: # specobjid, z, NAME_flux, NAME_ew of `LINE_NAMES` with _err, sigma, broad and the broad Halpha, D4000n, HdeltaA, Mgb, NaD with _err
+    spectra: Spectra,  # Raw, on SDSS_WAVE, with z
+    *,
+    size: int = 500,  # Spectra at a time
+) -> QTable:  # specobjid, z, NAME_flux, NAME_ew of `LINE_NAMES` with _err, sigma, broad and the broad Halpha, D4000n, HdeltaA, Mgb, NaD with _err
     "Measure emission lines and indices of every spectrum. Raises `ValueError` on spectra that are not raw."
-    parts = [_measure(*to_rest(piece), np.asarray(piece.catalog['z'], float)) for piece in spectra.chunks(size)]
-    table = QTable({name: np.concatenate([p[name] for p in parts]) for name in parts[0]} if parts else {})
-    table.add_columns([spectra.catalog['specobjid'], np.asarray(spectra.catalog['z'])], indexes=[0, 0], names=['specobjid', 'z'])
+    parts = [
+        _measure(*to_rest(piece), np.asarray(piece.catalog['z'], float))
+        for piece in spectra.chunks(size)
+    ]
+    table = QTable(
+        {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        if parts
+        else {}
+    )
+    table.add_columns(
+        [spectra.catalog['specobjid'], np.asarray(spectra.catalog['z'])],
+        indexes=[0, 0],
+        names=['specobjid', 'z'],
+    )
     flux, width = u.Unit('1e-17 erg / (s cm2)'), u.AA
     for name in table.colnames:
         base = name.removesuffix('_err')
-        unit = flux if base.endswith('_flux') else width if base.endswith('_ew') or base in INDICES else u.km/u.s if base in ('sigma', 'broad') else None
-        if unit is not None: table[name] = table[name]*unit
+        unit = (
+            flux
+            if base.endswith('_flux')
+            else width
+            if base.endswith('_ew') or base in INDICES
+            else u.km / u.s
+            if base in ('sigma', 'broad')
+            else None
+        )
+        if unit is not None:
+            table[name] = table[name] * unit
         table[name].info.description = _describe(base, name != base)
     return table
 
+
 def _describe(name: str, error: bool) -> str:
-    what = {'sigma': 'width of the narrow lines, with the spectrograph', 'broad': 'width of the broad Balmer lines; 0: none found', 'D4000n': '4000 AA break (Balogh et al. 1999)',
-            'specobjid': 'SDSS spectrum id', 'z': 'redshift used'}.get(name)
-    if what is None and name in INDICES: what = f'{name}, equivalent width, positive in absorption'
-    if what is None: what = f"{name.rsplit('_', 1)[0]}, " + ('flux' if name.endswith('_flux') else 'rest-frame equivalent width, positive in emission')
+    what = {
+        'sigma': 'width of the narrow lines, with the spectrograph',
+        'broad': 'width of the broad Balmer lines; 0: none found',
+        'D4000n': '4000 AA break (Balogh et al. 1999)',
+        'specobjid': 'SDSS spectrum id',
+        'z': 'redshift used',
+    }.get(name)
+    if what is None and name in INDICES:
+        what = f'{name}, equivalent width, positive in absorption'
+    if what is None:
+        what = f"{name.rsplit('_', 1)[0]}, " + (
+            'flux'
+            if name.endswith('_flux')
+            else 'rest-frame equivalent width, positive in emission'
+        )
     return 'error of it' if error else what
+
 
 def _measure(flux: np.ndarray, ivar: np.ndarray, z: np.ndarray) -> dict:
     continuum = fit_continuum(flux, ivar)
     residual, ivar = (flux - continuum).astype('f4'), ivar.astype('f4')
     fit, model = _fit_lines(residual, ivar)
     scale = _inflation(residual, ivar)[:, None]
-    fit['error'] = np.hypot(scale*fit['error'], PROFILE_ERROR*fit['area'])
+    fit['error'] = np.hypot(scale * fit['error'], PROFILE_ERROR * fit['area'])
     rest = np.array([float(LINES.loc[_TIED[n][0][0]]['wave']) for n in LINE_NAMES])
-    reach = 2.5*np.median(WIDTHS)/SPEED_OF_LIGHT
-    seen = _coverage(ivar, rest*(1 - reach), rest*(1 + reach)) >= .7
+    reach = 2.5 * np.median(WIDTHS) / SPEED_OF_LIGHT
+    seen = _coverage(ivar, rest * (1 - reach), rest * (1 + reach)) >= 0.7
     out = {}
     for i, name in enumerate(LINE_NAMES):
-        level = (_band(continuum, rest[i]*np.array([1 - .015, 1 - .006])) + _band(continuum, rest[i]*np.array([1 + .006, 1 + .015])))/2
-        area, error = (np.where(seen[:, i], fit[k][:, i], np.nan) for k in ('area', 'error'))
+        level = (
+            _band(continuum, rest[i] * np.array([1 - 0.015, 1 - 0.006]))
+            + _band(continuum, rest[i] * np.array([1 + 0.006, 1 + 0.015]))
+        ) / 2
+        area, error = (
+            np.where(seen[:, i], fit[k][:, i], np.nan) for k in ('area', 'error')
+        )
         with np.errstate(divide='ignore', invalid='ignore'):
             good = np.where(level > 0, level, np.nan)
-            if name in _BALMER: error = np.hypot(error, STELLAR_ERROR*good)
-            out |= {f'{name}_flux': area*(1 + z), f'{name}_flux_err': error*(1 + z), f'{name}_ew': area/good, f'{name}_ew_err': error/good}
-    out |= dict(sigma=fit['sigma'].astype(float), broad=fit['broad'].astype(float), Halpha_broad_flux=np.where(seen[:, LINE_NAMES.index('Halpha')], fit['wide'][:, 0]*(1 + z), np.nan))
+            if name in _BALMER:
+                error = np.hypot(error, STELLAR_ERROR * good)
+            out |= {
+                f'{name}_flux': area * (1 + z),
+                f'{name}_flux_err': error * (1 + z),
+                f'{name}_ew': area / good,
+                f'{name}_ew_err': error / good,
+            }
+    out |= dict(
+        sigma=fit['sigma'].astype(float),
+        broad=fit['broad'].astype(float),
+        Halpha_broad_flux=np.where(
+            seen[:, LINE_NAMES.index('Halpha')], fit['wide'][:, 0] * (1 + z), np.nan
+        ),
+    )
     out['D4000n'], out['D4000n_err'] = d4000n(flux, ivar)
-    for name in INDICES: out[name], out[f'{name}_err'] = absorption_index(flux - model, ivar, name)
+    for name in INDICES:
+        out[name], out[f'{name}_err'] = absorption_index(flux - model, ivar, name)
     return out
 
 # %% ../nbs/00b_lines.ipynb #b359bd2c
 BPT_CLASSES = ('', 'star-forming', 'composite', 'Seyfert', 'LINER')
 WHAN_CLASSES = ('', 'star-forming', 'strong AGN', 'weak AGN', 'retired', 'passive')
 
-def kauffmann(x): return .61/(x - .05) + 1.3
-def kewley(x): return .61/(x - .47) + 1.19
-def schawinski(x): return 1.05*x + .45
+
+def kauffmann(x):
+    return 0.61 / (x - 0.05) + 1.3
+
+
+def kewley(x):
+    return 0.61 / (x - 0.47) + 1.19
+
+
+def schawinski(x):
+    return 1.05 * x + 0.45
+
 
 def _snr(table: Table, name: str) -> np.ndarray:
-    with np.errstate(invalid='ignore', divide='ignore'): return np.nan_to_num(np.asarray(table[f'{name}_flux'])/np.asarray(table[f'{name}_flux_err']))
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return np.nan_to_num(
+            np.asarray(table[f'{name}_flux']) / np.asarray(table[f'{name}_flux_err'])
+        )
+
 
 def line_ratio(
-    table: Table,   # From `measure_lines`
-    top: str, bottom: str, # Of `LINE_NAMES`
-    *, snr: float=3.,      # Both lines need more
-) -> np.ndarray: # (n,) log10; NaN where a line is too weak
+    table: Table,  # From `measure_lines`
+    top: str,
+    bottom: str,  # Of `LINE_NAMES`
+    *,
+    snr: float = 3.0,  # Both lines need more
+) -> np.ndarray:  # (n,) log10; NaN where a line is too weak
     "Logarithm of a ratio of fluxes."
     good = (_snr(table, top) > snr) & (_snr(table, bottom) > snr)
-    with np.errstate(invalid='ignore', divide='ignore'): return np.where(good, np.log10(np.asarray(table[f'{top}_flux'])/np.asarray(table[f'{bottom}_flux'])), np.nan)
-
-def bpt_class(table: Table, *, snr: float=3.) -> np.ndarray: # (n,) of `BPT_CLASSES`; '' where a line is too weak
-    "Position in the BPT diagram."
-    x, y = line_ratio(table, 'NII', 'Halpha', snr=snr), line_ratio(table, 'OIII', 'Hbeta', snr=snr)
     with np.errstate(invalid='ignore', divide='ignore'):
-        kind = np.select([(x < .05) & (y < kauffmann(x)), (x < .47) & (y < kewley(x)), y > schawinski(x)], [1, 2, 3], 4)
+        return np.where(
+            good,
+            np.log10(
+                np.asarray(table[f'{top}_flux']) / np.asarray(table[f'{bottom}_flux'])
+            ),
+            np.nan,
+        )
+
+
+def bpt_class(
+    table: Table, *, snr: float = 3.0
+) -> np.ndarray:  # (n,) of `BPT_CLASSES`; '' where a line is too weak
+    "Position in the BPT diagram."
+    x, y = (
+        line_ratio(table, 'NII', 'Halpha', snr=snr),
+        line_ratio(table, 'OIII', 'Hbeta', snr=snr),
+    )
+    with np.errstate(invalid='ignore', divide='ignore'):
+        kind = np.select(
+            [
+                (x < 0.05) & (y < kauffmann(x)),
+                (x < 0.47) & (y < kewley(x)),
+                y > schawinski(x),
+            ],
+            [1, 2, 3],
+            4,
+        )
     return np.array(BPT_CLASSES)[np.where(np.isfinite(x) & np.isfinite(y), kind, 0)]
 
-def whan_class(table: Table, *, snr: float=3.) -> np.ndarray: # (n,) of `WHAN_CLASSES`; '' where Halpha was not measured
+
+def whan_class(
+    table: Table, *, snr: float = 3.0
+) -> np.ndarray:  # (n,) of `WHAN_CLASSES`; '' where Halpha was not measured
     "Position in the WHAN diagram; galaxies with weak lines are told by EW(Halpha) alone."
     ew, x = np.asarray(table['Halpha_ew']), line_ratio(table, 'NII', 'Halpha', snr=snr)
     ew_n2 = np.asarray(table['NII_ew'])
     with np.errstate(invalid='ignore'):
-        kind = np.select([(ew < .5) & (ew_n2 < .5), ew < 3, np.isfinite(x) & (x < -.4), np.isfinite(x) & (ew > 6), np.isfinite(x)], [5, 4, 1, 2, 3], 1)
+        kind = np.select(
+            [
+                (ew < 0.5) & (ew_n2 < 0.5),
+                ew < 3,
+                np.isfinite(x) & (x < -0.4),
+                np.isfinite(x) & (ew > 6),
+                np.isfinite(x),
+            ],
+            [5, 4, 1, 2, 3],
+            1,
+        )
     return np.array(WHAN_CLASSES)[np.where(np.isfinite(ew), kind, 0)]
 
-def plot_bpt(table: Table, *, ax=None, snr: float=3., **style):
+
+def plot_bpt(table: Table, *, ax=None, snr: float = 3.0, **style):
     "BPT diagram with the published curves; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(3.6, 3.4), layout='constrained')[1]
     if not ax.lines:
-        for curve, low, high, look in ((kauffmann, -2, 0, '--'), (kewley, -2, .4, '-'), (schawinski, -.18, .9, ':')):
-            x = np.linspace(low, high, 200); ax.plot(x, curve(x), 'k', ls=look, lw=.8)
-        ax.set(xlim=(-1.7, .7), ylim=(-1.3, 1.5), xlabel='log [N II] 6585 / Hα', ylabel='log [O III] 5008 / Hβ')
-    ax.plot(line_ratio(table, 'NII', 'Halpha', snr=snr), line_ratio(table, 'OIII', 'Hbeta', snr=snr), **dict(ls='', marker='.', ms=3) | style)
+        for curve, low, high, look in (
+            (kauffmann, -2, 0, '--'),
+            (kewley, -2, 0.4, '-'),
+            (schawinski, -0.18, 0.9, ':'),
+        ):
+            x = np.linspace(low, high, 200)
+            ax.plot(x, curve(x), 'k', ls=look, lw=0.8)
+        ax.set(
+            xlim=(-1.7, 0.7),
+            ylim=(-1.3, 1.5),
+            xlabel='log [N II] 6585 / Hα',
+            ylabel='log [O III] 5008 / Hβ',
+        )
+    ax.plot(
+        line_ratio(table, 'NII', 'Halpha', snr=snr),
+        line_ratio(table, 'OIII', 'Hbeta', snr=snr),
+        **dict(ls='', marker='.', ms=3) | style,
+    )
     return ax
 
-def plot_whan(table: Table, *, ax=None, snr: float=3., **style):
+
+def plot_whan(table: Table, *, ax=None, snr: float = 3.0, **style):
     "WHAN diagram with the published limits; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(3.6, 3.4), layout='constrained')[1]
     if not ax.lines:
-        ax.plot([-.4, -.4], [3, 900], 'k--', lw=.8); ax.plot([-.4, .9], [6, 6], 'k--', lw=.8); ax.plot([-2, .9], [3, 3], 'k-', lw=.8); ax.plot([-2, .9], [.5, .5], 'k:', lw=.8)
-        ax.set(xlim=(-1.7, .7), ylim=(.1, 700), yscale='log', xlabel='log [N II] 6585 / Hα', ylabel='EW(Hα) (Å)')
-    ax.plot(line_ratio(table, 'NII', 'Halpha', snr=snr), np.asarray(table['Halpha_ew']), **dict(ls='', marker='.', ms=3) | style)
+        ax.plot([-0.4, -0.4], [3, 900], 'k--', lw=0.8)
+        ax.plot([-0.4, 0.9], [6, 6], 'k--', lw=0.8)
+        ax.plot([-2, 0.9], [3, 3], 'k-', lw=0.8)
+        ax.plot([-2, 0.9], [0.5, 0.5], 'k:', lw=0.8)
+        ax.set(
+            xlim=(-1.7, 0.7),
+            ylim=(0.1, 700),
+            yscale='log',
+            xlabel='log [N II] 6585 / Hα',
+            ylabel='EW(Hα) (Å)',
+        )
+    ax.plot(
+        line_ratio(table, 'NII', 'Halpha', snr=snr),
+        np.asarray(table['Halpha_ew']),
+        **dict(ls='', marker='.', ms=3) | style,
+    )
     return ax

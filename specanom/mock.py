@@ -23,209 +23,405 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d, median_filter, uniform_filter1d
 from scipy.special import exp1
 
-from .core import (LINES, SDSS_K, SDSS_WAVE, Spectra, bounded_map, galactic_extinction, make_catalog, make_specobjid,
-                           mark_lines)
+from specanom.core import (
+    LINES,
+    SDSS_K,
+    SDSS_WAVE,
+    Spectra,
+    bounded_map,
+    galactic_extinction,
+    make_catalog,
+    make_specobjid,
+    mark_lines,
+)
 from .files import BITS, read_spectra
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from specanom.templates import (
-    LOG_STEP, SPEED_OF_LIGHT, basis_wave, load_basis, load_sky, real_sky_statistics,
+    LOG_STEP,
+    SPEED_OF_LIGHT,
+    basis_wave,
+    load_basis,
+    load_sky,
+    real_sky_statistics,
 )
 
 # %% ../nbs/01b_mock.ipynb #18f9edeb
 def _read_sky_fibre(path: Path) -> np.ndarray:
     "Rows sigma, sky, wdisp, brightsky and flux in units of sigma on the SDSS lattice; NaN where the fibre has no measurement."
-    with fits.open(path) as hdus: coadd = hdus[1].data
+    with fits.open(path) as hdus:
+        coadd = hdus[1].data
     rows = np.full((5, len(SDSS_K)), np.nan)
     good = coadd['ivar'] > 0
-    k = np.rint(1e4*coadd['loglam'][good]).astype(int) - SDSS_K[0]
-    rows[:, k] = coadd['ivar'][good]**-.5, coadd['sky'][good], coadd['wdisp'][good], (coadd['and_mask'][good] & BITS['BRIGHTSKY']) > 0, coadd['flux'][good]*coadd['ivar'][good]**.5
+    k = np.rint(1e4 * coadd['loglam'][good]).astype(int) - SDSS_K[0]
+    rows[:, k] = (
+        coadd['ivar'][good] ** -0.5,
+        coadd['sky'][good],
+        coadd['wdisp'][good],
+        (coadd['and_mask'][good] & BITS['BRIGHTSKY']) > 0,
+        coadd['flux'][good] * coadd['ivar'][good] ** 0.5,
+    )
     return rows
 
-ARMS = 5900, 6100   # AA; the light of the two spectrograph arms is blended between
 
-def _residuals(chi: np.ndarray, k: np.ndarray, sky: np.ndarray) -> tuple: # width, neighbour, offset, each (d,)
+ARMS = 5900, 6100  # AA; the light of the two spectrograph arms is blended between
+
+
+def _residuals(
+    chi: np.ndarray, k: np.ndarray, sky: np.ndarray
+) -> tuple:  # width, neighbour, offset, each (d,)
     "How sky-subtracted fibres (n, d), in units of their errors, differ from white noise of width 1."
-    wave, chi = 10**(1e-4*k), np.where(np.abs(chi) < 8, chi, np.nan)
-    red = np.clip((wave - ARMS[0])/(ARMS[1] - ARMS[0]), 0, 1)
-    level = np.stack([np.nanmean(chi[:, side], axis=1) for side in (red == 0, red == 1)])      # (arm, fibre)
+    wave, chi = 10 ** (1e-4 * k), np.where(np.abs(chi) < 8, chi, np.nan)
+    red = np.clip((wave - ARMS[0]) / (ARMS[1] - ARMS[0]), 0, 1)
+    level = np.stack(
+        [np.nanmean(chi[:, side], axis=1) for side in (red == 0, red == 1)]
+    )  # (arm, fibre)
     white = chi - level.T @ np.stack([1 - red, red])
-    variance, brightness = np.nanmean(white**2, axis=0), sky/median_filter(sky, 301)
+    variance, brightness = np.nanmean(white**2, axis=0), sky / median_filter(sky, 301)
     faint = brightness < 1.5
-    smooth = uniform_filter1d(variance*faint, 301)/uniform_filter1d(faint.astype(float), 301)
+    smooth = uniform_filter1d(variance * faint, 301) / uniform_filter1d(
+        faint.astype(float), 301
+    )
     for low, high in ((1.5, 2.5), (2.5, 5), (5, np.inf)):
         lines = (brightness >= low) & (brightness < high)
-        smooth[lines] *= np.mean(variance[lines]/smooth[lines])
-    pair = lambda low: (x := white[:, (wave >= low) & (wave < low + 500)], np.nanmean(x[:, 1:]*x[:, :-1])/np.nanmean(x**2))[1]
+        smooth[lines] *= np.mean(variance[lines] / smooth[lines])
+    pair = lambda low: (
+        x := white[:, (wave >= low) & (wave < low + 500)],
+        np.nanmean(x[:, 1:] * x[:, :-1]) / np.nanmean(x**2),
+    )[1]
     lows = np.arange(3800, 9000, 500)
-    neighbour = np.interp(wave, lows + 250, [pair(low)/2 for low in lows])
-    return np.sqrt(smooth), neighbour, np.sqrt(np.mean(level**2, axis=1)) @ np.stack([1 - red, red])
+    neighbour = np.interp(wave, lows + 250, [pair(low) / 2 for low in lows])
+    return (
+        np.sqrt(smooth),
+        neighbour,
+        np.sqrt(np.mean(level**2, axis=1)) @ np.stack([1 - red, red]),
+    )
+
 
 def derive_sky_noise(
-    folder: Path, # Holds spec-*.fits of sky fibres
-) -> fits.HDUList: # SKY: k, sigma and sky (1e-17 erg/s/cm2/AA), wdisp (pixels), bright (fraction of fibres), width, neighbour, offset; CHECK: `sky_statistics`
+    folder: Path,  # Holds spec-*.fits of sky fibres
+) -> fits.HDUList:  # SKY: k, sigma and sky (1e-17 erg/s/cm2/AA), wdisp (pixels), bright (fraction of fibres), width, neighbour, offset; CHECK: `sky_statistics`
     "Noise of sky fibres at each lattice pixel that at least half of them cover. Raises `FileNotFoundError` on an empty folder."
     paths = sorted(Path(folder).glob('spec-*.fits'))
-    if not paths: raise FileNotFoundError(f'{folder}: no spec-*.fits here')
+    if not paths:
+        raise FileNotFoundError(f'{folder}: no spec-*.fits here')
     cube = np.array([_read_sky_fibre(p) for p in paths])
-    covered = np.isfinite(cube[:, 0]).mean(0) >= .5
+    covered = np.isfinite(cube[:, 0]).mean(0) >= 0.5
     sigma, sky, wdisp = np.nanmedian(cube[:, :3, covered], axis=0).astype('f4')
-    table = Table(dict(k=SDSS_K[covered].astype('i4'), sigma=sigma, sky=sky, wdisp=wdisp, bright=np.nanmean(cube[:, 3, covered], axis=0).astype('f4')))
-    for name, values in zip(('width', 'neighbour', 'offset'), _residuals(cube[:, 4, covered], table['k'].data, sky)): table[name] = values.astype('f4')
-    table.meta['HISTORY'] = f'numbers from {len(paths)} public SDSS sky fibres (RUN2D 26), plates ' + ' '.join(sorted({p.name[5:9] for p in paths}))
-    return fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table, name='SKY'), fits.BinTableHDU(sky_statistics(read_spectra(paths, jobs=1)), name='CHECK')])
+    table = Table(
+        dict(
+            k=SDSS_K[covered].astype('i4'),
+            sigma=sigma,
+            sky=sky,
+            wdisp=wdisp,
+            bright=np.nanmean(cube[:, 3, covered], axis=0).astype('f4'),
+        )
+    )
+    for name, values in zip(
+        ('width', 'neighbour', 'offset'),
+        _residuals(cube[:, 4, covered], table['k'].data, sky),
+    ):
+        table[name] = values.astype('f4')
+    table.meta['HISTORY'] = (
+        f'numbers from {len(paths)} public SDSS sky fibres (RUN2D 26), plates '
+        + ' '.join(sorted({p.name[5:9] for p in paths}))
+    )
+    return fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.BinTableHDU(table, name='SKY'),
+            fits.BinTableHDU(sky_statistics(read_spectra(paths, jobs=1)), name='CHECK'),
+        ]
+    )
+
 
 def sky_statistics(
-    fibres: Spectra, # Raw, of empty sky
-    step: int=500,   # AA
-) -> Table: # low (AA), sigma (median error), width (rms of flux over error), lag1, lag2 (its autocorrelation)
+    fibres: Spectra,  # Raw, of empty sky
+    step: int = 500,  # AA
+) -> Table:  # low (AA), sigma (median error), width (rms of flux over error), lag1, lag2 (its autocorrelation)
     "What is known of the noise in intervals from 3800 to 9300 AA; single pixels beyond 8 sigma are left out."
-    chi = np.where(fibres.good, fibres.flux*np.sqrt(fibres.ivar), np.nan)
+    chi = np.where(fibres.good, fibres.flux * np.sqrt(fibres.ivar), np.nan)
     chi, rows = np.where(np.abs(chi) < 8, chi, np.nan), []
     for low in range(3800, 9300 - step + 1, step):
-        x, part = chi[:, inside := (SDSS_WAVE >= low) & (SDSS_WAVE < low + step)], fibres.ivar[:, inside]
+        x, part = (
+            chi[:, inside := (SDSS_WAVE >= low) & (SDSS_WAVE < low + step)],
+            fibres.ivar[:, inside],
+        )
         square = np.nanmean(x**2)
-        rows.append((low, np.median(part[part > 0])**-.5, np.sqrt(square), *(np.nanmean(x[:, lag:]*x[:, :-lag])/square for lag in (1, 2))))
-    return Table(rows=rows, names=('low', 'sigma', 'width', 'lag1', 'lag2'), dtype=['i4'] + ['f4']*4)
+        rows.append(
+            (
+                low,
+                np.median(part[part > 0]) ** -0.5,
+                np.sqrt(square),
+                *(np.nanmean(x[:, lag:] * x[:, :-lag]) / square for lag in (1, 2)),
+            )
+        )
+    return Table(
+        rows=rows,
+        names=('low', 'sigma', 'width', 'lag1', 'lag2'),
+        dtype=['i4'] + ['f4'] * 4,
+    )
 
 # %% ../nbs/01b_mock.ipynb #7c0d4951
 MOCK_FLAGS = 'MANYBADCOLUMNS', 'NEARBADPIXEL', 'FULLREJECT', 'BRIGHTSKY'
 
 # %% ../nbs/01b_mock.ipynb #312ea064
-CLASSES = Table(rows=[  # B23, Table 1: the 16 classes in the order of their labels, and how many of B23's test set have them after relabelling
-    ('GALAXY', '', 60427), ('GALAXY', 'BROADLINE', 11991), ('GALAXY', 'AGN', 8017), ('GALAXY', 'AGN BROADLINE', 1217),
-    ('GALAXY', 'STARBURST', 11835), ('GALAXY', 'STARBURST BROADLINE', 107), ('GALAXY', 'STARFORMING', 39319), ('GALAXY', 'STARFORMING BROADLINE', 3168),
-    ('QSO', '', 186), ('QSO', 'BROADLINE', 1012), ('QSO', 'AGN', 396), ('QSO', 'AGN BROADLINE', 253),
-    ('QSO', 'STARBURST', 74), ('QSO', 'STARBURST BROADLINE', 1212), ('QSO', 'STARFORMING', 13), ('QSO', 'STARFORMING BROADLINE', 415)],
-    names=('class', 'subclass', 'count'))
-QUIESCENT, AGN, STARBURST, STARFORMING = range(4)     # kind of galaxy: (label % 8)//2
+CLASSES = Table(
+    rows=[  # B23, Table 1: the 16 classes in the order of their labels, and how many of B23's test set have them after relabelling
+        ('GALAXY', '', 60427),
+        ('GALAXY', 'BROADLINE', 11991),
+        ('GALAXY', 'AGN', 8017),
+        ('GALAXY', 'AGN BROADLINE', 1217),
+        ('GALAXY', 'STARBURST', 11835),
+        ('GALAXY', 'STARBURST BROADLINE', 107),
+        ('GALAXY', 'STARFORMING', 39319),
+        ('GALAXY', 'STARFORMING BROADLINE', 3168),
+        ('QSO', '', 186),
+        ('QSO', 'BROADLINE', 1012),
+        ('QSO', 'AGN', 396),
+        ('QSO', 'AGN BROADLINE', 253),
+        ('QSO', 'STARBURST', 74),
+        ('QSO', 'STARBURST BROADLINE', 1212),
+        ('QSO', 'STARFORMING', 13),
+        ('QSO', 'STARFORMING BROADLINE', 415),
+    ],
+    names=('class', 'subclass', 'count'),
+)
+QUIESCENT, AGN, STARBURST, STARFORMING = range(4)  # kind of galaxy: (label % 8)//2
 
 # %% ../nbs/01b_mock.ipynb #21ff4f34
 Z_QUANTILES = {  # quantile -> z; quiescent: edges of B23's bins, with our tail in the last bin; others: our choice
-    'quiescent': ([0, .2, .4, .6, .8, .9, .97, .995, 1], [.05, .08315336, .111581735, .13774094, .17245772, .205, .25, .30, .35116413]),
-    'emission': ([0, .2, .4, .6, .8, .95, 1], [.05, .067, .083, .102, .132, .19, .35]),
-    'qso': ([0, .2, .4, .6, .8, 1], [.05, .14, .20, .26, .31, .36])}
+    'quiescent': (
+        [0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97, 0.995, 1],
+        [
+            0.05,
+            0.08315336,
+            0.111581735,
+            0.13774094,
+            0.17245772,
+            0.205,
+            0.25,
+            0.30,
+            0.35116413,
+        ],
+    ),
+    'emission': (
+        [0, 0.2, 0.4, 0.6, 0.8, 0.95, 1],
+        [0.05, 0.067, 0.083, 0.102, 0.132, 0.19, 0.35],
+    ),
+    'qso': ([0, 0.2, 0.4, 0.6, 0.8, 1], [0.05, 0.14, 0.20, 0.26, 0.31, 0.36]),
+}
 M_STAR = -21.29
+
 
 @functools.cache
 def _distance_modulus_table() -> tuple:
-    z = np.linspace(.02, .4, 400)
+    z = np.linspace(0.02, 0.4, 400)
     return z, Planck18.distmod(z).value
+
 
 def draw_redshifts(
     rng: np.random.Generator,
-    label: np.ndarray, # (n,) row of `CLASSES`
-) -> np.ndarray: # (n,) true redshifts
+    label: np.ndarray,  # (n,) row of `CLASSES`
+) -> np.ndarray:  # (n,) true redshifts
     "Redshifts by class; 5 % are moved to 0.04-0.05 and 1 % to 0.36-0.37, outside B23's range."
     u, out, edge = rng.random((3, len(label)))
     groups = [label >= 8, label < 2]
-    z = np.select(groups, [PchipInterpolator(*Z_QUANTILES[k])(u) for k in ('qso', 'quiescent')], PchipInterpolator(*Z_QUANTILES['emission'])(u))
-    return np.select([out < .05, out > .99], [.04 + .01*edge, .36 + .01*edge], z)
+    z = np.select(
+        groups,
+        [PchipInterpolator(*Z_QUANTILES[k])(u) for k in ('qso', 'quiescent')],
+        PchipInterpolator(*Z_QUANTILES['emission'])(u),
+    )
+    return np.select(
+        [out < 0.05, out > 0.99], [0.04 + 0.01 * edge, 0.36 + 0.01 * edge], z
+    )
+
 
 def draw_magnitudes(
     rng: np.random.Generator,
-    z: np.ndarray,     # (n,) redshift
-    limit: np.ndarray, # (n,) faintest apparent r magnitude
-) -> np.ndarray: # (n,) absolute r magnitudes
+    z: np.ndarray,  # (n,) redshift
+    limit: np.ndarray,  # (n,) faintest apparent r magnitude
+) -> np.ndarray:  # (n,) absolute r magnitudes
     "Draw from Schechter's function (slope -1) above the limit of the survey at each redshift."
-    faintest = 10**(-.4*(limit - np.interp(z, *_distance_modulus_table()) - M_STAR))   # in L*
+    faintest = 10 ** (
+        -0.4 * (limit - np.interp(z, *_distance_modulus_table()) - M_STAR)
+    )  # in L*
     grid = np.linspace(np.log(60), np.log(1e-4), 2000)
-    log_l = np.interp(np.log(rng.random(len(z))*exp1(faintest)), np.log(exp1(np.exp(grid))), grid)
-    return M_STAR - 2.5/np.log(10)*log_l
+    log_l = np.interp(
+        np.log(rng.random(len(z)) * exp1(faintest)), np.log(exp1(np.exp(grid))), grid
+    )
+    return M_STAR - 2.5 / np.log(10) * log_l
 
 # %% ../nbs/01b_mock.ipynb #ca3cbfa8
-KINDS = Table(rows=[  # our choice: onset and tau (Gyr) from low to high, log10 young mass fraction and its scatter,
-    # log10 Z/0.02 at L*, mean tau_V, stellar sigma at L* (km/s), log10 EW(Halpha/AA) and its scatter
-    ('quiescent',   6., 13., .4, 2.0, -6.0, .5,  .05, .10, 190., -0.10, .35),
-    ('AGN',         7., 13., 1., 3.5, -3.5, .4,  .05, .35, 160.,  0.75, .30),
-    ('STARBURST',   3., 12., 3., 15., -1.7, .4, -.40, .30,  90.,  1.90, .15),
-    ('STARFORMING', 6., 13., 1.8, 7., -3.3, .5, -.12, .60, 105., 1.30, .22)],
-    names=('kind', 'onset_low', 'onset_high', 'tau_low', 'tau_high', 'young', 'young_std', 'metallicity', 'tau_v', 'sigma', 'ew', 'ew_std'))
+KINDS = Table(
+    rows=[  # our choice: onset and tau (Gyr) from low to high, log10 young mass fraction and its scatter,
+        # log10 Z/0.02 at L*, mean tau_V, stellar sigma at L* (km/s), log10 EW(Halpha/AA) and its scatter
+        ('quiescent', 6.0, 13.0, 0.4, 2.0, -6.0, 0.5, 0.05, 0.10, 190.0, -0.10, 0.35),
+        ('AGN', 7.0, 13.0, 1.0, 3.5, -3.5, 0.4, 0.05, 0.35, 160.0, 0.75, 0.30),
+        ('STARBURST', 3.0, 12.0, 3.0, 15.0, -1.7, 0.4, -0.40, 0.30, 90.0, 1.90, 0.15),
+        ('STARFORMING', 6.0, 13.0, 1.8, 7.0, -3.3, 0.5, -0.12, 0.60, 105.0, 1.30, 0.22),
+    ],
+    names=(
+        'kind',
+        'onset_low',
+        'onset_high',
+        'tau_low',
+        'tau_high',
+        'young',
+        'young_std',
+        'metallicity',
+        'tau_v',
+        'sigma',
+        'ew',
+        'ew_std',
+    ),
+)
+
 
 def draw_population(
     rng: np.random.Generator,
-    n: int, # Number of objects
-) -> Table: # One row per object: everything that its spectrum depends on but noise
+    n: int,  # Number of objects
+) -> Table:  # One row per object: everything that its spectrum depends on but noise
     "Draw classes, redshifts, luminosities and the physics of stars, dust and gas."
-    label = rng.choice(len(CLASSES), n, p=CLASSES['count']/CLASSES['count'].sum())
-    kind, qso = label % 8//2, label >= 8
+    label = rng.choice(len(CLASSES), n, p=CLASSES['count'] / CLASSES['count'].sum())
+    kind, qso = label % 8 // 2, label >= 8
     pick = {name: np.asarray(KINDS[name])[kind] for name in KINDS.colnames[1:]}
-    normal = lambda scale=1.: scale*rng.standard_normal(n)
-    target = np.where(qso & (rng.random(n) < .5), rng.choice([2, 4], n), 64)
+    normal = lambda scale=1.0: scale * rng.standard_normal(n)
+    target = np.where(qso & (rng.random(n) < 0.5), rng.choice([2, 4], n), 64)
     z = draw_redshifts(rng, label)
     M = draw_magnitudes(rng, z, np.where(target == 64, 17.77, 19.1))
-    fibre_loss = np.where(target == 64, np.clip(1. - 3*(z - .1) + normal(.3), .25, 1.8), .2)
+    fibre_loss = np.where(
+        target == 64, np.clip(1.0 - 3 * (z - 0.1) + normal(0.3), 0.25, 1.8), 0.2
+    )
     t = Table(dict(label=label, kind=kind, target=target, z=z, absmag=M))
     t['fibermag'] = M + np.interp(z, *_distance_modulus_table()) + fibre_loss
     t['onset'] = rng.uniform(pick['onset_low'], pick['onset_high'])
     t['tau'] = np.exp(rng.uniform(np.log(pick['tau_low']), np.log(pick['tau_high'])))
-    t['young'] = 10**(pick['young'] + normal()*pick['young_std'])
-    t['metallicity'] = np.clip(pick['metallicity'] - .12*(M - M_STAR) + normal(.15), -.69, .39)
-    t['tau_v'] = np.minimum(pick['tau_v']*rng.gamma(2, .5, n), 3)
-    t['vdisp'] = np.clip(pick['sigma']*10**(-.1*(M - M_STAR) + normal(.1)), 70, 350)
-    for name, column in _draw_gas(rng, label, pick, t).items(): t[name] = column
+    t['young'] = 10 ** (pick['young'] + normal() * pick['young_std'])
+    t['metallicity'] = np.clip(
+        pick['metallicity'] - 0.12 * (M - M_STAR) + normal(0.15), -0.69, 0.39
+    )
+    t['tau_v'] = np.minimum(pick['tau_v'] * rng.gamma(2, 0.5, n), 3)
+    t['vdisp'] = np.clip(
+        pick['sigma'] * 10 ** (-0.1 * (M - M_STAR) + normal(0.1)), 70, 350
+    )
+    for name, column in _draw_gas(rng, label, pick, t).items():
+        t[name] = column
     return t
+
 
 def _draw_gas(rng, label, pick, t) -> dict:
     "Line widths, Halpha equivalent widths and BPT ratios; SDSS's rule for AGN is log [OIII]/Hb > 0.22 - 1.2 log [NII]/Ha."
-    n, kind, qso, broad = len(label), label % 8//2, label >= 8, label % 2 == 1
-    normal = lambda scale: scale*rng.standard_normal(n)
-    low, high = np.array([.05, .5, 50, 3])[kind], np.array([12, 80, 400, 49])[kind]     # SDSS calls it STARBURST above 50 AA
-    ew = np.clip(10**(pick['ew'] + normal(1)*pick['ew_std']), low, high)
-    n2 = np.select([kind == STARFORMING, kind == STARBURST], [np.clip(-.45 + .5*(t['metallicity'] + .1) + normal(.07), -1, -.3),
-                   np.clip(-.75 + .5*(t['metallicity'] + .4) + normal(.12), -1.6, -.4)], normal(.13) + np.where(kind == AGN, -.02, .05))
-    o3_stars = .61/(np.minimum(n2, -.3) + .08) + 1.1 + normal(.08)                      # Kewley et al. 2013, equation 3
-    o3_agn = np.minimum(.22 - 1.2*n2 + rng.exponential(.3, n), 1.2)                     # harder spectra are not seen (Kewley et al. 2006, Fig. 2)
-    o3 = np.select([kind >= STARBURST, kind == AGN], [o3_stars, o3_agn], .25 + normal(.2))
-    seen = rng.random(n) < np.where(qso, 1, np.where(kind == QUIESCENT, 0, .5))       # a broad-line region in view
+    n, kind, qso, broad = len(label), label % 8 // 2, label >= 8, label % 2 == 1
+    normal = lambda scale: scale * rng.standard_normal(n)
+    low, high = (
+        np.array([0.05, 0.5, 50, 3])[kind],
+        np.array([12, 80, 400, 49])[kind],
+    )  # SDSS calls it STARBURST above 50 AA
+    ew = np.clip(10 ** (pick['ew'] + normal(1) * pick['ew_std']), low, high)
+    n2 = np.select(
+        [kind == STARFORMING, kind == STARBURST],
+        [
+            np.clip(-0.45 + 0.5 * (t['metallicity'] + 0.1) + normal(0.07), -1, -0.3),
+            np.clip(-0.75 + 0.5 * (t['metallicity'] + 0.4) + normal(0.12), -1.6, -0.4),
+        ],
+        normal(0.13) + np.where(kind == AGN, -0.02, 0.05),
+    )
+    o3_stars = (
+        0.61 / (np.minimum(n2, -0.3) + 0.08) + 1.1 + normal(0.08)
+    )  # Kewley et al. 2013, equation 3
+    o3_agn = np.minimum(
+        0.22 - 1.2 * n2 + rng.exponential(0.3, n), 1.2
+    )  # harder spectra are not seen (Kewley et al. 2006, Fig. 2)
+    o3 = np.select(
+        [kind >= STARBURST, kind == AGN], [o3_stars, o3_agn], 0.25 + normal(0.2)
+    )
+    seen = rng.random(n) < np.where(
+        qso, 1, np.where(kind == QUIESCENT, 0, 0.5)
+    )  # a broad-line region in view
     wide = broad & ~seen
-    sigma = np.where(wide, rng.uniform(210, 380, n), np.clip(.8*t['vdisp']*10**normal(.08), 50, 190))
-    strength = np.where(qso, 10**(2.2 + normal(.25)), 10**(1.2 + normal(.25)))*np.where(broad, 1, .15*qso)
-    return dict(halpha_ew=np.where(qso, ew + 5, ew), n2ha=n2, o3hb=o3, sigma_gas=sigma, broad_ew=np.where(seen, strength, 0.),
-                sigma_broad=np.clip(10**(np.where(qso, 3.25, 3.1) + normal(.15)), 600, 4000),
-                host_fraction=np.where(qso, rng.uniform(.15, .85, n), 1.), slope=-1.5 + normal(.35), iron=rng.uniform(0, .25, n))
+    sigma = np.where(
+        wide,
+        rng.uniform(210, 380, n),
+        np.clip(0.8 * t['vdisp'] * 10 ** normal(0.08), 50, 190),
+    )
+    strength = np.where(
+        qso, 10 ** (2.2 + normal(0.25)), 10 ** (1.2 + normal(0.25))
+    ) * np.where(broad, 1, 0.15 * qso)
+    return dict(
+        halpha_ew=np.where(qso, ew + 5, ew),
+        n2ha=n2,
+        o3hb=o3,
+        sigma_gas=sigma,
+        broad_ew=np.where(seen, strength, 0.0),
+        sigma_broad=np.clip(10 ** (np.where(qso, 3.25, 3.1) + normal(0.15)), 600, 4000),
+        host_fraction=np.where(qso, rng.uniform(0.15, 0.85, n), 1.0),
+        slope=-1.5 + normal(0.35),
+        iron=rng.uniform(0, 0.25, n),
+    )
 
 # %% ../nbs/01b_mock.ipynb #399a82b6
-SIGMA_NODES = np.array([60., 110, 160, 220, 290, 360])   # km/s
+SIGMA_NODES = np.array([60.0, 110, 160, 220, 290, 360])  # km/s
+
 
 @functools.cache
 def _broadened_basis() -> np.ndarray:
     "(6*40, d) float32: the populations at each velocity dispersion."
     basis = load_basis()[0]
-    return np.concatenate([gaussian_filter1d(basis, s/(LOG_STEP*SPEED_OF_LIGHT), axis=1, mode='nearest') for s in SIGMA_NODES]).astype('f4')
+    return np.concatenate(
+        [
+            gaussian_filter1d(
+                basis, s / (LOG_STEP * SPEED_OF_LIGHT), axis=1, mode='nearest'
+            )
+            for s in SIGMA_NODES
+        ]
+    ).astype('f4')
+
 
 def _hat_weights(x: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     "(n, m) weights of linear interpolation at `x` between increasing `nodes`, constant outside."
     return np.stack([np.interp(x, nodes, row) for row in np.eye(len(nodes))], axis=1)
 
+
 def age_weights(
-    onset: np.ndarray, # (n,) Gyr since star formation began
-    tau: np.ndarray,   # (n,) Gyr, time scale of its decline
-    young: np.ndarray, # (n,) further mass in stars younger than 50 Myr, as a fraction
-) -> np.ndarray: # (n, 10), sum 1
+    onset: np.ndarray,  # (n,) Gyr since star formation began
+    tau: np.ndarray,  # (n,) Gyr, time scale of its decline
+    young: np.ndarray,  # (n,) further mass in stars younger than 50 Myr, as a fraction
+) -> np.ndarray:  # (n, 10), sum 1
     "Mass fraction in each age of the basis for a delayed exponential history, t exp(-t/tau), plus young stars."
     ages = np.unique(load_basis()[2]['age'])
-    edges = np.r_[0, np.sqrt(ages[1:]*ages[:-1]), 20]
-    x = np.clip(onset[:, None] - edges, 0, None)/tau[:, None]
-    formed = 1 - (1 + x)*np.exp(-x)                          # mass formed before that age, in units of all that will form
-    weights = (formed[:, :-1] - formed[:, 1:])/formed[:, :1]
-    burst = (ages < .05)/(ages < .05).sum()
-    return (weights + young[:, None]*burst)/(1 + young[:, None])
+    edges = np.r_[0, np.sqrt(ages[1:] * ages[:-1]), 20]
+    x = np.clip(onset[:, None] - edges, 0, None) / tau[:, None]
+    formed = 1 - (1 + x) * np.exp(
+        -x
+    )  # mass formed before that age, in units of all that will form
+    weights = (formed[:, :-1] - formed[:, 1:]) / formed[:, :1]
+    burst = (ages < 0.05) / (ages < 0.05).sum()
+    return (weights + young[:, None] * burst) / (1 + young[:, None])
+
 
 def _population_weights(truth: Table) -> np.ndarray:
     "(n, 240) weights of the broadened populations, for spectra with mean 1."
-    dispersion = _hat_weights(truth['vdisp'].data**2, SIGMA_NODES**2)
-    metallicity = _hat_weights(truth['metallicity'].data, np.log10(np.unique(load_basis()[2]['metallicity'])/.02))
+    dispersion = _hat_weights(truth['vdisp'].data ** 2, SIGMA_NODES**2)
+    metallicity = _hat_weights(
+        truth['metallicity'].data,
+        np.log10(np.unique(load_basis()[2]['metallicity']) / 0.02),
+    )
     age = age_weights(truth['onset'].data, truth['tau'].data, truth['young'].data)
-    weights = (dispersion[:, :, None, None]*metallicity[:, None, :, None]*age[:, None, None]).reshape(len(truth), -1)
-    return weights/(weights@_broadened_basis().mean(1))[:, None]
+    weights = (
+        dispersion[:, :, None, None]
+        * metallicity[:, None, :, None]
+        * age[:, None, None]
+    ).reshape(len(truth), -1)
+    return weights / (weights @ _broadened_basis().mean(1))[:, None]
+
 
 def starlight(
-    truth: Table, # From `draw_population`
-) -> np.ndarray: # (n, d) float32, rest frame, 1 at Halpha
+    truth: Table,  # From `draw_population`
+) -> np.ndarray:  # (n, d) float32, rest frame, 1 at Halpha
     "Spectra of the stars behind their dust, on the lattice of the basis."
-    flux = _population_weights(truth).astype('f4')@_broadened_basis()
+    flux = _population_weights(truth).astype('f4') @ _broadened_basis()
     wave = basis_wave()
-    flux *= np.exp(-np.outer(truth['tau_v'], (wave/5500)**-.7).astype('f4'))
+    flux *= np.exp(-np.outer(truth['tau_v'], (wave / 5500) ** -0.7).astype('f4'))
     beside = (np.abs(wave - 6565) > 35) & (np.abs(wave - 6565) < 75)
     flux /= flux[:, beside].mean(1, keepdims=True)
     return flux
@@ -235,232 +431,429 @@ def add_quasar_light(flux: np.ndarray, truth: Table) -> np.ndarray:
     "Mix power law and iron humps into the starlight of objects with a host fraction below 1, in place."
     rows = np.flatnonzero(truth['host_fraction'] < 1)
     t, wave = truth[rows], basis_wave()
-    hump = lambda centre, width: np.exp(-.5*((wave - centre)/width)**2)
-    nucleus = (wave/6565)**t['slope'].data[:, None] + t['iron'].data[:, None]*(hump(4570, 60) + .8*hump(5300, 90))
+    hump = lambda centre, width: np.exp(-0.5 * ((wave - centre) / width) ** 2)
+    nucleus = (wave / 6565) ** t['slope'].data[:, None] + t['iron'].data[:, None] * (
+        hump(4570, 60) + 0.8 * hump(5300, 90)
+    )
     host = t['host_fraction'].data[:, None]
-    flux[rows] = host*flux[rows] + (1 - host)*nucleus
+    flux[rows] = host * flux[rows] + (1 - host) * nucleus
     return flux
 
+
 def line_ratios(
-    truth: Table, # From `draw_population`
-) -> dict: # Line name -> (n,) strength relative to Halpha, before dust
+    truth: Table,  # From `draw_population`
+) -> dict:  # Line name -> (n,) strength relative to Halpha, before dust
     "Narrow lines of each object: Balmer series by Case B, [NII] and [OIII] by its place in the BPT diagram, others by kind."
-    n2, o3 = 10**truth['n2ha'].data, 10**truth['o3hb'].data/2.86
-    hard = truth['kind'].data < STARBURST                     # ionised by other than young stars
-    o2, s2, o1 = np.where(hard, 4., 2.2)/2.86, np.where(hard, .6, .32), np.where(hard, .2, .03)
+    n2, o3 = 10 ** truth['n2ha'].data, 10 ** truth['o3hb'].data / 2.86
+    hard = truth['kind'].data < STARBURST  # ionised by other than young stars
+    o2, s2, o1 = (
+        np.where(hard, 4.0, 2.2) / 2.86,
+        np.where(hard, 0.6, 0.32),
+        np.where(hard, 0.2, 0.03),
+    )
     lines = {name: np.full(len(truth), ratio) for name, ratio in BALMER.items()}
-    return lines | dict(NII_6585=n2, NII_6550=n2/NII_RATIO, OIII_5008=o3, OIII_4960=o3/OIII_RATIO, OIII_4364=.01*o3, NeIII_3869=.09*o3,
-                        OII_3727=.43*o2, OII_3729=.57*o2, SII_6718=.56*s2, SII_6733=.44*s2, OI_6302=.75*o1, OI_6366=.25*o1,
-                        HeI_5877=np.full(len(truth), .04), HeII_4687=np.where(hard, .03, .003), ArIII_7138=np.full(len(truth), .03))
+    return lines | dict(
+        NII_6585=n2,
+        NII_6550=n2 / NII_RATIO,
+        OIII_5008=o3,
+        OIII_4960=o3 / OIII_RATIO,
+        OIII_4364=0.01 * o3,
+        NeIII_3869=0.09 * o3,
+        OII_3727=0.43 * o2,
+        OII_3729=0.57 * o2,
+        SII_6718=0.56 * s2,
+        SII_6733=0.44 * s2,
+        OI_6302=0.75 * o1,
+        OI_6366=0.25 * o1,
+        HeI_5877=np.full(len(truth), 0.04),
+        HeII_4687=np.where(hard, 0.03, 0.003),
+        ArIII_7138=np.full(len(truth), 0.03),
+    )
+
 
 def add_line(
-    flux: np.ndarray,    # (n, len(SDSS_WAVE)) observed frame; changed in place
-    rest: float,         # Vacuum rest wavelength, AA
-    z: np.ndarray,       # (n,) redshift
-    area: np.ndarray,    # (n,) integral over rest-frame wavelength, flux unit times AA
-    sigma: np.ndarray,   # (n,) km/s, of the gas
+    flux: np.ndarray,  # (n, len(SDSS_WAVE)) observed frame; changed in place
+    rest: float,  # Vacuum rest wavelength, AA
+    z: np.ndarray,  # (n,) redshift
+    area: np.ndarray,  # (n,) integral over rest-frame wavelength, flux unit times AA
+    sigma: np.ndarray,  # (n,) km/s, of the gas
 ):
     "Add one Gaussian line to all spectra, as wide as the gas and the spectrograph make it."
-    centre = 1e4*np.log10(rest*(1 + z)) - SDSS_K[0]
+    centre = 1e4 * np.log10(rest * (1 + z)) - SDSS_K[0]
     sky = load_sky()
-    width = np.hypot(sigma/(LOG_STEP*SPEED_OF_LIGHT), np.interp(centre + SDSS_K[0], sky['k'], sky['wdisp']))
-    half = int(np.ceil(4*width.max(initial=0)))
-    rows = np.flatnonzero((area > 0) & (centre > half) & (centre < flux.shape[1] - half - 1))
+    width = np.hypot(
+        sigma / (LOG_STEP * SPEED_OF_LIGHT),
+        np.interp(centre + SDSS_K[0], sky['k'], sky['wdisp']),
+    )
+    half = int(np.ceil(4 * width.max(initial=0)))
+    rows = np.flatnonzero(
+        (area > 0) & (centre > half) & (centre < flux.shape[1] - half - 1)
+    )
     pixel = np.rint(centre[rows])[:, None].astype(int) + np.arange(-half, half + 1)
-    peak = area[rows]/(np.sqrt(2*np.pi)*width[rows]*LOG_STEP*rest)
-    flux[rows[:, None], pixel] += peak[:, None]*np.exp(-.5*((pixel - centre[rows, None])/width[rows, None])**2)
+    peak = area[rows] / (np.sqrt(2 * np.pi) * width[rows] * LOG_STEP * rest)
+    flux[rows[:, None], pixel] += peak[:, None] * np.exp(
+        -0.5 * ((pixel - centre[rows, None]) / width[rows, None]) ** 2
+    )
+
 
 def add_lines(flux: np.ndarray, truth: Table) -> np.ndarray:
     "Add all narrow and broad lines to observed-frame spectra that are 1 beside Halpha, in place."
-    z, gas_tau, broad = truth['z'].data, 2.27*truth['tau_v'].data, np.flatnonzero(truth['broad_ew'] > 0)
+    z, gas_tau, broad = (
+        truth['z'].data,
+        2.27 * truth['tau_v'].data,
+        np.flatnonzero(truth['broad_ew'] > 0),
+    )
     for name, ratio in line_ratios(truth).items():
         rest = LINES.loc[name]['wave']
-        dust = np.exp(-gas_tau*((rest/5500)**-.7 - (6564.6/5500)**-.7))
-        add_line(flux, rest, z, truth['halpha_ew'].data*ratio*dust, truth['sigma_gas'].data)
-        if name not in BALMER: continue
+        dust = np.exp(-gas_tau * ((rest / 5500) ** -0.7 - (6564.6 / 5500) ** -0.7))
+        add_line(
+            flux,
+            rest,
+            z,
+            truth['halpha_ew'].data * ratio * dust,
+            truth['sigma_gas'].data,
+        )
+        if name not in BALMER:
+            continue
         wings = flux[broad]
-        add_line(wings, rest, z[broad], truth['broad_ew'].data[broad]*ratio[broad], truth['sigma_broad'].data[broad])
+        add_line(
+            wings,
+            rest,
+            z[broad],
+            truth['broad_ew'].data[broad] * ratio[broad],
+            truth['sigma_broad'].data[broad],
+        )
         flux[broad] = wings
     return flux
 
 # %% ../nbs/01b_mock.ipynb #ddd5d2b1
 def shift_to_observed(
-    flux: np.ndarray, # (n, d) on the lattice of the basis
-    z: np.ndarray,    # (n,) redshift
-) -> np.ndarray: # (n, len(SDSS_WAVE)) float32; 0 outside the coverage of sky table and basis
+    flux: np.ndarray,  # (n, d) on the lattice of the basis
+    z: np.ndarray,  # (n,) redshift
+) -> (
+    np.ndarray
+):  # (n, len(SDSS_WAVE)) float32; 0 outside the coverage of sky table and basis
     "Redshift spectra: a shift along the lattice, linear between pixels."
     k0, k = load_basis()[1], load_sky()['k']
-    source = k - k0 - 1e4*np.log10(1 + z)[:, None]
+    source = k - k0 - 1e4 * np.log10(1 + z)[:, None]
     left = np.floor(source).astype('i4')
     part = (source - left).astype('f4')
     inside = (left >= 0) & (left < flux.shape[1] - 1)
     np.clip(left, 0, flux.shape[1] - 2, out=left)
-    left += (np.arange(len(flux), dtype='i4')*flux.shape[1])[:, None]
+    left += (np.arange(len(flux), dtype='i4') * flux.shape[1])[:, None]
     flat, out = flux.ravel(), np.zeros((len(flux), len(SDSS_WAVE)), 'f4')
     low = flat[left]
-    out[:, k[0] - SDSS_K[0]:k[-1] + 1 - SDSS_K[0]] = (low + part*(flat[left + 1] - low))*inside
+    out[:, k[0] - SDSS_K[0] : k[-1] + 1 - SDSS_K[0]] = (
+        low + part * (flat[left + 1] - low)
+    ) * inside
     return out
+
 
 def _stretches(rng, n: int, d: int, rate: float, length: int) -> np.ndarray:
     "(n, d) bool: on average `rate` stretches of 1 to `length` pixels per spectrum, at random places."
-    count = rng.poisson(rate*n)
-    row, start, size = rng.integers(n, size=count), rng.integers(d - length, size=count), rng.integers(1, length + 1, size=count)
+    count = rng.poisson(rate * n)
+    row, start, size = (
+        rng.integers(n, size=count),
+        rng.integers(d - length, size=count),
+        rng.integers(1, length + 1, size=count),
+    )
     steps = np.zeros((n, d + 1), 'i1')
     np.add.at(steps, (row, start), 1)
     np.add.at(steps, (row, start + size), -1)
     return np.cumsum(steps[:, :-1], axis=1, dtype='i1') > 0
 
+
 def _mask_bits(rng, flux, sigma, near_dead, present) -> np.ndarray:
     "The pipeline's bits for one block; 0 where the file has no pixel."
     sky, n, d = load_sky(), *flux.shape
-    bright = np.asarray(sky['bright'] > .8) & (np.asarray(sky['sky']) > flux + 10*sigma)
-    mask = bright.astype('u4')*np.uint32(BITS['BRIGHTSKY']) + near_dead.astype('u4')*np.uint32(BITS['NEARBADPIXEL'])
-    flagged = rng.random((2, n)) < .05
-    arms = np.asarray(sky['k']) < 1e4*np.log10(6150), np.asarray(sky['k']) > 1e4*np.log10(5800)
-    for rows, arm in zip(flagged, arms): mask[np.ix_(rows, arm)] |= np.uint32(BITS['MANYBADCOLUMNS'])
-    return mask*present
+    bright = np.asarray(sky['bright'] > 0.8) & (
+        np.asarray(sky['sky']) > flux + 10 * sigma
+    )
+    mask = bright.astype('u4') * np.uint32(BITS['BRIGHTSKY']) + near_dead.astype(
+        'u4'
+    ) * np.uint32(BITS['NEARBADPIXEL'])
+    flagged = rng.random((2, n)) < 0.05
+    arms = (
+        np.asarray(sky['k']) < 1e4 * np.log10(6150),
+        np.asarray(sky['k']) > 1e4 * np.log10(5800),
+    )
+    for rows, arm in zip(flagged, arms):
+        mask[np.ix_(rows, arm)] |= np.uint32(BITS['MANYBADCOLUMNS'])
+    return mask * present
 
-OBJECT_NOISE = .5  # variance of an object's own photons in units of the sky's, see the text
+
+OBJECT_NOISE = (
+    0.5  # variance of an object's own photons in units of the sky's, see the text
+)
+
 
 def _by_plate(rng, n: int, width: float) -> np.ndarray:
     "(n,) a Gaussian number for each plate of 640."
-    return np.repeat(rng.normal(0, width, -(-n//640)), 640)[:n]
+    return np.repeat(rng.normal(0, width, -(-n // 640)), 640)[:n]
+
 
 def _residual_noise(rng, n: int) -> np.ndarray:
     "(n, d) noise in units of the stated error, as on real sky fibres."
     sky = load_sky()
-    width, neighbour, offset = (np.asarray(sky[c]) for c in ('width', 'neighbour', 'offset'))
+    width, neighbour, offset = (
+        np.asarray(sky[c]) for c in ('width', 'neighbour', 'offset')
+    )
     white = rng.standard_normal((n, len(sky) + 2), dtype='f4')
-    noise = white[:, 1:-1] + neighbour*(white[:, :-2] + white[:, 2:])
-    noise *= width/np.sqrt(1 + 2*neighbour**2)
-    red = np.clip((10**(1e-4*np.asarray(sky['k'])) - ARMS[0])/(ARMS[1] - ARMS[0]), 0, 1)
+    noise = white[:, 1:-1] + neighbour * (white[:, :-2] + white[:, 2:])
+    noise *= width / np.sqrt(1 + 2 * neighbour**2)
+    red = np.clip(
+        (10 ** (1e-4 * np.asarray(sky['k'])) - ARMS[0]) / (ARMS[1] - ARMS[0]), 0, 1
+    )
     arms = rng.normal(size=(n, 2))
-    noise += (arms[:, :1]*offset*(1 - red) + arms[:, 1:]*offset*red).astype('f4')   # not by BLAS, whose last digit depends on the processor
+    noise += (arms[:, :1] * offset * (1 - red) + arms[:, 1:] * offset * red).astype(
+        'f4'
+    )  # not by BLAS, whose last digit depends on the processor
     return noise
+
 
 def foreground(
     rng: np.random.Generator,
-    n: int, # Objects; 640 consecutive ones are one plate
-) -> tuple: # ebv (n,), and what the light is multiplied by (n, len(SDSS_WAVE)) float32
+    n: int,  # Objects; 640 consecutive ones are one plate
+) -> tuple:  # ebv (n,), and what the light is multiplied by (n, len(SDSS_WAVE)) float32
     "Dust of our Galaxy and errors of flux calibration."
-    ebv = np.exp(np.log(.025) + _by_plate(rng, n, .6) + rng.normal(0, .1, n))
-    tilt = _by_plate(rng, n, .03)[:, None]*np.linspace(-1, 1, len(SDSS_WAVE))
-    tilt += np.repeat(rng.spawn(1)[0].normal(0, .005, (-(-n//640), len(SDSS_WAVE))), 640, axis=0)[:n]   # the flat field
-    return ebv.astype('f4'), np.exp(-.4*np.log(10)*ebv[:, None]*galactic_extinction(SDSS_WAVE) + tilt).astype('f4')
+    ebv = np.exp(np.log(0.025) + _by_plate(rng, n, 0.6) + rng.normal(0, 0.1, n))
+    tilt = _by_plate(rng, n, 0.03)[:, None] * np.linspace(-1, 1, len(SDSS_WAVE))
+    tilt += np.repeat(
+        rng.spawn(1)[0].normal(0, 0.005, (-(-n // 640), len(SDSS_WAVE))), 640, axis=0
+    )[:n]  # the flat field
+    return ebv.astype('f4'), np.exp(
+        -0.4 * np.log(10) * ebv[:, None] * galactic_extinction(SDSS_WAVE) + tilt
+    ).astype('f4')
+
 
 def mock_sky(
-    n: int, *,                      # Number of fibres
-    rng: int|np.random.Generator=0, # Seed
-) -> Spectra: # Raw; objtype SKY
+    n: int,
+    *,  # Number of fibres
+    rng: int | np.random.Generator = 0,  # Seed
+) -> Spectra:  # Raw; objtype SKY
     "Sky fibres of the mock survey: noise and nothing else."
     rng = np.random.default_rng(rng)
-    truth = Table(dict(z=np.zeros(n), fibermag=np.full(n, 60.)))
+    truth = Table(dict(z=np.zeros(n), fibermag=np.full(n, 60.0)))
     flux, ivar, mask = observe(rng, np.ones((n, len(SDSS_WAVE)), 'f4'), truth)
     fiber = np.arange(n) % 640 + 1
-    plate = 266 + np.arange(n)//640
-    return Spectra(flux, ivar, SDSS_WAVE, make_catalog(dict(specobjid=make_specobjid(plate, 51602, fiber, 26), plate=plate, mjd=np.full(n, 51602), fiberid=fiber, ra=np.zeros(n), dec=np.zeros(n),
-                   objtype=np.full(n, 'SKY'), survey=np.full(n, 'mock'))), mask)
+    plate = 266 + np.arange(n) // 640
+    return Spectra(
+        flux,
+        ivar,
+        SDSS_WAVE,
+        make_catalog(
+            dict(
+                specobjid=make_specobjid(plate, 51602, fiber, 26),
+                plate=plate,
+                mjd=np.full(n, 51602),
+                fiberid=fiber,
+                ra=np.zeros(n),
+                dec=np.zeros(n),
+                objtype=np.full(n, 'SKY'),
+                survey=np.full(n, 'mock'),
+            )
+        ),
+        mask,
+    )
+
 
 def observe(
     rng: np.random.Generator,
-    light: np.ndarray, # (n, len(SDSS_WAVE)) observed frame, any scale, no noise
-    truth: Table,      # With z and fibermag; 640 consecutive rows are one plate
-) -> tuple: # flux, ivar (float32) and mask (uint32), each (n, len(SDSS_WAVE))
+    light: np.ndarray,  # (n, len(SDSS_WAVE)) observed frame, any scale, no noise
+    truth: Table,  # With z and fibermag; 640 consecutive rows are one plate
+) -> tuple:  # flux, ivar (float32) and mask (uint32), each (n, len(SDSS_WAVE))
     "Scale to the fibre magnitude, add noise of sky and object, take away what a spectrograph does not see."
     sky, n = load_sky(), len(truth)
-    k, window = np.asarray(sky['k']), slice(sky['k'][0] - SDSS_K[0], sky['k'][-1] + 1 - SDSS_K[0])
+    k, window = (
+        np.asarray(sky['k']),
+        slice(sky['k'][0] - SDSS_K[0], sky['k'][-1] + 1 - SDSS_K[0]),
+    )
     in_r = (SDSS_WAVE > 5600) & (SDSS_WAVE < 7000)
-    level = 10**(-.4*(truth['fibermag'].data + 2.406 + 5*np.log10(6166.)) + 17)       # f_lambda in 1e-17 at 6166 AA (AB)
-    flux = light[:, window]*(level/light[:, in_r].mean(1))[:, None].astype('f4')
-    blue = np.clip((5500 - SDSS_WAVE[window])/1500, 0, 1).astype('f4')
-    gain = np.exp((_by_plate(rng, n, .05) + rng.normal(0, .06, n)).astype('f4')[:, None] + _by_plate(rng, n, .12).astype('f4')[:, None]*blue)
-    sigma = gain*np.asarray(sky['sigma'])*np.sqrt(1 + OBJECT_NOISE*np.maximum(flux, 0)/np.asarray(sky['sky']))
+    level = 10 ** (
+        -0.4 * (truth['fibermag'].data + 2.406 + 5 * np.log10(6166.0)) + 17
+    )  # f_lambda in 1e-17 at 6166 AA (AB)
+    flux = light[:, window] * (level / light[:, in_r].mean(1))[:, None].astype('f4')
+    blue = np.clip((5500 - SDSS_WAVE[window]) / 1500, 0, 1).astype('f4')
+    gain = np.exp(
+        (_by_plate(rng, n, 0.05) + rng.normal(0, 0.06, n)).astype('f4')[:, None]
+        + _by_plate(rng, n, 0.12).astype('f4')[:, None] * blue
+    )
+    sigma = (
+        gain
+        * np.asarray(sky['sigma'])
+        * np.sqrt(1 + OBJECT_NOISE * np.maximum(flux, 0) / np.asarray(sky['sky']))
+    )
     start = rng.normal(size=n)
-    start = 35806 + 10*start + 800*np.maximum(start - 2.05, 0)                          # one in fifty has lost its blue end
-    first, last = np.maximum(start, load_basis()[1] + 1 + 1e4*np.log10(1 + truth['z'].data)), 39641 + rng.normal(0, 5, n)
+    start = (
+        35806 + 10 * start + 800 * np.maximum(start - 2.05, 0)
+    )  # one in fifty has lost its blue end
+    first, last = (
+        np.maximum(start, load_basis()[1] + 1 + 1e4 * np.log10(1 + truth['z'].data)),
+        39641 + rng.normal(0, 5, n),
+    )
     present = (k >= first[:, None]) & (k <= last[:, None])
     dead = _stretches(rng, n, len(k), 3, 8)
-    mask = _mask_bits(rng, flux, sigma, _stretches(rng, n, len(k), 3, 25) | dead, present)
+    mask = _mask_bits(
+        rng, flux, sigma, _stretches(rng, n, len(k), 3, 25) | dead, present
+    )
     mask |= np.where(dead & present, np.uint32(BITS['FULLREJECT']), np.uint32(0))
     good = present & ~dead
-    flux = np.where(good, flux + sigma*_residual_noise(rng, n), np.float32(0))
+    flux = np.where(good, flux + sigma * _residual_noise(rng, n), np.float32(0))
     out = [np.zeros(light.shape, dtype) for dtype in ('f4', 'f4', 'u4')]
-    for whole, part in zip(out, (flux, good/sigma**2, mask)): whole[:, window] = part
+    for whole, part in zip(out, (flux, good / sigma**2, mask)):
+        whole[:, window] = part
     return tuple(out)
 
 # %% ../nbs/01b_mock.ipynb #261cefdb
-BLOCK, PLATE = 1280, 266   # two plates of 640 fibres, the first of which has this number
+BLOCK, PLATE = 1280, 266  # two plates of 640 fibres, the first of which has this number
+
 
 def _mock_catalog(rng, truth: Table, index: np.ndarray, sn: np.ndarray) -> Table:
     "Pipeline columns of `CATALOG` and, with `true_` before their names, the columns of the truth."
-    n, plates = len(truth), index//640
-    centre = np.repeat(rng.uniform([120, -2], [250, 60], (-(-n//640), 2)), 640, axis=0)[:n]
-    radius, angle = 1.45*np.sqrt(rng.random(n)), 2*np.pi*rng.random(n)
-    dec = centre[:, 1] + radius*np.sin(angle)
-    zerr = 1.5e-5*np.exp(rng.normal(0, .4, n))*np.where(truth['broad_ew'] > 50, 4, 1)
-    plate, mjd, fiberid = PLATE + plates, 51602 + 3*plates, index % 640 + 1
-    row, z = CLASSES[truth['label']], truth['z'] + zerr*rng.standard_normal(n)
-    columns = dict(specobjid=make_specobjid(plate, mjd, fiberid, 26), plate=plate, mjd=mjd, fiberid=fiberid, ra=centre[:, 0] + radius*np.cos(angle)/np.cos(np.radians(dec)),
-                   dec=dec, z=np.asarray(z, 'f4'), zerr=zerr, sn_median=sn, zwarning=np.zeros(n), subclass=row['subclass'],
-                   vdisp=np.where(truth['label'] < 8, truth['vdisp']*np.exp(.05*rng.standard_normal(n)), 0),
-                   objtype=np.where(truth['target'] == 64, 'GALAXY', 'QSO'), platequality=np.full(n, 'good'), run2d=np.full(n, '26'),
-                   survey=np.full(n, 'mock'), primtarget=truth['target']) | {'class': row['class']}
-    return make_catalog(columns | {f'true_{name}': truth[name].data for name in truth.colnames if name not in ('label', 'kind', 'target')})
+    n, plates = len(truth), index // 640
+    centre = np.repeat(
+        rng.uniform([120, -2], [250, 60], (-(-n // 640), 2)), 640, axis=0
+    )[:n]
+    radius, angle = 1.45 * np.sqrt(rng.random(n)), 2 * np.pi * rng.random(n)
+    dec = centre[:, 1] + radius * np.sin(angle)
+    zerr = (
+        1.5e-5 * np.exp(rng.normal(0, 0.4, n)) * np.where(truth['broad_ew'] > 50, 4, 1)
+    )
+    plate, mjd, fiberid = PLATE + plates, 51602 + 3 * plates, index % 640 + 1
+    row, z = CLASSES[truth['label']], truth['z'] + zerr * rng.standard_normal(n)
+    columns = dict(
+        specobjid=make_specobjid(plate, mjd, fiberid, 26),
+        plate=plate,
+        mjd=mjd,
+        fiberid=fiberid,
+        ra=centre[:, 0] + radius * np.cos(angle) / np.cos(np.radians(dec)),
+        dec=dec,
+        z=np.asarray(z, 'f4'),
+        zerr=zerr,
+        sn_median=sn,
+        zwarning=np.zeros(n),
+        subclass=row['subclass'],
+        vdisp=np.where(
+            truth['label'] < 8,
+            truth['vdisp'] * np.exp(0.05 * rng.standard_normal(n)),
+            0,
+        ),
+        objtype=np.where(truth['target'] == 64, 'GALAXY', 'QSO'),
+        platequality=np.full(n, 'good'),
+        run2d=np.full(n, '26'),
+        survey=np.full(n, 'mock'),
+        primtarget=truth['target'],
+    ) | {'class': row['class']}
+    return make_catalog(
+        columns
+        | {
+            f'true_{name}': truth[name].data
+            for name in truth.colnames
+            if name not in ('label', 'kind', 'target')
+        }
+    )
+
 
 def _mock_block(seed: int, number: int) -> Spectra:
     "Block `number` of the mock survey `seed`: always complete."
     rng = np.random.default_rng([seed, number])
     truth = draw_population(rng, BLOCK)
-    light = add_lines(shift_to_observed(add_quasar_light(starlight(truth), truth), truth['z'].data), truth)
+    light = add_lines(
+        shift_to_observed(add_quasar_light(starlight(truth), truth), truth['z'].data),
+        truth,
+    )
     ebv, factor = foreground(rng, BLOCK)
-    flux, ivar, mask = observe(rng, light*factor, truth)
-    sample = (flux*np.sqrt(ivar))[:, 400:4240:4]
+    flux, ivar, mask = observe(rng, light * factor, truth)
+    sample = (flux * np.sqrt(ivar))[:, 400:4240:4]
     sn = np.nanmedian(np.where(sample == 0, np.nan, sample), axis=1)
-    catalog = _mock_catalog(rng, truth, number*BLOCK + np.arange(BLOCK), sn)
+    catalog = _mock_catalog(rng, truth, number * BLOCK + np.arange(BLOCK), sn)
     catalog['ebv'] = ebv
     return Spectra(flux, ivar, SDSS_WAVE, catalog, mask)
 
+
 def mock_chunks(
-    n: int, *,                             # Number of objects
-    rng: int|np.random.Generator=0,        # Seed of the survey
-    blocks: np.ndarray=None,               # Numbers of the blocks that are wanted, ascending; None: all
-) -> Iterator[Spectra]: # Raw sets of at most `BLOCK` objects
+    n: int,
+    *,  # Number of objects
+    rng: int | np.random.Generator = 0,  # Seed of the survey
+    blocks: np.ndarray = None,  # Numbers of the blocks that are wanted, ascending; None: all
+) -> Iterator[Spectra]:  # Raw sets of at most `BLOCK` objects
     "Stream a mock survey block by block; memory does not grow with `n`. Raises `ValueError` when n is not positive."
-    if n < 1: raise ValueError(f'a mock survey needs at least one object, not n={n}')
+    if n < 1:
+        raise ValueError(f'a mock survey needs at least one object, not n={n}')
     seed = int(rng) if isinstance(rng, (int, np.integer)) else int(rng.integers(2**32))
-    with ThreadPoolExecutor(2) as pool:  # NumPy leaves the interpreter free for most of the work
-        numbers = range(-(-n//BLOCK)) if blocks is None else [int(b) for b in blocks]
-        made = bounded_map(functools.partial(_mock_block, seed), numbers, pool, in_flight=2)
-        for number, block in zip(numbers, made): yield block[:n - number*BLOCK]
+    with ThreadPoolExecutor(
+        2
+    ) as pool:  # NumPy leaves the interpreter free for most of the work
+        numbers = range(-(-n // BLOCK)) if blocks is None else [int(b) for b in blocks]
+        made = bounded_map(
+            functools.partial(_mock_block, seed), numbers, pool, in_flight=2
+        )
+        for number, block in zip(numbers, made):
+            yield block[: n - number * BLOCK]
+
 
 def block_of(
-    catalog: Table, # Of a mock survey
-) -> np.ndarray: # (n,) int
+    catalog: Table,  # Of a mock survey
+) -> np.ndarray:  # (n,) int
     "Number of the block that each object of a mock survey was made in."
-    return (np.asarray(catalog['plate']) - PLATE)//(BLOCK//640)
+    return (np.asarray(catalog['plate']) - PLATE) // (BLOCK // 640)
+
 
 def mock_survey(
-    n: int, *,                             # Number of objects
-    rng: int|np.random.Generator=0,        # Seed of the survey
-) -> Spectra: # Raw, observed frame; the first m of n objects are those of `mock_survey(m)`
+    n: int,
+    *,  # Number of objects
+    rng: int | np.random.Generator = 0,  # Seed of the survey
+) -> (
+    Spectra
+):  # Raw, observed frame; the first m of n objects are those of `mock_survey(m)`
     "A mock SDSS survey with the truth in its catalogue. Raises `ValueError` when n is not positive."
     return Spectra.concatenate(mock_chunks(n, rng=rng))
 
 # %% ../nbs/01b_mock.ipynb #becf7812
 def plot_mock(
-    spectra: Spectra, # Raw mock survey
-    i: int,           # Which one
-    *, ax=None,       # Matplotlib axes
+    spectra: Spectra,  # Raw mock survey
+    i: int,  # Which one
+    *,
+    ax=None,  # Matplotlib axes
 ):
     "Draw one mock spectrum (means of 6 pixels) and its error per pixel in the rest frame, lines marked; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(8, 2.2))[1]
     row, good = spectra.catalog[i], spectra.good[i]
-    wave, flux, sigma = SDSS_WAVE[good]/(1 + row['z']), spectra.flux[i, good], spectra.ivar[i, good]**-.5
-    wave, flux, sigma = (x[:len(x)//6*6].reshape(-1, 6).mean(1) for x in (wave, flux, sigma))
-    ax.plot(wave, flux, lw=.6)
-    ax.plot(wave, sigma, lw=.6, color='.5')
-    ax.set(xlim=(3300, 8400), ylim=(0, 1.2*np.quantile(flux, .99)), ylabel='mock $f_λ$')
-    ax.text(.01, .97, f"{' '.join([row['class'], row['subclass']]).strip()}, z = {row['z']:.3f}, S/N {row['sn_median']:.0f}", transform=ax.transAxes, va='top', fontsize=8)
-    return mark_lines(ax, ('OII_3727', 'CaH', 'Hdelta', 'Gband', 'Hbeta', 'OIII_5008', 'NaD', 'Halpha', 'SII_6733'))
+    wave, flux, sigma = (
+        SDSS_WAVE[good] / (1 + row['z']),
+        spectra.flux[i, good],
+        spectra.ivar[i, good] ** -0.5,
+    )
+    wave, flux, sigma = (
+        x[: len(x) // 6 * 6].reshape(-1, 6).mean(1) for x in (wave, flux, sigma)
+    )
+    ax.plot(wave, flux, lw=0.6)
+    ax.plot(wave, sigma, lw=0.6, color='.5')
+    ax.set(
+        xlim=(3300, 8400), ylim=(0, 1.2 * np.quantile(flux, 0.99)), ylabel='mock $f_λ$'
+    )
+    ax.text(
+        0.01,
+        0.97,
+        f"{' '.join([row['class'], row['subclass']]).strip()}, z = {row['z']:.3f}, S/N {row['sn_median']:.0f}",
+        transform=ax.transAxes,
+        va='top',
+        fontsize=8,
+    )
+    return mark_lines(
+        ax,
+        (
+            'OII_3727',
+            'CaH',
+            'Hdelta',
+            'Gband',
+            'Hbeta',
+            'OIII_5008',
+            'NaD',
+            'Halpha',
+            'SII_6733',
+        ),
+    )

@@ -19,77 +19,103 @@ from astropy.table import Table, hstack
 
 from .autoencoder import fit_pair, load_pair, save_pair
 from specanom.core import (
-    Spectra, atomic, check_grid, grid_of, id_fraction, read_arrays, write_arrays,
+    Spectra,
+    atomic,
+    check_grid,
+    grid_of,
+    id_fraction,
+    read_arrays,
+    write_arrays,
 )
 from specanom.flow import (
-    anomaly_score, class_log_prob, fit_relabelled, load_flows,
-    one_thread_each, save_flows, spectral_class,
+    anomaly_score,
+    class_log_prob,
+    fit_relabelled,
+    load_flows,
+    one_thread_each,
+    save_flows,
+    spectral_class,
 )
 from .preprocess import split_ids, split_name
 from specanom.reconstruction import (
-    SCORES, reconstruction_error, residual_scores, unit_median,
+    SCORES,
+    reconstruction_error,
+    residual_scores,
+    unit_median,
 )
 from .significance import Calibration
 from .triage import Triage
 
 # %% ../nbs/08b_model.ipynb #9f015c48
-FOLD, INNER = 23, 29  # salts of the hashes: folds of the ensemble, validation within them
+FOLD, INNER = (
+    23,
+    29,
+)  # salts of the hashes: folds of the ensemble, validation within them
+
 
 def member_split(
     ids: np.ndarray,  # (n,) uint64, of `split_ids`
-    member: int,      # Which, from 0
-    members: int,     # Of how many
-    held_out: np.ndarray=None, # (n,) bool: a single network never sees these, whatever their id
-) -> np.ndarray: # (n,) 'train', 'valid' or 'test': what the member never sees
+    member: int,  # Which, from 0
+    members: int,  # Of how many
+    held_out: np.ndarray = None,  # (n,) bool: a single network never sees these, whatever their id
+) -> np.ndarray:  # (n,) 'train', 'valid' or 'test': what the member never sees
     "The side on which each object stands for one member of an ensemble. One member alone has the split of `split_name`."
     if members == 1:
         return split_name(ids, held_out=held_out)
-    fold = (id_fraction(ids, salt=FOLD)*members).astype(int)
-    unseen = (fold - member) % members < members//2
-    valid = id_fraction(ids, salt=INNER) > .85
+    fold = (id_fraction(ids, salt=FOLD) * members).astype(int)
+    unseen = (fold - member) % members < members // 2
+    valid = id_fraction(ids, salt=INNER) > 0.85
     return np.select([unseen, valid], ['test', 'valid'], 'train')
+
 
 def judges(
     ids: np.ndarray,  # (n,) uint64
     members: int,
-) -> np.ndarray: # (n, max(members//2, 1)) int, the members that judge each object
+) -> np.ndarray:  # (n, max(members//2, 1)) int, the members that judge each object
     "The members that never saw an object; one alone judges all."
     if members == 1:
         return np.zeros((len(ids), 1), int)
-    fold = (id_fraction(ids, salt=FOLD)*members).astype(int)
-    return (fold[:, None] - np.arange(members//2)) % members
+    fold = (id_fraction(ids, salt=FOLD) * members).astype(int)
+    return (fold[:, None] - np.arange(members // 2)) % members
 
 # %% ../nbs/08b_model.ipynb #8d765f5b
 @dataclass
 class Member:
     "One opinion: autoencoders, densities, and where its log p stands."
-    pair: tuple            # AE1 and AE2
-    flows: tuple           # Of `fit_relabelled`: on the given classes, on the new ones, their prior
-    population: tuple = () # (n, 10) latents and (n,) specobjid of some training objects
-    centre: float = 0.     # Median log p of the objects that it never saw
-    width: float = 1.      # Half the central 68 % of them
 
-    def encode(self, flux: np.ndarray) -> np.ndarray: # (n, d) -> (n, 10)
+    pair: tuple  # AE1 and AE2
+    flows: (
+        tuple  # Of `fit_relabelled`: on the given classes, on the new ones, their prior
+    )
+    population: tuple = ()  # (n, 10) latents and (n,) specobjid of some training objects
+    centre: float = 0.0  # Median log p of the objects that it never saw
+    width: float = 1.0  # Half the central 68 % of them
+
+    def encode(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n, 10)
         "Denoise, then encode."
         return self.pair[1].encode(self.pair[0].reconstruct(flux))
 
-    def reconstruct(self, flux: np.ndarray) -> np.ndarray: # (n, d) -> (n, d)
+    def reconstruct(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n, d)
         "Through both autoencoders."
         return self.pair[1].reconstruct(self.pair[0].reconstruct(flux))
 
-    def score(self, latent: np.ndarray) -> np.ndarray: # (n,)
+    def score(self, latent: np.ndarray) -> np.ndarray:  # (n,)
         "Marginal log p (B23 eq. 7), in its own units."
         return -anomaly_score(self.flows[1], latent, self.flows[2])
 
     def opinion(
-        self, data: Spectra, # On REST_GRID
-    ) -> dict: # (n,) logp, re and O25's eight; (n, 16) classes: log p(x|c) before relabelling
+        self,
+        data: Spectra,  # On REST_GRID
+    ) -> (
+        dict
+    ):  # (n,) logp, re and O25's eight; (n, 16) classes: log p(x|c) before relabelling
         "What it says of spectra."
         latent = self.encode(data.flux)
         drawn = self.pair[1].decode(latent)
         residual = residual_scores(*unit_median(data, drawn))
         return dict(
-            classes=class_log_prob(self.flows[0], latent), logp=self.score(latent),
+            classes=class_log_prob(self.flows[0], latent),
+            logp=self.score(latent),
             re=reconstruction_error(data, drawn),
         ) | {name: np.asarray(residual[name]) for name in SCORES}
 
@@ -103,66 +129,82 @@ class Member:
         Path(folder).mkdir(parents=True, exist_ok=True)
         save_flows(self.flows, folder)
         latent, ids = self.population
-        write_arrays(Path(folder)/'population.safetensors', dict(latent=latent, specobjid=ids), 'Population')
+        write_arrays(
+            Path(folder) / 'population.safetensors',
+            dict(latent=latent, specobjid=ids),
+            'Population',
+        )
 
     @classmethod
     def load(cls, networks: Path, density: Path) -> 'Member':
         "Read from the folders of autoencoders and of densities. Raises `ValueError` when a file is damaged."
-        _, some = read_arrays(Path(density)/'population.safetensors', 'Population')
+        _, some = read_arrays(Path(density) / 'population.safetensors', 'Population')
         population = some['latent'], some['specobjid']
         return cls(load_pair(networks), load_flows(density), population)
 
 # %% ../nbs/08b_model.ipynb #1a14f0ac
 AVERAGED = ('logp', 're', *SCORES)  # what members give opinions on
 
+
 @dataclass
 class Model:
     "Everything needed to score spectra."
-    members: list                    # Of `Member`
-    edges: np.ndarray = None         # Redshift bins
-    trained_on: str = 'files'        # or 'mock'
-    calibration: Calibration = None  # What the scores of normal objects are
-    triage: Triage = None            # What the residuals of anomalies look like
-    grid: dict = None                # Of the spectra that it was trained on, see `grid_of`
 
-    def by_judge(self, data: Spectra, slot: int=0): # Iterator of (rows, member)
+    members: list  # Of `Member`
+    edges: np.ndarray = None  # Redshift bins
+    trained_on: str = 'files'  # or 'mock'
+    calibration: Calibration = None  # What the scores of normal objects are
+    triage: Triage = None  # What the residuals of anomalies look like
+    grid: dict = None  # Of the spectra that it was trained on, see `grid_of`
+
+    def by_judge(self, data: Spectra, slot: int = 0):  # Iterator of (rows, member)
         "The members that are the slot-th judge of some spectra, and which spectra. Raises `ValueError` for spectra on another grid or in another unit."
-        if self.grid: check_grid(data, self.grid, 'the model')
+        if self.grid:
+            check_grid(data, self.grid, 'the model')
         chosen = judges(split_ids(data.catalog), len(self.members))[:, slot]
         for m in np.unique(chosen):
             yield np.flatnonzero(chosen == m), self.members[m]
 
-    def _opinions(self, data: Spectra) -> dict: # name -> (n, judges), classes (n, judges, 16)
+    def _opinions(
+        self, data: Spectra
+    ) -> dict:  # name -> (n, judges), classes (n, judges, 16)
         out = {}
-        for slot in range(max(len(self.members)//2, 1)):
+        for slot in range(max(len(self.members) // 2, 1)):
             for rows, member in self.by_judge(data, slot):
                 said = member.opinion(data[rows])
-                said['logp'] = (said['logp'] - member.centre)/member.width
+                said['logp'] = (said['logp'] - member.centre) / member.width
                 for name, values in said.items():
                     if name not in out:
-                        shape = (len(data), max(len(self.members)//2, 1), *values.shape[1:])
+                        shape = (
+                            len(data),
+                            max(len(self.members) // 2, 1),
+                            *values.shape[1:],
+                        )
                         out[name] = np.zeros(shape)
                     out[name][rows, slot] = values
         width = np.mean([m.width for m in self.members])
         centre = np.mean([m.centre for m in self.members])
-        out['logp'] = centre + width*out['logp']
+        out['logp'] = centre + width * out['logp']
         return out
 
     def _score(self, data: Spectra) -> Table:
         said = self._opinions(data)
         new = said['classes'].sum(1).argmax(1)
         table = Table(dict(label=spectral_class(data.catalog), new_label=new))
-        for name in AVERAGED: table[name] = said[name].mean(1)
+        for name in AVERAGED:
+            table[name] = said[name].mean(1)
         table['members'] = said['re'].shape[1]
         for slot in range(said['re'].shape[1]):
-            for name in AVERAGED: table[f'{name}_{slot + 1}'] = said[name][:, slot]
+            for name in AVERAGED:
+                table[f'{name}_{slot + 1}'] = said[name][:, slot]
         return table
 
     def score(
         self,
-        data: Spectra,     # On REST_GRID
-        *, size: int=4096, # Spectra at a time
-    ) -> Table: # label, new_label, logp, re, the eight residual scores, members; logp_1, re_1 ... by each of them
+        data: Spectra,  # On REST_GRID
+        *,
+        size: int = 4096,  # Spectra at a time
+    ) -> Table:  # label, new_label, logp, re, the eight residual scores, members; logp_1, re_1 ... by each of them
         "Scores of every spectrum by the members that never saw it: classes before and after relabelling (B23 eq. 6), log p (eq. 7), reconstruction error (eq. 8), O25's eight."
         if not len(data):
             return self._nothing(data)
@@ -170,44 +212,55 @@ class Model:
 
     def _nothing(self, data: Spectra) -> Table:
         "The columns of `score` without rows."
-        slots = range(1, max(len(self.members)//2, 1) + 1)
+        slots = range(1, max(len(self.members) // 2, 1) + 1)
         names = [f'{name}_{slot}' for slot in slots for name in AVERAGED]
         whole = dict.fromkeys(('label', 'new_label'), np.zeros(0, int))
         numbers = dict.fromkeys((*AVERAGED, 'members', *names), np.zeros(0))
         return Table(whole | numbers)
 
     def align(
-        self, scores: Table, ids: np.ndarray, # Of `score` while all members have centre 0 and width 1; (n,) of `split_ids`
-    ) -> Table: # The scores on the common scale
+        self,
+        scores: Table,
+        ids: np.ndarray,  # Of `score` while all members have centre 0 and width 1; (n,) of `split_ids`
+    ) -> Table:  # The scores on the common scale
         "Learn centre and width of each member's log p from its opinions on objects that it never saw, and apply them."
         chosen = judges(ids, len(self.members))
         every = opinions(scores, 'logp')
         for m, member in enumerate(self.members):
             low, middle, high = np.percentile(every[chosen == m], [16, 50, 84])
-            member.centre, member.width = float(middle), float((high - low)/2)
+            member.centre, member.width = float(middle), float((high - low) / 2)
         centre, width = np.array([(m.centre, m.width) for m in self.members]).T
-        every = centre.mean() + width.mean()*(every - centre[chosen])/width[chosen]
+        every = centre.mean() + width.mean() * (every - centre[chosen]) / width[chosen]
         scores = scores.copy()
         scores['logp'] = every.mean(1)
-        for slot, column in enumerate(every.T): scores[f'logp_{slot + 1}'] = column
+        for slot, column in enumerate(every.T):
+            scores[f'logp_{slot + 1}'] = column
         return scores
 
     def judge(
-        self, data: Spectra, # On REST_GRID
-    ) -> Table: # The columns of `score` and of `Calibration.p_values`
+        self,
+        data: Spectra,  # On REST_GRID
+    ) -> Table:  # The columns of `score` and of `Calibration.p_values`
         "Scores with their p-values."
         scores = self.score(data)
-        return hstack([scores, self.calibration.p_values(ten_scores(scores), data.catalog)])
+        return hstack(
+            [scores, self.calibration.p_values(ten_scores(scores), data.catalog)]
+        )
 
-    def fit(self, data: Spectra) -> tuple[np.ndarray, np.ndarray]: # (n, d) flux, (n,) log p
+    def fit(
+        self, data: Spectra
+    ) -> tuple[np.ndarray, np.ndarray]:  # (n, d) flux, (n,) log p
         "Reconstruction and log p of spectra by their first judge."
         drawn, logp = np.zeros(data.flux.shape, np.float32), np.zeros(len(data))
         for rows, member in self.by_judge(data):
             latent = member.encode(data.flux[rows])
-            drawn[rows], logp[rows] = member.pair[1].decode(latent), member.score(latent)
+            drawn[rows], logp[rows] = (
+                member.pair[1].decode(latent),
+                member.score(latent),
+            )
         return drawn, logp
 
-    def reconstruct(self, data: Spectra) -> np.ndarray: # (n, d)
+    def reconstruct(self, data: Spectra) -> np.ndarray:  # (n, d)
         "Reconstruction of spectra by their first judge."
         drawn = np.zeros(data.flux.shape, np.float32)
         for rows, member in self.by_judge(data):
@@ -217,15 +270,17 @@ class Model:
     def save(self, folder: Path):
         "Write into a folder: safetensors and JSON, nothing that can be executed."
         for number, member in enumerate(self.members, 1):
-            save_pair(member.pair, Path(folder)/f'networks/member_{number}')
-            member.save_density(Path(folder)/f'density/member_{number}')
-        self.save_scales(Path(folder)/'scales.json')
-        self.save_bins(Path(folder)/'bins.json')
+            save_pair(member.pair, Path(folder) / f'networks/member_{number}')
+            member.save_density(Path(folder) / f'density/member_{number}')
+        self.save_scales(Path(folder) / 'scales.json')
+        self.save_bins(Path(folder) / 'bins.json')
 
     def save_scales(self, path: Path):
         "Write the scales of log p."
         scales = [(m.centre, m.width) for m in self.members]
-        _write_json(path, dict(scales=scales, trained_on=self.trained_on, grid=self.grid))
+        _write_json(
+            path, dict(scales=scales, trained_on=self.trained_on, grid=self.grid)
+        )
 
     def save_bins(self, path: Path):
         "Write the redshift bins."
@@ -233,57 +288,79 @@ class Model:
 
     @classmethod
     def load(
-        cls, folder: Path,
-        *, finished: bool=True, # Bins must be there
+        cls,
+        folder: Path,
+        *,
+        finished: bool = True,  # Bins must be there
     ) -> 'Model':
         "Read what a run wrote. Raises `FileNotFoundError` when the folder holds no model, `ValueError` when it is damaged."
         folder = Path(folder)
-        scales, trained_on, grid = _read_json(folder/'scales.json', 'scales', 'trained_on', 'grid')
+        scales, trained_on, grid = _read_json(
+            folder / 'scales.json', 'scales', 'trained_on', 'grid'
+        )
         model = cls(load_members(folder, len(scales)), trained_on=trained_on, grid=grid)
         for member, (centre, width) in zip(model.members, scales):
             member.centre, member.width = centre, width
-        if not finished: return model
-        model.edges = np.array(_read_json(folder/'bins.json', 'edges')[0], float)
+        if not finished:
+            return model
+        model.edges = np.array(_read_json(folder / 'bins.json', 'edges')[0], float)
         for kind in (Calibration, Triage):
             name = kind.__name__.lower()
-            path = folder/f'{name}.safetensors'
-            if path.exists(): setattr(model, name, kind.load(path))
+            path = folder / f'{name}.safetensors'
+            if path.exists():
+                setattr(model, name, kind.load(path))
         return model
 
+
 def _write_json(path: Path, values: dict):
-    with atomic(path) as aside: aside.write_text(json.dumps(values))
+    with atomic(path) as aside:
+        aside.write_text(json.dumps(values))
+
 
 def _read_json(path: Path, *names: str) -> list:
     "Some values of a JSON file. Raises `FileNotFoundError` or `ValueError`, naming it."
-    if not path.exists(): raise FileNotFoundError(f'{path.parent} holds no model: {path.name} is missing; give the folder of a finished run')
-    try: return [json.loads(path.read_text())[name] for name in names]
-    except (ValueError, KeyError, TypeError) as error: raise ValueError(f'{path} is damaged ({error})') from error
+    if not path.exists():
+        raise FileNotFoundError(
+            f'{path.parent} holds no model: {path.name} is missing; give the folder of a finished run'
+        )
+    try:
+        return [json.loads(path.read_text())[name] for name in names]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is damaged ({error})') from error
+
 
 def load_members(
-    folder: Path, # Of a model
-    members: int, # How many
-) -> list: # Of `Member`, their scales still unknown
+    folder: Path,  # Of a model
+    members: int,  # How many
+) -> list:  # Of `Member`, their scales still unknown
     "Read the members of a model. Raises `ValueError` when a file is damaged."
     names = [f'member_{number}' for number in range(1, members + 1)]
-    return [Member.load(folder/'networks'/n, folder/'density'/n) for n in names]
+    return [Member.load(folder / 'networks' / n, folder / 'density' / n) for n in names]
+
 
 def opinions(
-    scores: Table, # From `Model.score`
-    name: str,     # logp, re, ...
-) -> np.ndarray: # (n, judges)
+    scores: Table,  # From `Model.score`
+    name: str,  # logp, re, ...
+) -> np.ndarray:  # (n, judges)
     "A score by each of the members that judged an object."
-    columns = [n for n in scores.colnames if n.rpartition('_')[0] == name and n.rpartition('_')[2].isdigit()]
+    columns = [
+        n
+        for n in scores.colnames
+        if n.rpartition('_')[0] == name and n.rpartition('_')[2].isdigit()
+    ]
     return np.stack([np.asarray(scores[n]) for n in columns], 1)
+
 
 def stack_rows(tables: list[Table]) -> Table:
     "Tables of the same columns, one after the other."
     columns = tables[0].colnames
     return Table({name: np.concatenate([t[name] for t in tables]) for name in columns})
 
+
 def ten_scores(
     scores: Table,  # From `Model.score`
-    judge: int=0,   # 0: the mean of those who judged; else one of them
-) -> Table: # as, re and the eight residual scores, larger is more anomalous
+    judge: int = 0,  # 0: the mean of those who judged; else one of them
+) -> Table:  # as, re and the eight residual scores, larger is more anomalous
     "The columns that `Calibration` wants."
     ending = f'_{judge}' if judge else ''
     rest = {name: np.asarray(scores[name + ending]) for name in ('re', *SCORES)}
@@ -291,6 +368,7 @@ def ten_scores(
 
 # %% ../nbs/08b_model.ipynb #7d72db2c
 SEEDS = 1000  # between the seeds of two members
+
 
 def _side_by_side(fn: Callable, members: int) -> list:
     "fn(member, stopped) for each member; an interruption ends all of them at their next epoch."
@@ -301,31 +379,37 @@ def _side_by_side(fn: Callable, members: int) -> list:
         stopped.set()
         raise
 
+
 def fit_networks(
-    data: Spectra, # On REST_GRID
+    data: Spectra,  # On REST_GRID
     members: int,  # How many
-    *, rng: int=0, # Seed of the first
-    held_out: np.ndarray=None, # As in `member_split`
-    **settings,    # Of `fit_pair`
-) -> list: # (AE1, AE2) of each member
+    *,
+    rng: int = 0,  # Seed of the first
+    held_out: np.ndarray = None,  # As in `member_split`
+    **settings,  # Of `fit_pair`
+) -> list:  # (AE1, AE2) of each member
     "Train the autoencoders of an ensemble, each on its own folds. Raises as `fit_pair`."
     ids = split_ids(data.catalog)
 
     def fit(member, stopped):
         side = member_split(ids, member, members, held_out)
         train, valid = (data[np.flatnonzero(side == s)] for s in ('train', 'valid'))
-        seed = rng + SEEDS*member
-        return fit_pair(train, valid, rng=seed, quiet=member > 0, stopped=stopped, **settings)
+        seed = rng + SEEDS * member
+        return fit_pair(
+            train, valid, rng=seed, quiet=member > 0, stopped=stopped, **settings
+        )
 
     return _side_by_side(fit, members)
 
+
 def fit_densities(
-    data: Spectra, # On REST_GRID
-    pairs: list,   # Of `fit_networks`
-    *, rng: int=0, # Seed of the first
-    held_out: np.ndarray=None, # As in `member_split`
-    **settings,    # Of `make_density`
-) -> list: # Of `Member`
+    data: Spectra,  # On REST_GRID
+    pairs: list,  # Of `fit_networks`
+    *,
+    rng: int = 0,  # Seed of the first
+    held_out: np.ndarray = None,  # As in `member_split`
+    **settings,  # Of `make_density`
+) -> list:  # Of `Member`
     "Fit the densities of an ensemble, each on its own folds, and relabel. Raises what fitting a density raises."
     ids, label = split_ids(data.catalog), spectral_class(data.catalog)
 
@@ -335,8 +419,13 @@ def fit_densities(
         encode = lambda rows: pair[1].encode(pair[0].reconstruct(data[rows].flux))
         latent = encode(train)
         flows = fit_relabelled(
-            latent, label[train], validation=(encode(valid), label[valid]),
-            rng=rng + SEEDS*member, quiet=member > 0, **settings)
+            latent,
+            label[train],
+            validation=(encode(valid), label[valid]),
+            rng=rng + SEEDS * member,
+            quiet=member > 0,
+            **settings,
+        )
         some = np.argsort(id_fraction(ids[train], salt=13))[:5000]
         known = np.asarray(data.catalog['specobjid'], np.uint64)[train][some]
         return Member(pair, flows, (latent[some], known))

@@ -36,14 +36,38 @@ from scipy.stats import false_discovery_control
 
 import specanom
 from specanom.anomalies import (
-    ascend, attribute_change, bin_number, nearest_along,
-    plot_ascent, plot_logp, plot_redshift_bins, plot_top, reading, recall,
-    redshift_bins, quiescent, top_anomalies, write_formats, FORMATS,
+    ascend,
+    attribute_change,
+    bin_number,
+    nearest_along,
+    plot_ascent,
+    plot_logp,
+    plot_redshift_bins,
+    plot_top,
+    reading,
+    recall,
+    redshift_bins,
+    quiescent,
+    top_anomalies,
+    write_formats,
+    FORMATS,
 )
 from .autoencoder import load_pair, plot_loss, save_pair
 from specanom.core import (
-    Config, Spectra, atomic, digest, id_fraction, load_config, log, progress,
-    grid_of, provenance, read_table, store_digest, write_chunks, write_table,
+    Config,
+    Spectra,
+    atomic,
+    digest,
+    id_fraction,
+    load_config,
+    log,
+    progress,
+    grid_of,
+    provenance,
+    read_table,
+    store_digest,
+    write_chunks,
+    write_table,
 )
 from .explain import Score, explain_many
 from .files import find_spectra, iter_spectra, name_below
@@ -52,13 +76,23 @@ from .inject import contaminate
 from .known import is_known, known_lists
 from .mock import BLOCK, block_of, mock_chunks
 from specanom.model import (
-    Member, Model, fit_densities, fit_networks, judges, load_members, opinions,
-    stack_rows, ten_scores,
+    Member,
+    Model,
+    fit_densities,
+    fit_networks,
+    judges,
+    load_members,
+    opinions,
+    stack_rows,
+    ten_scores,
 )
 from .preprocess import preprocess, selection_funnel, split_ids, split_name
 from .query import download_spectra, query_catalog
 from specanom.reconstruction import (
-    SCORES, pixelwise_chi2, plot_pixelwise_chi2, residual_scores,
+    SCORES,
+    pixelwise_chi2,
+    plot_pixelwise_chi2,
+    residual_scores,
 )
 from .segments import Segments, segment
 from .significance import Calibration
@@ -72,20 +106,34 @@ def _tree(source: str) -> str:
         body = getattr(node, 'body', None)
         if not isinstance(body, list):
             continue
-        node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+        node.body = [
+            s
+            for s in body
+            if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
+        ]
     return ast.dump(tree)
+
 
 def _modules_of(source: str) -> set:
     "Modules of the library that a source imports, or names for later as 'specanom.MODULE:NAME'."
     nodes = list(ast.walk(ast.parse(source)))
     imported = {
-        node.module.removeprefix('specanom.') for node in nodes
-        if isinstance(node, ast.ImportFrom) and node.module
+        node.module.removeprefix('specanom.')
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        and node.module
         and (node.level == 1 or node.module.startswith('specanom.'))
     }
-    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    named = {m[1] for m in (re.fullmatch(r'specanom\.(\w+):\w+', t) for t in texts) if m}
+    texts = [
+        n.value
+        for n in nodes
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    ]
+    named = {
+        m[1] for m in (re.fullmatch(r'specanom\.(\w+):\w+', t) for t in texts) if m
+    }
     return (imported | named) - {'specanom'}
+
 
 @functools.cache
 def _module_digest(name: str) -> str:
@@ -93,10 +141,13 @@ def _module_digest(name: str) -> str:
     seen, todo = {}, {name}
     while todo:
         one = todo.pop()
-        source = (Path(specanom.__file__).parent/f'{one}.py').read_text(encoding='utf-8')
+        source = (Path(specanom.__file__).parent / f'{one}.py').read_text(
+            encoding='utf-8'
+        )
         seen[one] = _tree(source)
         todo |= _modules_of(source) - seen.keys()
     return digest(sorted(seen.items()))
+
 
 def _called(function: Callable, seen: dict) -> dict:
     "Name -> code, of a function, of those of the same module that it uses, and of other modules of the library."
@@ -116,57 +167,72 @@ def _called(function: Callable, seen: dict) -> dict:
             seen[module] = _module_digest(module.removeprefix('specanom.'))
     return seen
 
+
 def _names(code) -> list:
     "Global names in a code object and in those inside it."
     inner = [n for c in code.co_consts if inspect.iscode(c) for n in _names(c)]
     return [*code.co_names, *inner]
 
+
 def code_digest(
-    function: Callable, # Of a module of the library
+    function: Callable,  # Of a module of the library
 ) -> str:
     "Hash of what a function does: of its code and of all the library's code that it uses, without comments."
     return digest(_called(function, {}))
 
+
 @dataclass(frozen=True)
 class Stage:
     "A step of a run."
-    name: str           # Shown, and recorded in the manifest
-    make: Callable      # Run -> dict of numbers for the manifest
-    owns: tuple         # Files and folders that it makes, relative to the run
-    after: tuple = ()   # Stages whose products it reads
+
+    name: str  # Shown, and recorded in the manifest
+    make: Callable  # Run -> dict of numbers for the manifest
+    owns: tuple  # Files and folders that it makes, relative to the run
+    after: tuple = ()  # Stages whose products it reads
     config: tuple = ()  # Names of the numbers and sections of the configuration that it uses
-    when: Callable = lambda run: True # Whether it belongs to a run
+    when: Callable = lambda run: True  # Whether it belongs to a run
 
 # %% ../nbs/08c_pipeline.ipynb #0a41d1f8
 RUN_FORMAT = 2
 _MANIFEST = dict(kind='specanom run', format=RUN_FORMAT)
 
+
 def _sha256(path: Path) -> str:
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
+
 def _manifest(folder: Path) -> dict:
     "The manifest of a run folder; a new one where there is none yet. Raises `ValueError` for a folder that is not a run's."
-    path = folder/'manifest.json'
+    path = folder / 'manifest.json'
     if not path.exists():
         if folder.exists() and not folder.is_dir():
             raise ValueError(f'{folder} is a file; a run needs a folder: --out FOLDER')
         if folder.is_dir() and any(p.name != _LOCK for p in folder.iterdir()):
-            raise ValueError(f'{folder} is not empty and no run made it; give an empty or a new folder: --out FOLDER')
+            raise ValueError(
+                f'{folder} is not empty and no run made it; give an empty or a new folder: --out FOLDER'
+            )
         return _MANIFEST | dict(stages={})
     try:
         manifest = json.loads(path.read_text())
         stages = manifest['stages']
-        if not isinstance(stages, dict): raise TypeError('stages')
+        if not isinstance(stages, dict):
+            raise TypeError('stages')
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is damaged ({error}); remove the folder, or write to another one') from error
+        raise ValueError(
+            f'{path} is damaged ({error}); remove the folder, or write to another one'
+        ) from error
     if manifest.get('format') != RUN_FORMAT:
-        raise ValueError(f"{folder} was made by an older version of specanom (run format {manifest.get('format', 1)}, this one writes {RUN_FORMAT}); write to another folder: --out FOLDER")
+        raise ValueError(
+            f"{folder} was made by an older version of specanom (run format {manifest.get('format', 1)}, this one writes {RUN_FORMAT}); write to another folder: --out FOLDER"
+        )
     return manifest
+
 
 class Run:
     "A run folder: configuration, manifest, results."
-    def __init__(self, folder: Path, config: Config, borrowed: Path=None):
+
+    def __init__(self, folder: Path, config: Config, borrowed: Path = None):
         self.folder, self.config = Path(folder), config
         self.borrowed = borrowed  # The run whose model is used, if any
         self.manifest = _manifest(self.folder)
@@ -174,9 +240,11 @@ class Run:
     @classmethod
     def load(cls, folder: Path) -> 'Run':
         "Open a run. Raises `FileNotFoundError` when the folder is not one, `ValueError` when it is damaged."
-        path = Path(folder)/'config.toml'
+        path = Path(folder) / 'config.toml'
         if not path.exists():
-            raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.toml')
+            raise FileNotFoundError(
+                f'{folder} is not the folder of a run: it has no config.toml'
+            )
         run = cls(folder, load_config(file=path))
         model = run.manifest.get('model')
         run.borrowed = Path(model) if model else None
@@ -193,25 +261,26 @@ class Run:
     @cached_property
     def spectra(self) -> Spectra:
         "The preprocessed spectra; arrays stay on disk."
-        return Spectra.read(self.folder/'spectra.zarr', lazy=True)
+        return Spectra.read(self.folder / 'spectra.zarr', lazy=True)
 
     @cached_property
     def model(self) -> Model:
         "The trained model."
-        return Model.load(self.folder/'models')
+        return Model.load(self.folder / 'models')
 
     @cached_property
     def scores(self) -> Table:
         "Catalogue and scores of every spectrum."
-        return read_table(self.folder/'scores.ecsv')
+        return read_table(self.folder / 'scores.ecsv')
 
-    def table(self, name: str='anomalies') -> Table:
+    def table(self, name: str = 'anomalies') -> Table:
         "A table of the run: anomalies, reconstruction, anomalies_all, reconstruction_all, discoveries, sensitivity, tags, plates, recall, funnel."
-        return read_table(self.folder/'tables'/f'{name}.ecsv')
+        return read_table(self.folder / 'tables' / f'{name}.ecsv')
 
     def forget(self, *names: str):
         "Drop what was read, because it is about to change."
-        for name in names: self.__dict__.pop(name, None)
+        for name in names:
+            self.__dict__.pop(name, None)
 
     # what a stage depends on
 
@@ -220,28 +289,38 @@ class Run:
         numbers = {name: _setting(self.config, name) for name in stage.config}
         before = {n: self.manifest['stages'].get(n, {}).get('key') for n in stage.after}
         extra = self.source.identity if stage.name == 'spectra' else []
-        if stage.name == 'borrow': extra = [_folder_digest(self.borrowed/'models')]
-        if 'known' in stage.config and self.config.known: extra = [_sha256(Path(self.config.known))]
+        if stage.name == 'borrow':
+            extra = [_folder_digest(self.borrowed / 'models')]
+        if 'known' in stage.config and self.config.known:
+            extra = [_sha256(Path(self.config.known))]
         return digest(stage.name, numbers, before, extra, code_digest(stage.make))
 
-    def damage(self, name: str) -> list: # Of sentences
+    def damage(self, name: str) -> list:  # Of sentences
         "What is wrong with the files of a stage."
         record = self.manifest['stages'][name].get('files', {})
-        return [said for file, known in record.items() if (said := self._damage(file, known))]
+        return [
+            said
+            for file, known in record.items()
+            if (said := self._damage(file, known))
+        ]
 
     def _damage(self, file: str, known: list) -> str:
-        path, (size, mtime, sha) = self.folder/file, known
-        if not path.is_file(): return f'{file} is missing'
+        path, (size, mtime, sha) = self.folder / file, known
+        if not path.is_file():
+            return f'{file} is missing'
         now = path.stat()
-        if now.st_size != size: return f'{file} is damaged: {now.st_size} bytes and not {size}'
-        if now.st_mtime_ns == mtime or _sha256(path) == sha: return ''
+        if now.st_size != size:
+            return f'{file} is damaged: {now.st_size} bytes and not {size}'
+        if now.st_mtime_ns == mtime or _sha256(path) == sha:
+            return ''
         return f'{file} is damaged: its bytes are not those that were written'
 
     def do(self, stage: Stage):
         "Do a stage, unless it was done before with the same inputs and its files are intact; remove the files of one that does not belong to the run."
         done = self.manifest['stages'].get(stage.name, {})
         if not stage.when(self):
-            if done: self._remove(stage.name)
+            if done:
+                self._remove(stage.name)
             return
         key = self.key(stage)
         if done.get('key') == key:
@@ -254,32 +333,42 @@ class Run:
         start = perf_counter()
         facts = stage.make(self) or {}
         seconds = perf_counter() - start
-        placed = self.manifest.pop('placing', None) or [n for own in stage.owns for n in self._inside(own)]  # a download writes to its place
+        placed = self.manifest.pop('placing', None) or [
+            n for own in stage.owns for n in self._inside(own)
+        ]  # a download writes to its place
         files = {name: self._record(name) for name in placed}
         stale = done.get('files', {}).keys() - files.keys()
-        for name in stale: (self.folder/name).unlink(missing_ok=True)
-        self.manifest['stages'][stage.name] = dict(key=key, seconds=round(seconds, 2), **facts, files=files)
+        for name in stale:
+            (self.folder / name).unlink(missing_ok=True)
+        self.manifest['stages'][stage.name] = dict(
+            key=key, seconds=round(seconds, 2), **facts, files=files
+        )
         self.write_manifest()
         said = '  '.join(f'{k} {v}' for k, v in facts.items())
         log.info('%-12s %.1f s  %s', stage.name, seconds, said)
 
     def _record(self, name: str) -> list:
-        path = self.folder/name
+        path = self.folder / name
         stat = path.stat()
         return [stat.st_size, stat.st_mtime_ns, _sha256(path)]
 
     def _inside(self, name: str) -> list:
         "Files at or below a name, relative to the run."
-        path = self.folder/name
-        found = [path] if path.is_file() else sorted(p for p in path.rglob('*') if p.is_file())
+        path = self.folder / name
+        found = (
+            [path]
+            if path.is_file()
+            else sorted(p for p in path.rglob('*') if p.is_file())
+        )
         return [p.relative_to(self.folder).as_posix() for p in found]
 
     def _remove(self, name: str):
         "Remove a stage and the files that it made."
         for file in self.manifest['stages'][name].get('files', {}):
-            path = self.folder/file
+            path = self.folder / file
             path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError): path.parent.rmdir()  # only when empty
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # only when empty
         del self.manifest['stages'][name]
         self.write_manifest()
 
@@ -288,16 +377,22 @@ class Run:
     @contextlib.contextmanager
     def writing(
         self,
-        name: str, # File or folder, relative to the run
+        name: str,  # File or folder, relative to the run
     ) -> Iterator[Path]:
         "Yield a name to write to; what is written there takes the place of what the run had made under `name`. Raises `ValueError` rather than touch a file of somebody else."
-        for part in [self.folder/name, *(self.folder/name).parents]:
-            if part == self.folder: break
-            if part.is_symlink(): raise ValueError(f'{part} is a link; a run does not write through links: remove it')
-        aside = Path(tempfile.mkdtemp(prefix=f'.writing-{os.getpid()}-', dir=self.folder))
+        for part in [self.folder / name, *(self.folder / name).parents]:
+            if part == self.folder:
+                break
+            if part.is_symlink():
+                raise ValueError(
+                    f'{part} is a link; a run does not write through links: remove it'
+                )
+        aside = Path(
+            tempfile.mkdtemp(prefix=f'.writing-{os.getpid()}-', dir=self.folder)
+        )
         try:
-            yield aside/Path(name).name
-            self._place(aside/Path(name).name, name)
+            yield aside / Path(name).name
+            self._place(aside / Path(name).name, name)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -308,40 +403,59 @@ class Run:
 
     def _place(self, aside: Path, name: str):
         "Move a file, or the files of a folder, to their place; older ones of the run go."
-        found = [aside] if aside.is_file() else sorted(p for p in aside.rglob('*') if p.is_file())
-        new = {(Path(name)/p.relative_to(aside)).as_posix(): p for p in found}
+        found = (
+            [aside]
+            if aside.is_file()
+            else sorted(p for p in aside.rglob('*') if p.is_file())
+        )
+        new = {(Path(name) / p.relative_to(aside)).as_posix(): p for p in found}
         own, old = self._own(), self._inside(name)
-        foreign = [n for n in new if (self.folder/n).exists() and n not in own]
-        if foreign: raise ValueError(f'{self.folder/foreign[0]} was not made by this run: move it away')
+        foreign = [n for n in new if (self.folder / n).exists() and n not in own]
+        if foreign:
+            raise ValueError(
+                f'{self.folder / foreign[0]} was not made by this run: move it away'
+            )
         self.manifest['placing'] = sorted({*self.manifest.get('placing', []), *new})
         self.write_manifest()
         for file in old:
-            if file in own and file not in new: (self.folder/file).unlink()
+            if file in own and file not in new:
+                (self.folder / file).unlink()
         for file, path in new.items():
-            (self.folder/file).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, self.folder/file)
-        if aside.is_dir(): (self.folder/name).mkdir(parents=True, exist_ok=True)
+            (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, self.folder / file)
+        if aside.is_dir():
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def write(self, table: Table, name: str):
         "Write a table of the run."
-        with self.writing(name) as aside: write_table(table, aside)
+        with self.writing(name) as aside:
+            write_table(table, aside)
 
     def write_manifest(self):
-        with atomic(self.folder/'manifest.json') as aside:
+        with atomic(self.folder / 'manifest.json') as aside:
             aside.write_text(json.dumps(self.manifest, indent=1))
 
-    def check(self) -> Table: # stage, files, state
+    def check(self) -> Table:  # stage, files, state
         "Whether every file of the run is what was written."
         rows = []
         for name, facts in self.manifest['stages'].items():
-            wrong = [said for file, known in facts['files'].items() if (said := self._damage(file, [known[0], None, known[2]]))]
+            wrong = [
+                said
+                for file, known in facts['files'].items()
+                if (said := self._damage(file, [known[0], None, known[2]]))
+            ]
             rows.append((name, len(facts['files']), '; '.join(wrong) or 'intact'))
-        return Table(rows=rows, names=('stage', 'files', 'state'), dtype=('U16', int, 'U400'))
+        return Table(
+            rows=rows, names=('stage', 'files', 'state'), dtype=('U16', int, 'U400')
+        )
+
 
 def _setting(config: Config, name: str):
     "A number or a section of the configuration by its dotted name."
-    for part in name.split('.'): config = getattr(config, part)
+    for part in name.split('.'):
+        config = getattr(config, part)
     return config
+
 
 def _folder_digest(folder: Path) -> str:
     files = sorted(p for p in Path(folder).rglob('*') if p.is_file())
@@ -350,43 +464,59 @@ def _folder_digest(folder: Path) -> str:
 # %% ../nbs/08c_pipeline.ipynb #1b39b8e0
 _LOCK = 'run.lock'
 
+
 def _alive(pid: int) -> bool:
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
     return True
+
 
 @contextlib.contextmanager
 def locked(folder: Path):
     "Keep a run folder to this process. Raises `ValueError` naming who has it; the lock of a process that is gone is taken over."
-    path, own = Path(folder)/_LOCK, dict(pid=os.getpid(), host=socket.gethostname())
+    path, own = Path(folder) / _LOCK, dict(pid=os.getpid(), host=socket.gethostname())
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         try:
-            with open(path, 'x') as file: json.dump(own, file)
+            with open(path, 'x') as file:
+                json.dump(own, file)
             break
         except FileExistsError:
             _take_over(path, own)
-    try: yield
-    finally: path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
 
 def _take_over(path: Path, own: dict):
     "Remove a lock whose owner is gone. Raises `ValueError` when it is not."
-    try: theirs = json.loads(path.read_text())
-    except (OSError, ValueError): theirs = {}
+    try:
+        theirs = json.loads(path.read_text())
+    except (OSError, ValueError):
+        theirs = {}
     pid, host = theirs.get('pid'), theirs.get('host')
     elsewhere = host not in (None, own['host'])
     if elsewhere or (isinstance(pid, int) and pid != own['pid'] and _alive(pid)):
-        raise ValueError(f'{path.parent} is in use by process {pid} on {host}; if that is gone, remove {path}')
-    log.warning('%s was left by a process that is gone (%s on %s); taken over', path, pid, host)
+        raise ValueError(
+            f'{path.parent} is in use by process {pid} on {host}; if that is gone, remove {path}'
+        )
+    log.warning(
+        '%s was left by a process that is gone (%s on %s); taken over', path, pid, host
+    )
     path.unlink(missing_ok=True)
 
 # %% ../nbs/08c_pipeline.ipynb #c3621ecf
 class MockSource:
     "The mock survey, with some anomalies."
+
     def __init__(self, n: int, seed: int, anomalies: float):
         self.n, self.seed, self.anomalies = n, seed, anomalies
-        self.identity, self.pieces = ['mock', n, seed, anomalies], -(-n//BLOCK)
+        self.identity, self.pieces = ['mock', n, seed, anomalies], -(-n // BLOCK)
         self.truth = []
 
     def _mixed(self, block: Spectra) -> Spectra:
@@ -403,7 +533,7 @@ class MockSource:
         pieces = mock_chunks(self.n, rng=self.seed, blocks=blocks)
         return _pick(map(self._mixed, pieces), catalog, 'the mock survey')
 
-    def hosts(self, catalog: Table) -> np.ndarray: # (n,) bool
+    def hosts(self, catalog: Table) -> np.ndarray:  # (n,) bool
         "Whose raw spectra are quick to make: those of the first two blocks."
         return block_of(catalog) < 2
 
@@ -411,32 +541,44 @@ class MockSource:
         "The same survey without anomalies."
         return MockSource(self.n, self.seed, 0)
 
+
 class StoreSource:
     "A store of raw spectra."
-    def __init__(self, path: Path, pieces: int=None):
+
+    def __init__(self, path: Path, pieces: int = None):
         self.path, self.pieces = Path(path), pieces
         self.identity = ['store', store_digest(self.path)]
 
     def stream(self) -> Iterator[Spectra]:
         data = Spectra.read(self.path, lazy=True)
         for start in range(0, max(len(data), 1), 500):
-            piece = data[start:start + 500]
-            if start == 0: piece.rejected = data.rejected  # what was set aside on the way to the store
+            piece = data[start : start + 500]
+            if start == 0:
+                piece.rejected = (
+                    data.rejected
+                )  # what was set aside on the way to the store
             yield piece
 
     def fetch(self, catalog: Table) -> Spectra:
         return _pick([Spectra.read(self.path, lazy=True)], catalog, self.path)
 
-    def hosts(self, catalog: Table) -> np.ndarray: return np.ones(len(catalog), bool)
+    def hosts(self, catalog: Table) -> np.ndarray:
+        return np.ones(len(catalog), bool)
 
-    def ordinary(self) -> 'StoreSource': return self
+    def ordinary(self) -> 'StoreSource':
+        return self
+
 
 class FileSource(StoreSource):
     "A folder of SDSS files."
+
     def __init__(self, path: Path):
         self.path, self.pieces = path, None
         self.files, self.root = find_spectra(path)
-        stats = [(name_below(p, self.root), (s := p.lstat()).st_size, s.st_mtime_ns) for p in self.files]  # lstat: a link to nowhere is for the reader to refuse
+        stats = [
+            (name_below(p, self.root), (s := p.lstat()).st_size, s.st_mtime_ns)
+            for p in self.files
+        ]  # lstat: a link to nowhere is for the reader to refuse
         self.identity = ['files', digest(stats)]
 
     def stream(self) -> Iterator[Spectra]:
@@ -444,38 +586,67 @@ class FileSource(StoreSource):
 
     def fetch(self, catalog: Table) -> Spectra:
         names = np.unique(np.asarray(catalog['file'])).tolist()
-        return _pick(iter_spectra(self.files, root=self.root, only=names), catalog, self.path)
+        return _pick(
+            iter_spectra(self.files, root=self.root, only=names), catalog, self.path
+        )
+
 
 def _pick(pieces: Iterable[Spectra], catalog: Table, place) -> Spectra:
     "The raw spectra of a catalogue, in its order. Raises `ValueError` when one is missing."
     wanted = np.asarray(catalog['specobjid'], np.uint64)
-    found = [p[np.flatnonzero(np.isin(np.asarray(p.catalog['specobjid']), wanted))] for p in pieces]
+    found = [
+        p[np.flatnonzero(np.isin(np.asarray(p.catalog['specobjid']), wanted))]
+        for p in pieces
+    ]
     raw = Spectra.concatenate(found) if found else None
     ids = np.asarray(raw.catalog['specobjid']) if found else wanted[:0]
     if not np.isin(wanted, ids).all():
-        raise ValueError(f'{place} no longer holds all spectra of this run: it was changed after they were read')
+        raise ValueError(
+            f'{place} no longer holds all spectra of this run: it was changed after they were read'
+        )
     return raw[rows_of(ids, wanted)]
+
 
 def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     "The row of each wanted id, all of which are there."
     order = np.argsort(ids, kind='stable')
     return order[np.searchsorted(ids[order], wanted)]
 
+
 def _download(run: Run) -> dict:
     "Ask the survey: catalogue and raw spectra, into the folder `download` of the run."
     q, n = run.config.query, run.config.n
     where = dict(release=q.release)
     by = 'plate' if q.layout == 'plate' else 'specobjid'
-    catalog = query_catalog(q.selection, n=n, by=by, known=run.config.published or q.known, skyserver=q.skyserver or None, **where)
-    data = download_spectra(catalog, run.folder/'download', layout=q.layout, jobs=q.jobs, keep_fits=q.keep_fits, sas=q.sas or None, **where)
+    catalog = query_catalog(
+        q.selection,
+        n=n,
+        by=by,
+        known=run.config.published or q.known,
+        skyserver=q.skyserver or None,
+        **where,
+    )
+    data = download_spectra(
+        catalog,
+        run.folder / 'download',
+        layout=q.layout,
+        jobs=q.jobs,
+        keep_fits=q.keep_fits,
+        sas=q.sas or None,
+        **where,
+    )
     return dict(spectra=len(data), rejected=len(data.rejected))
+
 
 def open_source(run: Run):
     "The source of a run's spectra. Raises `FileNotFoundError` when it is not there."
     config = run.config
-    if config.source == 'mock': return MockSource(config.n, config.seed, config.mock.anomalies)
-    if config.source == 'sdss': return StoreSource(run.folder/'download/spectra.zarr')
-    if str(config.source).rstrip('/').endswith('.zarr'): return StoreSource(config.source)
+    if config.source == 'mock':
+        return MockSource(config.n, config.seed, config.mock.anomalies)
+    if config.source == 'sdss':
+        return StoreSource(run.folder / 'download/spectra.zarr')
+    if str(config.source).rstrip('/').endswith('.zarr'):
+        return StoreSource(config.source)
     return FileSource(config.source)
 
 # %% ../nbs/08c_pipeline.ipynb #1e19bf9d
@@ -485,54 +656,87 @@ def _spectra(run: Run) -> dict:
     run.forget('spectra')
     with ThreadPoolExecutor() as pool, run.writing('spectra.zarr') as aside:
         pieces = (preprocess(raw, executor=pool, **settings) for raw in source.stream())
-        pieces = progress(pieces, 'preprocessing', source.pieces, 'block', quiet=not source.pieces)
+        pieces = progress(
+            pieces, 'preprocessing', source.pieces, 'block', quiet=not source.pieces
+        )
         write_chunks(aside, pieces)
     data = run.spectra
     run.write(data.rejected, 'rejected.ecsv')
     run.write(selection_funnel(data), 'tables/funnel.ecsv')
-    if run.config.source == 'mock': run.write(stack_rows(source.truth), 'truth.ecsv')
+    if run.config.source == 'mock':
+        run.write(stack_rows(source.truth), 'truth.ecsv')
     return dict(accepted=len(data), rejected=len(data.rejected))
 
+
 MIN_TRAIN = 2000  # accepted spectra below which a density of 16 classes means nothing
+
 
 def _check_size(run: Run):
     "Raise `ValueError` when there is nothing to score, or too little to train on."
     accepted = run.manifest['stages']['spectra']['accepted']
     if accepted == 0:
-        raise ValueError(f"no spectrum passed the selection; the reasons are in {run.folder/'rejected.ecsv'}")
+        raise ValueError(
+            f"no spectrum passed the selection; the reasons are in {run.folder / 'rejected.ecsv'}"
+        )
     if run.borrowed is None and accepted < MIN_TRAIN:
-        raise ValueError(f'only {accepted} spectra passed the selection, fewer than the {MIN_TRAIN} needed to train; score them with a finished run instead: --model RUN')
+        raise ValueError(
+            f'only {accepted} spectra passed the selection, fewer than the {MIN_TRAIN} needed to train; score them with a finished run instead: --model RUN'
+        )
 
 # %% ../nbs/08c_pipeline.ipynb #238802eb
 def _networks(run: Run) -> dict:
     "Train the autoencoders."
     config, settings = run.config, dataclasses.asdict(run.config.autoencoder)
-    pairs = fit_networks(run.spectra, config.ensemble, rng=config.seed, device=config.device, held_out=known_here(run, run.spectra.catalog), **settings)
+    pairs = fit_networks(
+        run.spectra,
+        config.ensemble,
+        rng=config.seed,
+        device=config.device,
+        held_out=known_here(run, run.spectra.catalog),
+        **settings,
+    )
     with run.writing('models/networks') as aside:
-        for number, pair in enumerate(pairs, 1): save_pair(pair, aside/f'member_{number}')
+        for number, pair in enumerate(pairs, 1):
+            save_pair(pair, aside / f'member_{number}')
     run.pairs = pairs
-    losses = np.array([[min(h['valid'] for h in ae.history) for ae in pair] for pair in pairs])
-    return dict(zip(('ae1_valid_chi2', 'ae2_valid_mse'), np.mean(losses, 0).round(5).tolist()))
+    losses = np.array(
+        [[min(h['valid'] for h in ae.history) for ae in pair] for pair in pairs]
+    )
+    return dict(
+        zip(('ae1_valid_chi2', 'ae2_valid_mse'), np.mean(losses, 0).round(5).tolist())
+    )
+
 
 def _pairs(run: Run) -> list:
     "The autoencoders of a run, read when they were not trained just now."
     names = [f'models/networks/member_{m + 1}' for m in range(run.config.ensemble)]
-    return run.__dict__.pop('pairs', None) or [load_pair(run.folder/n) for n in names]
+    return run.__dict__.pop('pairs', None) or [load_pair(run.folder / n) for n in names]
+
 
 def _density(run: Run) -> dict:
     "Fit the densities, relabel, fit again."
     config, pairs = run.config, _pairs(run)
-    members = fit_densities(run.spectra, pairs, rng=config.seed, held_out=known_here(run, run.spectra.catalog), **dataclasses.asdict(config.flow))
+    members = fit_densities(
+        run.spectra,
+        pairs,
+        rng=config.seed,
+        held_out=known_here(run, run.spectra.catalog),
+        **dataclasses.asdict(config.flow),
+    )
     with run.writing('models/density') as aside:
-        for number, member in enumerate(members, 1): member.save_density(aside/f'member_{number}')
+        for number, member in enumerate(members, 1):
+            member.save_density(aside / f'member_{number}')
     run.fitted = members
     return dict(members=len(members))
+
 
 def _borrow(run: Run) -> dict:
     "Take over the model of another run."
     run.forget('model')
-    with run.writing('models') as aside: shutil.copytree(run.borrowed/'models', aside)
+    with run.writing('models') as aside:
+        shutil.copytree(run.borrowed / 'models', aside)
     return dict(members=len(run.model.members))
+
 
 def _scores(run: Run) -> dict:
     "Score every accepted spectrum; put the members on one scale, unless the model has one."
@@ -540,63 +744,100 @@ def _scores(run: Run) -> dict:
     learn = run.borrowed is None
     if learn:
         run.forget('model')
-        members = run.__dict__.pop('fitted', None) or load_members(run.folder/'models', config.ensemble)
-        model = Model(members, trained_on='mock' if config.source == 'mock' else 'files', grid=grid_of(data))
-        for member in members: member.centre, member.width = 0., 1.
-    else: model = run.model
-    parts = progress((model.score(piece) for piece in data.chunks(4096)), 'scoring', -(-len(data)//4096), 'piece')
+        members = run.__dict__.pop('fitted', None) or load_members(
+            run.folder / 'models', config.ensemble
+        )
+        model = Model(
+            members,
+            trained_on='mock' if config.source == 'mock' else 'files',
+            grid=grid_of(data),
+        )
+        for member in members:
+            member.centre, member.width = 0.0, 1.0
+    else:
+        model = run.model
+    parts = progress(
+        (model.score(piece) for piece in data.chunks(4096)),
+        'scoring',
+        -(-len(data) // 4096),
+        'piece',
+    )
     scores = stack_rows(list(parts))
     if learn:
         scores = model.align(scores, split_ids(data.catalog))
-        with run.writing('models/scales.json') as aside: model.save_scales(aside)
+        with run.writing('models/scales.json') as aside:
+            model.save_scales(aside)
         run.model = model
     run.opinions = scores
     run.write(scores, 'opinions.fits')
     changed = (scores['new_label'] != scores['label']).mean()
-    return dict(median_logp=round(float(np.median(scores['logp'])), 2), median_re=round(float(np.median(scores['re'])), 2), relabelled=round(float(changed), 3))
+    return dict(
+        median_logp=round(float(np.median(scores['logp'])), 2),
+        median_re=round(float(np.median(scores['re'])), 2),
+        relabelled=round(float(changed), 3),
+    )
+
 
 def _opinions(run: Run) -> Table:
     "Scores without p-values."
-    if 'opinions' not in run.__dict__: run.opinions = _native(read_table(run.folder/'opinions.fits'))
+    if 'opinions' not in run.__dict__:
+        run.opinions = _native(read_table(run.folder / 'opinions.fits'))
     return run.opinions
+
 
 def _native(table: Table) -> Table:
     "FITS numbers in the order of this machine."
-    return Table({n: np.asarray(table[n]).astype(table[n].dtype.newbyteorder('=')) for n in table.colnames})
+    return Table(
+        {
+            n: np.asarray(table[n]).astype(table[n].dtype.newbyteorder('='))
+            for n in table.colnames
+        }
+    )
 
-def lists_of(run: Run) -> dict: # Name -> list
+
+def lists_of(run: Run) -> dict:  # Name -> list
     "The lists of known objects that a run is asked to look for."
     file = run.config.known
     return known_lists(*([file] if file else []), published=run.config.published)
 
-def known_here(run: Run, catalog: Table) -> np.ndarray: # (n,) bool
+
+def known_here(run: Run, catalog: Table) -> np.ndarray:  # (n,) bool
     "Which objects of a catalogue are on those lists: nothing is trained on them."
     lists = lists_of(run)
     return is_known(catalog, lists) if lists else np.zeros(len(catalog), bool)
 
+
 def ranked(
     run: Run,
-    catalog: Table, # With specobjid
-) -> np.ndarray: # (n,) bool
+    catalog: Table,  # With specobjid
+) -> np.ndarray:  # (n,) bool
     "Which objects the tables rank: all, where members judge what they never saw; of a single network those of the splits that `anomalies.split` names."
     split = run.config.anomalies.split
-    if split == 'all' or split == 'auto' and run.config.ensemble > 1: return np.ones(len(catalog), bool)
+    if split == 'all' or split == 'auto' and run.config.ensemble > 1:
+        return np.ones(len(catalog), bool)
     names = ['test'] if split == 'auto' else split.split('+')
-    return np.isin(split_name(split_ids(catalog), held_out=known_here(run, catalog)), names)
+    return np.isin(
+        split_name(split_ids(catalog), held_out=known_here(run, catalog)), names
+    )
+
 
 def _bins(run: Run) -> dict:
     "Redshift bins of equal counts of the ranked quiescent galaxies."
     catalog, config, scores = run.spectra.catalog, run.config, _opinions(run)
     z = np.asarray(catalog['z'])[quiescent(scores) & ranked(run, catalog)]
     limits = config.preprocess.z_min, config.preprocess.z_max
-    if 'model' not in run.__dict__: run.model = _half_model(run)
+    if 'model' not in run.__dict__:
+        run.model = _half_model(run)
     run.model.edges = redshift_bins(z, config.anomalies.n_bins, limits=limits)
-    with run.writing('models/bins.json') as aside: run.model.save_bins(aside)
+    with run.writing('models/bins.json') as aside:
+        run.model.save_bins(aside)
     return dict(bins=config.anomalies.n_bins)
+
 
 def _half_model(run: Run) -> Model:
     "Members and scales of a model that is not finished."
-    return Model.load(run.folder/'models', finished=False)
+    return Model.load(run.folder / 'models', finished=False)
+
 
 def _significance(run: Run) -> dict:
     "Learn what is normal, unless the model knows; add p-values and redshift bins to the scores."
@@ -604,61 +845,100 @@ def _significance(run: Run) -> dict:
     catalog, scores, config = run.spectra.catalog, _opinions(run), run.config
     model = run.model
     if run.borrowed is None:
-        model.calibration = Calibration().fit(ten_scores(scores), catalog, edges=model.edges, judged=ranked(run, catalog))
-        with run.writing('models/calibration.safetensors') as aside: model.calibration.save(aside)
+        model.calibration = Calibration().fit(
+            ten_scores(scores), catalog, edges=model.edges, judged=ranked(run, catalog)
+        )
+        with run.writing('models/calibration.safetensors') as aside:
+            model.calibration.save(aside)
     p = model.calibration.p_values(ten_scores(scores), catalog)
     for judge in range(1, int(scores['members'][0]) + 1 if len(scores) else 1):
-        p[f'p_all_{judge}'] = model.calibration.p_values(ten_scores(scores, judge), catalog)['p_all']
-    shown = [n for n in scores.colnames if not n.rpartition('_')[2].isdigit() or n.startswith(('logp_', 're_'))]
+        p[f'p_all_{judge}'] = model.calibration.p_values(
+            ten_scores(scores, judge), catalog
+        )['p_all']
+    shown = [
+        n
+        for n in scores.colnames
+        if not n.rpartition('_')[2].isdigit() or n.startswith(('logp_', 're_'))
+    ]
     table = hstack([catalog, scores[shown], p], metadata_conflicts='silent')
     table['zbin'] = bin_number(np.asarray(table['z']), model.edges)
-    if config.ensemble == 1: table['split'] = split_name(split_ids(catalog))
+    if config.ensemble == 1:
+        table['split'] = split_name(split_ids(catalog))
     run.write(table, 'scores.ecsv')
-    return dict(below_1_percent=round(float((p['p_all'] < .01).mean()), 4))
+    return dict(below_1_percent=round(float((p['p_all'] < 0.01).mean()), 4))
+
 
 def _triage(run: Run) -> dict:
     "Learn what the residuals of anomalies look like, from injections into ordinary spectra that the first member never saw."
     scores, config, model = run.scores, run.config, run.model
     unseen = judges(split_ids(scores), len(model.members))[:, 0] == 0
-    useful = unseen & (np.asarray(scores['p_re']) > .05) & run.source.hosts(scores)
+    useful = unseen & (np.asarray(scores['p_re']) > 0.05) & run.source.hosts(scores)
     rows = np.flatnonzero(useful)
     order = np.argsort(id_fraction(np.asarray(scores['specobjid'])[rows], salt=11))
-    hosts = run.source.ordinary().fetch(scores[np.sort(rows[order[:max(4*config.anomalies.hosts, 20)]])])
+    hosts = run.source.ordinary().fetch(
+        scores[np.sort(rows[order[: max(4 * config.anomalies.hosts, 20)]])]
+    )
     selection = dataclasses.asdict(config.preprocess)
-    model.triage = Triage().fit(hosts, model.members[0].reconstruct, n=config.anomalies.hosts, selection=selection, rng=config.seed)
-    with run.writing('models/triage.safetensors') as aside: model.triage.save(aside)
+    model.triage = Triage().fit(
+        hosts,
+        model.members[0].reconstruct,
+        n=config.anomalies.hosts,
+        selection=selection,
+        rng=config.seed,
+    )
+    with run.writing('models/triage.safetensors') as aside:
+        model.triage.save(aside)
     return dict(injections=len(model.triage.kinds))
 
 # %% ../nbs/08c_pipeline.ipynb #5b4d6d9e
-TABLES = ('anomalies', 'reconstruction', 'anomalies_all', 'reconstruction_all', 'discoveries')
+TABLES = (
+    'anomalies',
+    'reconstruction',
+    'anomalies_all',
+    'reconstruction_all',
+    'discoveries',
+)
+
 
 def discoveries(
-    scores: Table, # Of the objects to be judged, with p_all
-    *, fdr: float=.1, # Largest fraction of false ones among those listed, on average
-    edges: np.ndarray,# Redshift bins
-) -> Table: # As `top_anomalies`, by p-value
+    scores: Table,  # Of the objects to be judged, with p_all
+    *,
+    fdr: float = 0.1,  # Largest fraction of false ones among those listed, on average
+    edges: np.ndarray,  # Redshift bins
+) -> Table:  # As `top_anomalies`, by p-value
     "The objects that are too anomalous for chance (Benjamini & Hochberg). Raises `ValueError` when the rate is none."
-    if not 0 < fdr < 1: raise ValueError(f'fdr = {fdr} must be between 0 and 1')
+    if not 0 < fdr < 1:
+        raise ValueError(f'fdr = {fdr} must be between 0 and 1')
     rows = scores[false_discovery_control(scores['p_all']) <= fdr]
     score, said = -np.log10(scores['p_all']), -np.log10(opinions(scores, 'p_all'))
-    table = top_anomalies(score, scores, k=max(len(scores), 1), edges=edges, opinions=said)
+    table = top_anomalies(
+        score, scores, k=max(len(scores), 1), edges=edges, opinions=said
+    )
     table = table[np.isin(table['specobjid'], rows['specobjid'])]
     return table[np.lexsort((table['specobjid'], -table['score']))]
 
-MOST = 1000   # rows of the discoveries that are explained
+
+MOST = 1000  # rows of the discoveries that are explained
+
 
 def explain_rows(
     run: Run,
-    tables: dict[str, Table], # Name -> from `top_anomalies`
-) -> dict[str, Table]: # With explanation, triage, z_alternative and lines
+    tables: dict[str, Table],  # Name -> from `top_anomalies`
+) -> dict[str, Table]:  # With explanation, triage, z_alternative and lines
     "Say why, in every row of the tables (the first `MOST` of each)."
     ids = [np.asarray(t['specobjid'], np.uint64)[:MOST] for t in tables.values()]
     ids = np.unique(np.concatenate(ids)) if ids else np.zeros(0, np.uint64)
-    if not len(ids) or run.model.triage is None: return tables
+    if not len(ids) or run.model.triage is None:
+        return tables
     rows = np.sort(rows_of(np.asarray(run.scores['specobjid'], np.uint64), ids))
     rest, p = run.spectra[rows], np.asarray(run.scores['p_re'])[rows]
-    raw, selection = run.source.fetch(rest.catalog), dataclasses.asdict(run.config.preprocess)
-    reasons = why_odd(raw, rest, run.model.triage, run.model.fit, selection=selection, odd=p < .05)
+    raw, selection = (
+        run.source.fetch(rest.catalog),
+        dataclasses.asdict(run.config.preprocess),
+    )
+    reasons = why_odd(
+        raw, rest, run.model.triage, run.model.fit, selection=selection, odd=p < 0.05
+    )
     place = {i: n for n, i in enumerate(np.asarray(rest.catalog['specobjid']).tolist())}
     for table in tables.values():
         at = np.array([place.get(int(i), -1) for i in table['specobjid']], int)
@@ -667,12 +947,16 @@ def explain_rows(
             table[name].info.description = reasons[name].info.description
     return tables
 
+
 def _rows_or_nothing(column, at: np.ndarray):
     "Rows of a column; where the row is -1, nothing: NaN, or an empty text."
-    if not len(column) or not len(at): return column[:0]
+    if not len(column) or not len(at):
+        return column[:0]
     picked = column[at]
-    if (at < 0).any(): picked[at < 0] = '' if picked.dtype.kind == 'U' else np.nan
+    if (at < 0).any():
+        picked[at < 0] = '' if picked.dtype.kind == 'U' else np.nan
     return picked
+
 
 def ranked_scores(run: Run) -> Table:
     "The scores of the objects that are ranked, with q."
@@ -680,14 +964,19 @@ def ranked_scores(run: Run) -> Table:
     scores['q'] = false_discovery_control(scores['p_all'])
     return scores
 
+
 def list_discoveries(
-    run: Run,          # Finished
-    *, fdr: float=.1,  # As in `discoveries`
-) -> tuple[Table, int]: # The discoveries with their explanations, how many objects were ranked
+    run: Run,  # Finished
+    *,
+    fdr: float = 0.1,  # As in `discoveries`
+) -> tuple[
+    Table, int
+]:  # The discoveries with their explanations, how many objects were ranked
     "The discoveries of a run at another rate. Raises `ValueError` as `discoveries`."
     scores = ranked_scores(run)
     found = discoveries(scores, fdr=fdr, edges=run.model.edges)
     return explain_rows(run, dict(discoveries=found))['discoveries'], len(scores)
+
 
 def _tables(run: Run) -> dict:
     "Tables A1 and B1, of the quiescent and of all objects; the discoveries."
@@ -695,86 +984,153 @@ def _tables(run: Run) -> dict:
     quiet = scores[quiescent(scores)]
     tables = {}
     for name in TABLES[:-1]:
-        rows, column = scores if name.endswith('_all') else quiet, 'logp' if name.startswith('anomalies') else 're'
+        rows, column = (
+            scores if name.endswith('_all') else quiet,
+            'logp' if name.startswith('anomalies') else 're',
+        )
         sign = -1 if column == 'logp' else 1
-        tables[name] = top_anomalies(sign*np.asarray(rows[column]), rows, k=settings.k, edges=edges, opinions=sign*opinions(rows, column))
+        tables[name] = top_anomalies(
+            sign * np.asarray(rows[column]),
+            rows,
+            k=settings.k,
+            edges=edges,
+            opinions=sign * opinions(rows, column),
+        )
     tables['discoveries'] = discoveries(scores, fdr=settings.fdr, edges=edges)
-    for name, table in explain_rows(run, tables).items(): _write_formats(run, table, name)
+    for name, table in explain_rows(run, tables).items():
+        _write_formats(run, table, name)
     run.write(tags_per_bin(tables['anomalies']), 'tables/tags.ecsv')
-    strange = np.asarray(scores['p_re']) <= np.quantile(scores['p_re'], .02)
+    strange = np.asarray(scores['p_re']) <= np.quantile(scores['p_re'], 0.02)
     run.write(plate_enrichment(strange, scores), 'tables/plates.ecsv')
-    rankings = dict(logp=-np.asarray(scores['logp']), re=np.asarray(scores['re']), p_all=-np.log(scores['p_all']))
-    known = recall(rankings, scores, known_lists() if run.config.source == 'sdss' else lists_of(run), edges=edges)
+    rankings = dict(
+        logp=-np.asarray(scores['logp']),
+        re=np.asarray(scores['re']),
+        p_all=-np.log(scores['p_all']),
+    )
+    known = recall(
+        rankings,
+        scores,
+        known_lists() if run.config.source == 'sdss' else lists_of(run),
+        edges=edges,
+    )
     run.write(known, 'tables/recall.ecsv')
-    return dict(ranked=len(scores), quiescent=len(quiet), discoveries=len(tables['discoveries']))
+    return dict(
+        ranked=len(scores), quiescent=len(quiet), discoveries=len(tables['discoveries'])
+    )
+
 
 def _write_formats(run: Run, table: Table, name: str):
     "A table of the run in every format."
     with tempfile.TemporaryDirectory() as folder:
-        for path in write_formats(table, Path(folder)/f'{name}.ecsv'):
-            with run.writing(f'tables/{path.name}') as aside: shutil.move(path, aside)
+        for path in write_formats(table, Path(folder) / f'{name}.ecsv'):
+            with run.writing(f'tables/{path.name}') as aside:
+                shutil.move(path, aside)
 
 # %% ../nbs/08c_pipeline.ipynb #9c570aef
 _CLIMBED = dict(
-    zbin='redshift bin', rank='in table A1', specobjid='SDSS spectrum id',
-    logp='where the object is, by its first judge', logp_end='at the end of the ascent',
+    zbin='redshift bin',
+    rank='in table A1',
+    specobjid='SDSS spectrum id',
+    logp='where the object is, by its first judge',
+    logp_end='at the end of the ascent',
     nearest='specobjid of the training spectrum nearest to the end',
     reading="which of B23's three readings applies",
     brightness='of the object, over that of the end',
-    change='where the shapes of both ends differ most: the object over the end, minus 1')
+    change='where the shapes of both ends differ most: the object over the end, minus 1',
+)
 
-def _climb(member: Member, shown: Spectra) -> tuple: # path (n, steps + 1, 10), log p along it, row of the population nearest to its end, ends (n, 3, d)
+
+def _climb(
+    member: Member, shown: Spectra
+) -> tuple:  # path (n, steps + 1, 10), log p along it, row of the population nearest to its end, ends (n, 3, d)
     "Ascents of some objects in the density of one member; both ends and the nearest training object, decoded."
     latents = member.population[0]
-    path, logp = ascend(member.flows[1], member.flows[2], member.encode(shown.flux), latents)
+    path, logp = ascend(
+        member.flows[1], member.flows[2], member.encode(shown.flux), latents
+    )
     near = nearest_along(path[:, -1:], latents)[:, 0]
-    ends = np.stack([path[:, 0], path[:, -1], latents[near]], 1).reshape(-1, path.shape[-1])
+    ends = np.stack([path[:, 0], path[:, -1], latents[near]], 1).reshape(
+        -1, path.shape[-1]
+    )
     return logp, near, member.pair[1].decode(ends).reshape(len(shown), 3, -1)
+
 
 def _changes(wave: np.ndarray, ends: np.ndarray) -> str:
     "Where two spectra differ, in words."
     rows = attribute_change(wave, ends[:2], rows=3)
-    return '; '.join(f"{w['low']:.0f}-{w['high']:.0f} AA {w['lines']} ({w['change']:+.0%})" for w in rows)
+    return '; '.join(
+        f"{w['low']:.0f}-{w['high']:.0f} AA {w['lines']} ({w['change']:+.0%})"
+        for w in rows
+    )
 
-def _climbs(run: Run, table: Table) -> tuple: # Spectra, ends (n, 3, d), log p (n, steps + 1), rows
+
+def _climbs(
+    run: Run, table: Table
+) -> tuple:  # Spectra, ends (n, 3, d), log p (n, steps + 1), rows
     "The objects of table A1 with their ascents, in numbers and words."
     ids = np.asarray(run.scores['specobjid'], np.uint64)
     shown = run.spectra[rows_of(ids, np.asarray(table['specobjid'], np.uint64))]
     chosen = judges(split_ids(shown.catalog), len(run.model.members))[:, 0]
-    ends, logp, nearest = [None]*len(table), [None]*len(table), np.zeros(len(table), np.uint64)
+    ends, logp, nearest = (
+        [None] * len(table),
+        [None] * len(table),
+        np.zeros(len(table), np.uint64),
+    )
     for m in np.unique(chosen):
         rows, member = np.flatnonzero(chosen == m), run.model.members[m]
         climbed, near, decoded = _climb(member, shown[rows])
         nearest[rows] = member.population[1][near]
-        for row, one, spectra in zip(rows, climbed, decoded): logp[row], ends[row] = one, spectra
+        for row, one, spectra in zip(rows, climbed, decoded):
+            logp[row], ends[row] = one, spectra
     ends, logp = np.array(ends), np.array(logp)
     words = reading(logp, np.asarray(table['re']))
     bright = np.divide(*np.median(ends[:, :2], axis=2).T)
     change = [_changes(shown.wave, e) for e in ends]
-    columns = (table['zbin'], table['rank'], table['specobjid'], logp[:, 0], logp[:, -1], nearest, words, bright, change)
+    columns = (
+        table['zbin'],
+        table['rank'],
+        table['specobjid'],
+        logp[:, 0],
+        logp[:, -1],
+        nearest,
+        words,
+        bright,
+        change,
+    )
     return shown, ends, logp, [dict(zip(_CLIMBED, row)) for row in zip(*columns)]
+
 
 def _sensitivity(run: Run) -> dict:
     "What makes the objects of table A1 anomalous (B23 section 4): a table, and a figure each."
     import matplotlib.pyplot as plt
+
     table, rows = run.table('anomalies')[:MOST], []
     with run.writing('sensitivity') as folder:
         folder.mkdir()
-        if len(table): shown, ends, logp, rows = _climbs(run, table)
+        if len(table):
+            shown, ends, logp, rows = _climbs(run, table)
         for n, row in progress(enumerate(rows), 'sensitivity', len(rows), 'object'):
             data = np.where(shown.good[n], shown.flux[n], np.nan)
-            fig = plot_ascent(shown.wave, ends[n, :2], logp[n], data=data, nearest=ends[n, 2])[0].figure
-            fig.suptitle(f"bin {row['zbin']}, rank {row['rank']}: {row['reading']}", fontsize=9)
-            _save(fig, folder/f"bin{row['zbin']}_rank{row['rank']}.png")
+            fig = plot_ascent(
+                shown.wave, ends[n, :2], logp[n], data=data, nearest=ends[n, 2]
+            )[0].figure
+            fig.suptitle(
+                f"bin {row['zbin']}, rank {row['rank']}: {row['reading']}", fontsize=9
+            )
+            _save(fig, folder / f"bin{row['zbin']}_rank{row['rank']}.png")
     found = Table({name: [row[name] for row in rows] for name in _CLIMBED})
-    for name, text in _CLIMBED.items(): found[name].info.description = text
+    for name, text in _CLIMBED.items():
+        found[name].info.description = text
     run.write(found, 'tables/sensitivity.ecsv')
     return dict(climbed=len(rows))
 
+
 def _save(fig, path: Path):
     import matplotlib.pyplot as plt
+
     fig.savefig(path, dpi=80)
     plt.close(fig)
+
 
 def _figures(run: Run) -> dict:
     "The summary figures, of the ranked objects, and the spectra behind each table, one page a bin."
@@ -782,120 +1138,244 @@ def _figures(run: Run) -> dict:
     quiet = scores[quiescent(scores)]
     with run.writing('figures') as folder:
         folder.mkdir()
-        _save(plot_redshift_bins(quiet['z'], model.edges).figure, folder/'redshift_bins.png')
-        _save(plot_logp(scores).figure, folder/'logp.png')
+        _save(
+            plot_redshift_bins(quiet['z'], model.edges).figure,
+            folder / 'redshift_bins.png',
+        )
+        _save(plot_logp(scores).figure, folder / 'logp.png')
         ae1, ae2 = model.members[0].pair
-        if ae1.history: _save(plot_loss(dict(AE1=ae1, AE2=ae2))[0].figure, folder/'loss.png')
+        if ae1.history:
+            _save(plot_loss(dict(AE1=ae1, AE2=ae2))[0].figure, folder / 'loss.png')
         some = run.spectra[np.flatnonzero(ranked(run, run.spectra.catalog))[:5000]]
         chi2 = pixelwise_chi2(some, model.reconstruct(some))
-        _save(plot_pixelwise_chi2(some.wave, chi2).figure, folder/'chi2_by_wavelength.png')
-        pages = [(name, table, b) for name in TABLES[:-1] for table in [run.table(name)] for b in np.unique(table['zbin'])]
+        _save(
+            plot_pixelwise_chi2(some.wave, chi2).figure,
+            folder / 'chi2_by_wavelength.png',
+        )
+        pages = [
+            (name, table, b)
+            for name in TABLES[:-1]
+            for table in [run.table(name)]
+            for b in np.unique(table['zbin'])
+        ]
         for name, table, b in progress(pages, 'figures', unit='page'):
             ids = np.asarray(table['specobjid'][table['zbin'] == b], np.uint64)
-            shown = run.spectra[rows_of(np.asarray(run.scores['specobjid'], np.uint64), ids)]
-            _save(plot_top(shown, model.reconstruct(shown), table, zbin=b), folder/f'{name}_bin{b}.png')
+            shown = run.spectra[
+                rows_of(np.asarray(run.scores['specobjid'], np.uint64), ids)
+            ]
+            _save(
+                plot_top(shown, model.reconstruct(shown), table, zbin=b),
+                folder / f'{name}_bin{b}.png',
+            )
     return dict(pages=len(pages))
 
 # %% ../nbs/08c_pipeline.ipynb #98ce2ad4
-def _trains(run: Run) -> bool: return run.borrowed is None
+def _trains(run: Run) -> bool:
+    return run.borrowed is None
+
 
 STAGES = (
-    Stage('download', _download, ('download/spectra.zarr',), config=('source', 'query', 'n', 'published'),
-          when=lambda run: run.config.source == 'sdss'),
-    Stage('spectra', _spectra, ('spectra.zarr', 'rejected.ecsv', 'tables/funnel.ecsv', 'truth.ecsv'),
-          after=('download',), config=('preprocess',)),
-    Stage('networks', _networks, ('models/networks',), after=('spectra',), config=('autoencoder', 'seed', 'ensemble', 'published', 'known'), when=_trains),
-    Stage('density', _density, ('models/density',), after=('networks',), config=('flow',), when=_trains),
+    Stage(
+        'download',
+        _download,
+        ('download/spectra.zarr',),
+        config=('source', 'query', 'n', 'published'),
+        when=lambda run: run.config.source == 'sdss',
+    ),
+    Stage(
+        'spectra',
+        _spectra,
+        ('spectra.zarr', 'rejected.ecsv', 'tables/funnel.ecsv', 'truth.ecsv'),
+        after=('download',),
+        config=('preprocess',),
+    ),
+    Stage(
+        'networks',
+        _networks,
+        ('models/networks',),
+        after=('spectra',),
+        config=('autoencoder', 'seed', 'ensemble', 'published', 'known'),
+        when=_trains,
+    ),
+    Stage(
+        'density',
+        _density,
+        ('models/density',),
+        after=('networks',),
+        config=('flow',),
+        when=_trains,
+    ),
     Stage('borrow', _borrow, ('models',), when=lambda run: not _trains(run)),
-    Stage('scores', _scores, ('opinions.fits', 'models/scales.json'), after=('spectra', 'density', 'borrow')),
-    Stage('bins', _bins, ('models/bins.json',), after=('scores',), config=('anomalies.n_bins', 'anomalies.split'), when=_trains),
-    Stage('significance', _significance, ('scores.ecsv', 'models/calibration.safetensors'), after=('scores', 'bins'), config=('anomalies.split',)),
-    Stage('triage', _triage, ('models/triage.safetensors',), after=('significance',), config=('anomalies.hosts', 'seed'),
-          when=lambda run: _trains(run) and run.config.anomalies.hosts > 0),
-    Stage('tables', _tables, tuple(f'tables/{name}.{ending}' for name in TABLES for ending in FORMATS) + ('tables/tags.ecsv', 'tables/plates.ecsv', 'tables/recall.ecsv'),
-          after=('significance', 'triage', 'borrow'), config=('anomalies.k', 'anomalies.fdr', 'published', 'known')),
-    Stage('sensitivity', _sensitivity, ('sensitivity', 'tables/sensitivity.ecsv'), after=('tables',)),
+    Stage(
+        'scores',
+        _scores,
+        ('opinions.fits', 'models/scales.json'),
+        after=('spectra', 'density', 'borrow'),
+    ),
+    Stage(
+        'bins',
+        _bins,
+        ('models/bins.json',),
+        after=('scores',),
+        config=('anomalies.n_bins', 'anomalies.split'),
+        when=_trains,
+    ),
+    Stage(
+        'significance',
+        _significance,
+        ('scores.ecsv', 'models/calibration.safetensors'),
+        after=('scores', 'bins'),
+        config=('anomalies.split',),
+    ),
+    Stage(
+        'triage',
+        _triage,
+        ('models/triage.safetensors',),
+        after=('significance',),
+        config=('anomalies.hosts', 'seed'),
+        when=lambda run: _trains(run) and run.config.anomalies.hosts > 0,
+    ),
+    Stage(
+        'tables',
+        _tables,
+        tuple(f'tables/{name}.{ending}' for name in TABLES for ending in FORMATS)
+        + ('tables/tags.ecsv', 'tables/plates.ecsv', 'tables/recall.ecsv'),
+        after=('significance', 'triage', 'borrow'),
+        config=('anomalies.k', 'anomalies.fdr', 'published', 'known'),
+    ),
+    Stage(
+        'sensitivity',
+        _sensitivity,
+        ('sensitivity', 'tables/sensitivity.ecsv'),
+        after=('tables',),
+    ),
     Stage('figures', _figures, ('figures',), after=('tables',)),
 )
 
+
 def _run_name(config: Config) -> str:
     "The profile of a mock run; else the name of the folder that is read, or that the store is in."
-    if config.source == 'mock': return config.profile
+    if config.source == 'mock':
+        return config.profile
     source = Path(config.source).resolve()
     return source.parent.name if source.suffix == '.zarr' else source.name
+
 
 def _finished(folder: Path) -> Run:
     "The run whose model is asked for. Raises `ValueError` when it is not finished or its model is damaged."
     theirs = Run.load(folder)
     if 'finished' not in theirs.manifest:
-        raise ValueError(f'{folder} is not finished: run it again to go on, then use its model')
+        raise ValueError(
+            f'{folder} is not finished: run it again to go on, then use its model'
+        )
     for name in theirs.manifest['stages']:
         wrong = [w for w in theirs.damage(name) if w.startswith('models/')]
-        if wrong: raise ValueError(f'{folder}: {wrong[0]}; run it again, then use its model')
-    if theirs.model.calibration is None: raise ValueError(f'{folder} holds no calibration: run it again, then use its model')
+        if wrong:
+            raise ValueError(f'{folder}: {wrong[0]}; run it again, then use its model')
+    if theirs.model.calibration is None:
+        raise ValueError(
+            f'{folder} holds no calibration: run it again, then use its model'
+        )
     return theirs
+
 
 def _with_model(config: Config, theirs: Config) -> Config:
     "A configuration that scores with another run's model: its preprocessing, networks and bins; every object is ranked."
-    kept = {name: getattr(theirs, name) for name in ('profile', 'preprocess', 'autoencoder', 'flow', 'ensemble')}
-    return dataclasses.replace(config, **kept, anomalies=dataclasses.replace(config.anomalies, split='all', n_bins=theirs.anomalies.n_bins))
+    kept = {
+        name: getattr(theirs, name)
+        for name in ('profile', 'preprocess', 'autoencoder', 'flow', 'ensemble')
+    }
+    return dataclasses.replace(
+        config,
+        **kept,
+        anomalies=dataclasses.replace(
+            config.anomalies, split='all', n_bins=theirs.anomalies.n_bins
+        ),
+    )
+
 
 def run(
-    config: Config=None,  # None: the demo profile
-    folder: Path=None,    # Run folder; None: runs/PROFILE, or runs/NAME of the folder that is read
-    *, model: Path=None,  # A finished run: score with its model instead of training
-    refresh: bool=False,  # Repeat every stage
+    config: Config = None,  # None: the demo profile
+    folder: Path = None,  # Run folder; None: runs/PROFILE, or runs/NAME of the folder that is read
+    *,
+    model: Path = None,  # A finished run: score with its model instead of training
+    refresh: bool = False,  # Repeat every stage
 ) -> Run:
     "Run the chain, or what is left of it, into a folder. Raises `ValueError` when too few spectra pass the selection, or the folder is not a run's or in use."
     config = _absolute(config or load_config())
-    if model is not None: config = _with_model(config, _finished(model).config)
-    make_density(**dataclasses.asdict(config.flow))  # impossible numbers are refused now, and not after the training
-    folder = Path(folder or Path('runs')/_run_name(config))
+    if model is not None:
+        config = _with_model(config, _finished(model).config)
+    make_density(
+        **dataclasses.asdict(config.flow)
+    )  # impossible numbers are refused now, and not after the training
+    folder = Path(folder or Path('runs') / _run_name(config))
     if model is not None and folder.resolve() == Path(model).resolve():
-        raise ValueError(f'{folder} is the run whose model is asked for; write to another folder: --out FOLDER')
+        raise ValueError(
+            f'{folder} is the run whose model is asked for; write to another folder: --out FOLDER'
+        )
     r = Run(folder, config, None if model is None else Path(model).resolve())
     lists_of(r)  # a list that cannot be read is refused now too
     with locked(folder):
-        if config.threads: torch.set_num_threads(config.threads)
+        if config.threads:
+            torch.set_num_threads(config.threads)
         _begin(r, refresh)
         for stage in STAGES:
             r.do(stage)
-            if stage.name == 'spectra': _check_size(r)
+            if stage.name == 'spectra':
+                _check_size(r)
         r.manifest['finished'] = _now()
         r.write_manifest()
     return r
 
+
 def _absolute(config: Config) -> Config:
     "Source and list on disk by their whole names, so that a run can be asked from any folder."
     whole = lambda name: str(Path(name).absolute()) if name else name
-    source = config.source if config.source in ('mock', 'sdss') else whole(config.source)
+    source = (
+        config.source if config.source in ('mock', 'sdss') else whole(config.source)
+    )
     return dataclasses.replace(config, source=source, known=whole(config.known))
 
-def _now() -> str: return datetime.now(timezone.utc).isoformat(timespec='seconds')
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec='seconds')
+
 
 def _begin(r: Run, refresh: bool):
     "Say in the folder that it is not finished, and what is being done."
-    for leftover in r.folder.glob('.writing-*'): shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in r.folder.glob('.writing-*'):
+        shutil.rmtree(leftover, ignore_errors=True)
     for name in r.manifest.pop('placing', []):  # of a run that was killed
-        if name not in r._own(): (r.folder/name).unlink(missing_ok=True)
+        if name not in r._own():
+            (r.folder / name).unlink(missing_ok=True)
     if refresh:
-        for facts in r.manifest['stages'].values(): facts['key'] = ''
+        for facts in r.manifest['stages'].values():
+            facts['key'] = ''
     r.manifest.pop('finished', None)
     r.manifest |= _MANIFEST | dict(
-        started=_now(), threads=torch.get_num_threads(), source=r.config.source, precision=r.config.autoencoder.precision,
-        model=None if r.borrowed is None else str(r.borrowed), **provenance())
+        started=_now(),
+        threads=torch.get_num_threads(),
+        source=r.config.source,
+        precision=r.config.autoencoder.precision,
+        model=None if r.borrowed is None else str(r.borrowed),
+        **provenance(),
+    )
     r.write_manifest()
-    r.config.write(r.folder/'config.toml')
+    r.config.write(r.folder / 'config.toml')
 
 # %% ../nbs/08c_pipeline.ipynb #cf10682a
 def score_files(
-    paths: Iterable[Path], # Files or folders
-    run: Run,              # Finished: its preprocessing and its model
-) -> tuple[Spectra, Table, Table]: # Preprocessed spectra, their catalogue and scores by p-value, who was set aside
+    paths: Iterable[Path],  # Files or folders
+    run: Run,  # Finished: its preprocessing and its model
+) -> tuple[
+    Spectra, Table, Table
+]:  # Preprocessed spectra, their catalogue and scores by p-value, who was set aside
     "Read, preprocess and judge spectra. Raises `FileNotFoundError` when there is none."
     settings = dataclasses.asdict(run.config.preprocess)
     files, root = find_spectra([f for p in paths for f in find_spectra(p)[0]])
-    data = Spectra.concatenate([preprocess(raw, **settings) for raw in iter_spectra(files, root=root)])
+    data = Spectra.concatenate(
+        [preprocess(raw, **settings) for raw in iter_spectra(files, root=root)]
+    )
     table = hstack([data.catalog, run.model.judge(data)], metadata_conflicts='silent')
     order = np.argsort(np.asarray(table['p_all']), kind='stable')
     return data[order], table[order], data.rejected
@@ -903,48 +1383,77 @@ def score_files(
 # %% ../nbs/08c_pipeline.ipynb #7f063b7e
 EXPLAINED = ('as', 're', *SCORES)
 
+
 def _segments(data: Spectra, drawn: np.ndarray, kind: str, n: int):
     "One segmentation for all spectra, or one for each where it depends on the flux."
-    if kind in ('physical', 'uniform'): return segment(data.wave, kind, n)
+    if kind in ('physical', 'uniform'):
+        return segment(data.wave, kind, n)
     filled = np.where(data.good, data.flux, drawn)
     return [segment(data.wave, kind, n, flux=flux) for flux in filled]
+
 
 def _residual(member: Member, one: Spectra, score: str) -> Callable:
     "One of O25's scores of one spectrum, by the median of the spectrum itself, as a function of (n, d) flux."
     level = np.median(one.flux[0][one.good[0]])
+
     def function(flux):
-        ivar = np.repeat(one.ivar*level**2, len(flux), 0)
-        many = Spectra(flux/level, ivar, one.wave, one.catalog[np.zeros(len(flux), int)], unit='')
-        return np.asarray(residual_scores(many, member.reconstruct(flux)/level)[score])
+        ivar = np.repeat(one.ivar * level**2, len(flux), 0)
+        many = Spectra(
+            flux / level, ivar, one.wave, one.catalog[np.zeros(len(flux), int)], unit=''
+        )
+        return np.asarray(
+            residual_scores(many, member.reconstruct(flux) / level)[score]
+        )
+
     return function
+
 
 def _explained(member: Member, data: Spectra, score: str):
     "What `explain_many` asks: a function of flux, or one for each spectrum."
-    if score == 're': return Score.chi2(list(member.pair), data.ivar)
-    if score == 'mse': return Score.mse(list(member.pair), data.good)
-    if score == 'as': return lambda flux: -member.score(member.encode(flux))
+    if score == 're':
+        return Score.chi2(list(member.pair), data.ivar)
+    if score == 'mse':
+        return Score.mse(list(member.pair), data.good)
+    if score == 'as':
+        return lambda flux: -member.score(member.encode(flux))
     return [_residual(member, data[[i]], score) for i in range(len(data))]
 
-def _explain_by(member: Member, data: Spectra, score: str, kind: str, n: int, options: dict) -> tuple:
+
+def _explain_by(
+    member: Member, data: Spectra, score: str, kind: str, n: int, options: dict
+) -> tuple:
     "Explanations of some spectra by one member, and the segments."
     drawn = member.reconstruct(data.flux)
     cut = _segments(data, drawn, kind, n)
     given = np.where(data.good, drawn, data.flux)  # gaps stay as the networks saw them
     settings = dict(method='hadamard', rng=0) | options
-    why = explain_many(_explained(member, data, score), np.asarray(data.flux), cut, perturbation=given, good=data.good, expected=drawn, **settings)
+    why = explain_many(
+        _explained(member, data, score),
+        np.asarray(data.flux),
+        cut,
+        perturbation=given,
+        good=data.good,
+        expected=drawn,
+        **settings,
+    )
     return why, cut[0] if isinstance(cut, list) else cut
+
 
 def explain_spectra(
     model: Model,
-    data: Spectra,           # On REST_GRID
-    score: str='re',         # 'as', 're', or one of `SCORES`
-    *, kind: str='physical', n: int=64, # Of `segment`
-    **options,               # Of `explain_many`
+    data: Spectra,  # On REST_GRID
+    score: str = 're',  # 'as', 're', or one of `SCORES`
+    *,
+    kind: str = 'physical',
+    n: int = 64,  # Of `segment`
+    **options,  # Of `explain_many`
 ) -> tuple[list, Segments]:
     "Explain a score of a model, by the first judge of each spectrum. Raises `ValueError` for an unknown score."
-    if score not in EXPLAINED: raise ValueError(f"score must be one of {', '.join(EXPLAINED)}, not '{score}'")
-    several, cut = [None]*len(data), None
+    if score not in EXPLAINED:
+        raise ValueError(f"score must be one of {', '.join(EXPLAINED)}, not '{score}'")
+    several, cut = [None] * len(data), None
     for rows, member in model.by_judge(data):
         why, cut = _explain_by(member, data[rows], score, kind, n, options)
-        for row, one in zip(rows, why): several[row] = one
+        for row, one in zip(rows, why):
+            several[row] = one
     return several, cut

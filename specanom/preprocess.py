@@ -14,48 +14,79 @@ import numpy as np
 from astropy.cosmology import Planck18
 from astropy.table import Table
 
-from .core import FLUX_UNIT, REST_EDGES, REST_GRID, Spectra, galactic_extinction, id_fraction, log, map_chunks, mark_lines, spec_name
+from specanom.core import (
+    FLUX_UNIT,
+    REST_EDGES,
+    REST_GRID,
+    Spectra,
+    galactic_extinction,
+    id_fraction,
+    log,
+    map_chunks,
+    mark_lines,
+    spec_name,
+)
 from .files import BITS, PIXEL_FLAGS, flag_names
 
 # %% ../nbs/02_preprocess.ipynb #f924ff0c
 def distance_factor(
-    z: np.ndarray, # Redshift, > 0
-) -> np.ndarray: # (D_L(z)/D_L(0.1))**2
+    z: np.ndarray,  # Redshift, > 0
+) -> np.ndarray:  # (D_L(z)/D_L(0.1))**2
     "Factor that brings lambda f_lambda to the distance of z = 0.1 (Planck 2018, B23 section 2)."
-    return (Planck18.luminosity_distance(np.asarray(z, float))/Planck18.luminosity_distance(.1)).value**2
+    return (
+        Planck18.luminosity_distance(np.asarray(z, float))
+        / Planck18.luminosity_distance(0.1)
+    ).value ** 2
 
 # %% ../nbs/02_preprocess.ipynb #f9cd1706
 def _first_pixels(wave: np.ndarray, z: np.ndarray, edges: np.ndarray) -> np.ndarray:
     "(n, edges) index of the first pixel at or beyond each rest-frame edge."
     log_wave = np.log10(wave)
-    step = (log_wave[-1] - log_wave[0])/(len(wave) - 1)
-    if not (np.diff(wave) > 0).all(): raise ValueError('rebin needs wavelengths that increase')
-    if np.abs(np.diff(log_wave) - step).max() > 1e-3*step:  # another survey's grid
-        return np.searchsorted(wave, np.outer(1 + z, edges)*(1 - 1e-12))
-    position = (np.log10(edges) + np.log10(1 + z)[:, None] - log_wave[0])/step
-    return np.clip(np.ceil(position - 1e-6), 0, len(wave)).astype(np.int64)  # 1e-6 pixel: rounding must not move a pixel that sits on an edge
+    step = (log_wave[-1] - log_wave[0]) / (len(wave) - 1)
+    if not (np.diff(wave) > 0).all():
+        raise ValueError('rebin needs wavelengths that increase')
+    if np.abs(np.diff(log_wave) - step).max() > 1e-3 * step:  # another survey's grid
+        return np.searchsorted(wave, np.outer(1 + z, edges) * (1 - 1e-12))
+    position = (np.log10(edges) + np.log10(1 + z)[:, None] - log_wave[0]) / step
+    return np.clip(np.ceil(position - 1e-6), 0, len(wave)).astype(
+        np.int64
+    )  # 1e-6 pixel: rounding must not move a pixel that sits on an edge
+
 
 def rebin(
     flux: np.ndarray,  # (n, d) float32, observed frame
     ivar: np.ndarray,  # (n, d) float32, 0: no measurement
     wave: np.ndarray,  # (d,) observed wavelength, AA, increasing; fastest where uniform in log
-    z: np.ndarray,     # (n,) redshift
-    edges: np.ndarray=None, # (b + 1,) rest-frame bin edges, AA; None: the 1001 of B23
-) -> tuple[np.ndarray, np.ndarray]: # (n, b) mean flux and its inverse variance, float32
+    z: np.ndarray,  # (n,) redshift
+    edges: np.ndarray = None,  # (b + 1,) rest-frame bin edges, AA; None: the 1001 of B23
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (n, b) mean flux and its inverse variance, float32
     "Shift to the rest frame and average the good pixels of each bin (B23 section 2; variance of a bin is mean(var)/N)."
-    first = _first_pixels(wave, np.asarray(z, float), REST_EDGES if edges is None else edges)
+    first = _first_pixels(
+        wave, np.asarray(z, float), REST_EDGES if edges is None else edges
+    )
     good, (n, d) = ivar > 0, flux.shape
-    pixels = np.zeros((3, n, d + 1), np.float32)  # one pixel of padding: a bin beyond the data starts there
+    pixels = np.zeros(
+        (3, n, d + 1), np.float32
+    )  # one pixel of padding: a bin beyond the data starts there
     np.copyto(pixels[0, :, :d], flux, where=good)
-    with np.errstate(over='ignore'): np.divide(1, ivar, out=pixels[1, :, :d], where=good)
+    with np.errstate(over='ignore'):
+        np.divide(1, ivar, out=pixels[1, :, :d], where=good)
     pixels[2, :, :d] = good
-    index = (first + np.arange(n)[:, None]*(d + 1)).ravel()
-    total, variance, count = np.add.reduceat(pixels.reshape(3, -1), index, axis=1).reshape(3, n, -1)[:, :, :-1]
-    count = np.where(np.diff(first, axis=1) > 0, count, 0)  # reduceat returns one pixel, not zero, for an empty bin
+    index = (first + np.arange(n)[:, None] * (d + 1)).ravel()
+    total, variance, count = np.add.reduceat(
+        pixels.reshape(3, -1), index, axis=1
+    ).reshape(3, n, -1)[:, :, :-1]
+    count = np.where(
+        np.diff(first, axis=1) > 0, count, 0
+    )  # reduceat returns one pixel, not zero, for an empty bin
     some = (count > 0) & np.isfinite(variance)
     mean, inverse = np.zeros_like(total), np.zeros_like(total)
     np.divide(count**2, variance, out=inverse, where=some)
-    np.divide(total, count, out=mean, where=inverse > 0)  # a variance beyond single precision is no measurement
+    np.divide(
+        total, count, out=mean, where=inverse > 0
+    )  # a variance beyond single precision is no measurement
     return mean, inverse
 
 # %% ../nbs/02_preprocess.ipynb #07f6a7ca
@@ -79,38 +110,73 @@ def flagged(
     return np.asarray(bits) & np.uint32(MASKS[mask]) != 0
 
 # %% ../nbs/02_preprocess.ipynb #deee3557
-def _rest_frame(raw: Spectra, max_pixel_snr: float, mask: str) -> tuple[np.ndarray, np.ndarray]:
+def _rest_frame(
+    raw: Spectra, max_pixel_snr: float, mask: str
+) -> tuple[np.ndarray, np.ndarray]:
     "Steps 1-5 and 8 of B23: good pixels, lambda f_lambda at z = 0.1, rest frame, 1000 bins, noise floor."
     z, wave = np.asarray(raw.catalog['z']), raw.wave.astype(np.float32)
-    ivar = raw.ivar if raw.mask is None else np.where(flagged(raw.mask, mask), np.float32(0), raw.ivar)
-    with np.errstate(over='ignore', invalid='ignore'):  # absurd values end as infinities, and such spectra are set aside
-        flux, ivar = rebin(raw.flux*wave, ivar/wave**2, raw.wave, z)
+    ivar = (
+        raw.ivar
+        if raw.mask is None
+        else np.where(flagged(raw.mask, mask), np.float32(0), raw.ivar)
+    )
+    with np.errstate(
+        over='ignore', invalid='ignore'
+    ):  # absurd values end as infinities, and such spectra are set aside
+        flux, ivar = rebin(raw.flux * wave, ivar / wave**2, raw.wave, z)
         factor = distance_factor(z).astype(np.float32)[:, None]
-        flux, ivar = flux*factor, ivar/factor**2
-        bright = flux*np.sqrt(ivar) > max_pixel_snr
+        flux, ivar = flux * factor, ivar / factor**2
+        bright = flux * np.sqrt(ivar) > max_pixel_snr
         np.divide(max_pixel_snr**2, flux**2, out=ivar, where=bright)
     return flux, ivar
 
+
 def total_snr(
-    flux: np.ndarray, ivar: np.ndarray, # (n, d)
-) -> np.ndarray: # (n,)
+    flux: np.ndarray,
+    ivar: np.ndarray,  # (n, d)
+) -> np.ndarray:  # (n,)
     "Cumulative signal-to-noise of a spectrum: sum of the flux over the root of the summed variance, good pixels only."
     good = ivar > 0
-    variance = np.divide(1, ivar, out=np.zeros_like(ivar), where=good).sum(1, dtype=float)
-    return np.divide((flux*good).sum(1, dtype=float), np.sqrt(variance), out=np.zeros(len(flux)), where=variance > 0)
+    variance = np.divide(1, ivar, out=np.zeros_like(ivar), where=good).sum(
+        1, dtype=float
+    )
+    return np.divide(
+        (flux * good).sum(1, dtype=float),
+        np.sqrt(variance),
+        out=np.zeros(len(flux)),
+        where=variance > 0,
+    )
 
 # %% ../nbs/02_preprocess.ipynb #badddc5b
 REST_UNIT = '1e-17 erg / (s cm2)'  # lambda f_lambda at the distance of z = 0.1
 
-def _by_catalog(catalog: Table, z_min: float, z_max: float) -> list[tuple[str, np.ndarray, np.ndarray]]:
+
+def _by_catalog(
+    catalog: Table, z_min: float, z_max: float
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
     "Cuts that need the catalogue only: (criterion, which fail, the value to report)."
     z, kind = np.asarray(catalog['z']), np.asarray(catalog['class'])
     quality = np.asarray(catalog['platequality'])
-    return [('sky fibre', np.asarray(catalog['objtype']) == 'SKY', np.asarray(catalog['objtype'])),
-            ('not a galaxy or QSO', ~np.isin(kind, ['GALAXY', 'QSO']), kind),
-            ('redshift warning', np.asarray(catalog['zwarning']) != 0, np.asarray(catalog['zwarning'])),
-            ('plate not good', ~np.isin(quality, ['good', '']), quality),
-            (f'outside {z_min:g} < z < {z_max:g}', ~((z > z_min) & (z < z_max)), np.round(z, 5))]
+    return [
+        (
+            'sky fibre',
+            np.asarray(catalog['objtype']) == 'SKY',
+            np.asarray(catalog['objtype']),
+        ),
+        ('not a galaxy or QSO', ~np.isin(kind, ['GALAXY', 'QSO']), kind),
+        (
+            'redshift warning',
+            np.asarray(catalog['zwarning']) != 0,
+            np.asarray(catalog['zwarning']),
+        ),
+        ('plate not good', ~np.isin(quality, ['good', '']), quality),
+        (
+            f'outside {z_min:g} < z < {z_max:g}',
+            ~((z > z_min) & (z < z_max)),
+            np.round(z, 5),
+        ),
+    ]
+
 
 def _set_aside(spectra: Spectra, cuts: list) -> Spectra:
     "Apply cuts in order; the first that fails is the reason, 'criterion: value'."
@@ -120,179 +186,342 @@ def _set_aside(spectra: Spectra, cuts: list) -> Spectra:
         reason[fails] = [f'{criterion}: {v}' for v in value[fails]]
     return spectra.reject(reason != '', 'preprocess', reason[reason != ''])
 
+
 def _masked_by(
-    kept: Spectra,        # Raw, the rows of `fraction`
-    rows: np.ndarray,     # (n,) bool, of which a reason is wanted
-    fraction: np.ndarray, # (n,) masked
+    kept: Spectra,  # Raw, the rows of `fraction`
+    rows: np.ndarray,  # (n,) bool, of which a reason is wanted
+    fraction: np.ndarray,  # (n,) masked
     mask: str,
-) -> np.ndarray: # (n,) strings, the fraction with the flags of at least 1 % of the measured pixels of the rest-frame range
+) -> np.ndarray:  # (n,) strings, the fraction with the flags of at least 1 % of the measured pixels of the rest-frame range
     "Say how much is masked and by which flags."
     said, index = np.round(fraction, 3).astype('U140'), np.flatnonzero(rows)
-    if kept.mask is None or not len(index): return said
-    rest = kept.wave/(1 + np.asarray(kept.catalog['z'])[index, None])
+    if kept.mask is None or not len(index):
+        return said
+    rest = kept.wave / (1 + np.asarray(kept.catalog['z'])[index, None])
     inside = (rest > REST_EDGES[0]) & (rest < REST_EDGES[-1]) & (kept.ivar[index] > 0)
     bits = np.where(flagged(kept.mask[index], mask), kept.mask[index], 0)
-    names = flag_names(bits, inside, least=.01)
-    said[index] = np.where(names == '', np.char.add(said[index], ' (no flags: ivar is 0 or not observed)'),
-                           np.char.add(np.char.add(said[index], ' (bits '), np.char.add(names, ')')))
+    names = flag_names(bits, inside, least=0.01)
+    said[index] = np.where(
+        names == '',
+        np.char.add(said[index], ' (no flags: ivar is 0 or not observed)'),
+        np.char.add(np.char.add(said[index], ' (bits '), np.char.add(names, ')')),
+    )
     return said
 
+
 def preprocess(
-    raw: Spectra,                # Observed frame, from `read_spectra` or `mock_survey`
-    *, method: str='b23',        # Recipe; 'o25': `preprocess_o25` with its own numbers, the following ones are B23's
-    z_min: float=.05, z_max: float=.36, # Redshift range, exclusive
-    max_masked: float=.4,        # Largest fraction of bins without a measurement, exclusive
-    max_pixel_snr: float=50.,    # Noise floor: no bin may have a larger S/N
-    min_total_snr: float=50.,    # Smallest cumulative S/N, exclusive
-    mask: str='sdss',            # Flags that mask a pixel: 'sdss': those of single pixels; 'b23': any, as in the paper; 'none'
-    executor=None,               # Any `concurrent.futures` executor; threads do
-) -> Spectra: # On REST_GRID; catalogue with masked_fraction and snr; `rejected` with whoever fell out, those of `raw` included
+    raw: Spectra,  # Observed frame, from `read_spectra` or `mock_survey`
+    *,
+    method: str = 'b23',  # Recipe; 'o25': `preprocess_o25` with its own numbers, the following ones are B23's
+    z_min: float = 0.05,
+    z_max: float = 0.36,  # Redshift range, exclusive
+    max_masked: float = 0.4,  # Largest fraction of bins without a measurement, exclusive
+    max_pixel_snr: float = 50.0,  # Noise floor: no bin may have a larger S/N
+    min_total_snr: float = 50.0,  # Smallest cumulative S/N, exclusive
+    mask: str = 'sdss',  # Flags that mask a pixel: 'sdss': those of single pixels; 'b23': any, as in the paper; 'none'
+    executor=None,  # Any `concurrent.futures` executor; threads do
+) -> Spectra:  # On REST_GRID; catalogue with masked_fraction and snr; `rejected` with whoever fell out, those of `raw` included
     "Rest-frame spectra of B23 section 2. Raises `ValueError` for an unknown method or rule, and for spectra that are not raw."
-    if method == 'o25': return preprocess_o25(raw, executor=executor)
-    if method != 'b23': raise ValueError(f"unknown method '{method}'; known: b23, o25")
-    if mask not in MASKS: raise ValueError(f"unknown rule for flags '{mask}'; known: {', '.join(MASKS)}")
-    if raw.unit != FLUX_UNIT: raise ValueError(f'these spectra are in {raw.unit}, not in {FLUX_UNIT}: were they preprocessed before?')
+    if method == 'o25':
+        return preprocess_o25(raw, executor=executor)
+    if method != 'b23':
+        raise ValueError(f"unknown method '{method}'; known: b23, o25")
+    if mask not in MASKS:
+        raise ValueError(f"unknown rule for flags '{mask}'; known: {', '.join(MASKS)}")
+    if raw.unit != FLUX_UNIT:
+        raise ValueError(
+            f'these spectra are in {raw.unit}, not in {FLUX_UNIT}: were they preprocessed before?'
+        )
     kept = _set_aside(raw, _by_catalog(raw.catalog, z_min, z_max))
     rest_frame = partial(_rest_frame, max_pixel_snr=max_pixel_snr, mask=mask)
     pieces = list(map_chunks(rest_frame, kept, executor, size=100))
-    flux, ivar = (np.concatenate(p) if pieces else np.zeros((0, len(REST_GRID)), 'f4') for p in (zip(*pieces) if pieces else ((), ())))
+    flux, ivar = (
+        np.concatenate(p) if pieces else np.zeros((0, len(REST_GRID)), 'f4')
+        for p in (zip(*pieces) if pieces else ((), ()))
+    )
     absurd = ~(np.isfinite(flux) & np.isfinite(ivar)).all(1)
     flux[absurd], ivar[absurd] = 0, 0
     catalog = kept.catalog.copy()
-    catalog['masked_fraction'], catalog['snr'] = (ivar == 0).mean(1), total_snr(flux, ivar)
+    catalog['masked_fraction'], catalog['snr'] = (
+        (ivar == 0).mean(1),
+        total_snr(flux, ivar),
+    )
     masked, snr = np.asarray(catalog['masked_fraction']), np.asarray(catalog['snr'])
-    data = Spectra(flux, ivar, REST_GRID, catalog, rejected=kept.rejected, unit=REST_UNIT)
+    data = Spectra(
+        flux, ivar, REST_GRID, catalog, rejected=kept.rejected, unit=REST_UNIT
+    )
     said = _masked_by(kept, masked >= min(max_masked, 1), masked, mask)
-    return _set_aside(data, [
-        ('beyond single precision', absurd, masked),
-        ('no good pixel', masked == 1, said),
-        (f'masked fraction not below {max_masked:g}', masked >= max_masked, said),
-        (f'S/N not above {min_total_snr:g}', ~(snr > min_total_snr), np.round(snr, 1))])
+    return _set_aside(
+        data,
+        [
+            ('beyond single precision', absurd, masked),
+            ('no good pixel', masked == 1, said),
+            (f'masked fraction not below {max_masked:g}', masked >= max_masked, said),
+            (
+                f'S/N not above {min_total_snr:g}',
+                ~(snr > min_total_snr),
+                np.round(snr, 1),
+            ),
+        ],
+    )
 
 # %% ../nbs/02_preprocess.ipynb #87b179c1
 def selection_funnel(
-    data: Spectra, # From `preprocess`
-) -> Table: # criterion, set_aside, left
+    data: Spectra,  # From `preprocess`
+) -> Table:  # criterion, set_aside, left
     "The steps of the selection in order, with how many each set aside and how many were left."
     stage = np.asarray(data.rejected['stage'])
-    criterion = np.where(np.isin(stage, ['read', 'download']), 'file cannot be used', [r.split(':')[0] for r in data.rejected['reason']] if len(stage) else [])
-    order = ['file cannot be used', 'sky fibre', 'not a galaxy or QSO', 'redshift warning', 'plate not good', 'outside', 'beyond single', 'no good pixel', 'masked fraction', 'S/N']
+    criterion = np.where(
+        np.isin(stage, ['read', 'download']),
+        'file cannot be used',
+        [r.split(':')[0] for r in data.rejected['reason']] if len(stage) else [],
+    )
+    order = [
+        'file cannot be used',
+        'sky fibre',
+        'not a galaxy or QSO',
+        'redshift warning',
+        'plate not good',
+        'outside',
+        'beyond single',
+        'no good pixel',
+        'masked fraction',
+        'S/N',
+    ]
     found, count = np.unique(criterion, return_counts=True)
-    steps = sorted(zip(found.tolist(), count.tolist()), key=lambda s: [s[0].startswith(o) for o in order].index(True))
+    steps = sorted(
+        zip(found.tolist(), count.tolist()),
+        key=lambda s: [s[0].startswith(o) for o in order].index(True),
+    )
     aside = np.array([0] + [c for _, c in steps])
-    return Table(dict(criterion=['all'] + [s for s, _ in steps], set_aside=aside, left=len(data) + aside.sum() - np.cumsum(aside)))
+    return Table(
+        dict(
+            criterion=['all'] + [s for s, _ in steps],
+            set_aside=aside,
+            left=len(data) + aside.sum() - np.cumsum(aside),
+        )
+    )
 
 # %% ../nbs/02_preprocess.ipynb #63ae60b1
 def plot_rest(
-    data: Spectra, # On REST_GRID
-    i: int=0,      # Which one
-    *, ax=None,    # Matplotlib axes
-    reconstruction: np.ndarray=None, # (d,) drawn over the data
+    data: Spectra,  # On REST_GRID
+    i: int = 0,  # Which one
+    *,
+    ax=None,  # Matplotlib axes
+    reconstruction: np.ndarray = None,  # (d,) drawn over the data
 ):
     "Draw one rest-frame spectrum with its 1-sigma band, unmeasured bins shaded, and lines marked; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(8, 2.6), layout='constrained')[1]
     one = data[i]
     flux, ivar, good = one.flux[0], one.ivar[0], one.good[0]
-    shown = np.where(good, flux, np.nan)*1e-5  # 1e-17 to 1e-12 erg/s/cm2
+    shown = np.where(good, flux, np.nan) * 1e-5  # 1e-17 to 1e-12 erg/s/cm2
     sigma = np.divide(1e-5, np.sqrt(ivar), out=np.zeros_like(ivar), where=good)
     ax.fill_between(data.wave, shown - sigma, shown + sigma, color='.8', lw=0)
-    ax.plot(data.wave, shown, color='k', lw=.7, label='data')
-    if reconstruction is not None: ax.plot(data.wave, reconstruction*1e-5, color='C1', lw=1, label='reconstruction')
-    low, high = np.nanpercentile(shown, [.2, 99.8])
-    ax.set(xlim=(data.wave[0], data.wave[-1]), ylim=(min(0, low), high + .25*(high - low)), xlabel='rest wavelength (Å, vacuum)', ylabel='$\\lambda f_\\lambda$ at $z=0.1$\n($10^{-12}$ erg s$^{-1}$ cm$^{-2}$)')
-    ax.fill_between(data.wave, 0, 1, where=~good, transform=ax.get_xaxis_transform(), color='C0', alpha=.25, lw=0, label='not measured')
+    ax.plot(data.wave, shown, color='k', lw=0.7, label='data')
+    if reconstruction is not None:
+        ax.plot(
+            data.wave, reconstruction * 1e-5, color='C1', lw=1, label='reconstruction'
+        )
+    low, high = np.nanpercentile(shown, [0.2, 99.8])
+    ax.set(
+        xlim=(data.wave[0], data.wave[-1]),
+        ylim=(min(0, low), high + 0.25 * (high - low)),
+        xlabel='rest wavelength (Å, vacuum)',
+        ylabel='$\\lambda f_\\lambda$ at $z=0.1$\n($10^{-12}$ erg s$^{-1}$ cm$^{-2}$)',
+    )
+    ax.fill_between(
+        data.wave,
+        0,
+        1,
+        where=~good,
+        transform=ax.get_xaxis_transform(),
+        color='C0',
+        alpha=0.25,
+        lw=0,
+        label='not measured',
+    )
     row = one.catalog[0]
-    ax.set_title(f"{spec_name(one.catalog)[0]}   z = {row['z']:.3f}   {row['class']} {row['subclass']}   S/N = {row['snr']:.0f}", fontsize=9, pad=14)
+    ax.set_title(
+        f"{spec_name(one.catalog)[0]}   z = {row['z']:.3f}   {row['class']} {row['subclass']}   S/N = {row['snr']:.0f}",
+        fontsize=9,
+        pad=14,
+    )
     return mark_lines(ax)
 
 # %% ../nbs/02_preprocess.ipynb #450b1680
 O25_GRID = np.linspace(3500, 7500, 4000)  # rest frame, vacuum, AA
+
+
 def deredden(
-    raw: Spectra,       # Observed frame, catalogue with ebv (mag)
-    curve: str='f99', # Of `galactic_extinction`
-) -> Spectra: # Flux and ivar above the Galaxy's dust
+    raw: Spectra,  # Observed frame, catalogue with ebv (mag)
+    curve: str = 'f99',  # Of `galactic_extinction`
+) -> Spectra:  # Flux and ivar above the Galaxy's dust
     "Correct flux and ivar of observed-frame spectra for Galactic dust, where the catalogue knows E(B-V)."
-    ebv = np.asarray(raw.catalog['ebv'], float) if 'ebv' in raw.catalog.colnames else np.full(len(raw), np.nan)
-    if (missing := np.isnan(ebv).sum()): log.warning('%d of %d spectra have no ebv and are not dereddened', missing, len(raw))
-    gain = 10**(.4*np.nan_to_num(ebv)[:, None]*galactic_extinction(raw.wave, curve)).astype('f4')
-    return Spectra(raw.flux*gain, raw.ivar/gain**2, raw.wave, raw.catalog, raw.mask, raw.rejected, raw.unit)
+    ebv = (
+        np.asarray(raw.catalog['ebv'], float)
+        if 'ebv' in raw.catalog.colnames
+        else np.full(len(raw), np.nan)
+    )
+    if missing := np.isnan(ebv).sum():
+        log.warning(
+            '%d of %d spectra have no ebv and are not dereddened', missing, len(raw)
+        )
+    gain = 10 ** (
+        0.4 * np.nan_to_num(ebv)[:, None] * galactic_extinction(raw.wave, curve)
+    ).astype('f4')
+    return Spectra(
+        raw.flux * gain,
+        raw.ivar / gain**2,
+        raw.wave,
+        raw.catalog,
+        raw.mask,
+        raw.rejected,
+        raw.unit,
+    )
+
 
 def interpolate(
-    flux: np.ndarray, ivar: np.ndarray, # (n, d) observed frame; ivar 0: no measurement
-    wave: np.ndarray,                   # (d,) observed wavelength, AA, uniform in log
-    z: np.ndarray,                      # (n,) redshift
-    grid: np.ndarray,                   # (b,) rest wavelength, AA
-) -> tuple[np.ndarray, np.ndarray]: # (n, b) flux and ivar, float32; 0 where a neighbour is not measured
+    flux: np.ndarray,
+    ivar: np.ndarray,  # (n, d) observed frame; ivar 0: no measurement
+    wave: np.ndarray,  # (d,) observed wavelength, AA, uniform in log
+    z: np.ndarray,  # (n,) redshift
+    grid: np.ndarray,  # (b,) rest wavelength, AA
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (n, b) flux and ivar, float32; 0 where a neighbour is not measured
     "Linear interpolation to a rest-frame grid, with the variance that goes with it."
-    step = np.log10(wave[-1]/wave[0])/(len(wave) - 1)
-    position = (np.log10(grid/wave[0]) + np.log10(1 + np.asarray(z, float))[:, None])/step
+    step = np.log10(wave[-1] / wave[0]) / (len(wave) - 1)
+    position = (
+        np.log10(grid / wave[0]) + np.log10(1 + np.asarray(z, float))[:, None]
+    ) / step
     left = np.clip(np.floor(position).astype(int), 0, len(wave) - 2)
     rows = np.arange(len(flux))[:, None]
-    w = ((grid*(1 + np.asarray(z)[:, None]) - wave[left])/(wave[left + 1] - wave[left])).astype('f4')   # linear in wavelength, not in its log
+    w = (
+        (grid * (1 + np.asarray(z)[:, None]) - wave[left])
+        / (wave[left + 1] - wave[left])
+    ).astype('f4')  # linear in wavelength, not in its log
     a, b = ivar[rows, left], ivar[rows, left + 1]
     good = (a > 0) & (b > 0) & (w >= 0) & (w <= 1)
-    with np.errstate(divide='ignore', invalid='ignore'): out = np.where(good, 1/((1 - w)**2/a + w**2/b), 0)
-    return np.where(good, (1 - w)*flux[rows, left] + w*flux[rows, left + 1], 0), out.astype('f4')
+    with np.errstate(divide='ignore', invalid='ignore'):
+        out = np.where(good, 1 / ((1 - w) ** 2 / a + w**2 / b), 0)
+    return np.where(
+        good, (1 - w) * flux[rows, left] + w * flux[rows, left + 1], 0
+    ), out.astype('f4')
+
 
 def _median(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     "(n,) median of the good pixels; 0 where there is none."
     ordered, count = np.sort(np.where(good, flux, np.inf), axis=1), good.sum(1)
-    middle = np.stack([np.maximum(count - 1, 0)//2, np.minimum(count//2, flux.shape[1] - 1)], 1)
-    return np.where(count > 0, np.take_along_axis(ordered, middle, 1).mean(1), 0).astype('f4')
+    middle = np.stack(
+        [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, flux.shape[1] - 1)], 1
+    )
+    return np.where(
+        count > 0, np.take_along_axis(ordered, middle, 1).mean(1), 0
+    ).astype('f4')
+
 
 def preprocess_o25(
-    raw: Spectra,                      # Observed frame
-    *, z_min: float=.01, z_max: float=.5, # Redshift range, exclusive
-    min_sn: float=4.,                  # Smallest median S/N, exclusive
-    max_undefined: float=.1,           # Largest fraction of undefined wavelengths, exclusive
-    curve: str='f99',                  # Extinction of our Galaxy; 'o25': as in the authors' code
-    executor=None,                     # Any `concurrent.futures` executor; threads do
-) -> Spectra: # On O25_GRID, each divided by its median
+    raw: Spectra,  # Observed frame
+    *,
+    z_min: float = 0.01,
+    z_max: float = 0.5,  # Redshift range, exclusive
+    min_sn: float = 4.0,  # Smallest median S/N, exclusive
+    max_undefined: float = 0.1,  # Largest fraction of undefined wavelengths, exclusive
+    curve: str = 'f99',  # Extinction of our Galaxy; 'o25': as in the authors' code
+    executor=None,  # Any `concurrent.futures` executor; threads do
+) -> Spectra:  # On O25_GRID, each divided by its median
     "Rest-frame spectra of O25 (its authors' public code, mended). Raises `ValueError` on spectra that are not raw."
-    if raw.unit != FLUX_UNIT: raise ValueError(f'these spectra are in {raw.unit}, not in {FLUX_UNIT}: were they preprocessed before?')
-    cuts = [c for c in _by_catalog(raw.catalog, z_min, z_max) if c[0] != 'plate not good']
+    if raw.unit != FLUX_UNIT:
+        raise ValueError(
+            f'these spectra are in {raw.unit}, not in {FLUX_UNIT}: were they preprocessed before?'
+        )
+    cuts = [
+        c for c in _by_catalog(raw.catalog, z_min, z_max) if c[0] != 'plate not good'
+    ]
     sn, kind = np.asarray(raw.catalog['sn_median']), np.asarray(raw.catalog['class'])
-    kept = deredden(_set_aside(raw, cuts + [('not a galaxy', kind != 'GALAXY', kind), (f'median S/N not above {min_sn:g}', ~(sn > min_sn), sn)]), curve)
+    kept = deredden(
+        _set_aside(
+            raw,
+            cuts
+            + [
+                ('not a galaxy', kind != 'GALAXY', kind),
+                (f'median S/N not above {min_sn:g}', ~(sn > min_sn), sn),
+            ],
+        ),
+        curve,
+    )
     airglow = (raw.wave > 5565) & (raw.wave < 5590)
-    shift = lambda s: interpolate(s.flux, np.where(airglow, np.float32(0), s.ivar), s.wave, s.catalog['z'], O25_GRID)
+    shift = lambda s: interpolate(
+        s.flux,
+        np.where(airglow, np.float32(0), s.ivar),
+        s.wave,
+        s.catalog['z'],
+        O25_GRID,
+    )
     pieces = list(map_chunks(shift, kept, executor, size=100))
-    flux, ivar = (np.concatenate(p) if pieces else np.zeros((0, len(O25_GRID)), 'f4') for p in (zip(*pieces) if pieces else ((), ())))
+    flux, ivar = (
+        np.concatenate(p) if pieces else np.zeros((0, len(O25_GRID)), 'f4')
+        for p in (zip(*pieces) if pieces else ((), ()))
+    )
     undefined = (ivar == 0).mean(1)
     median = _median(flux, ivar > 0)
     catalog = kept.catalog.copy()
     catalog['masked_fraction'], catalog['median_flux'] = undefined, median
     scale = np.where(median > 0, median, 1)[:, None]
-    data = Spectra(flux/scale, ivar*scale**2, O25_GRID, catalog, rejected=kept.rejected, unit='')
-    return _set_aside(data, [(f'undefined fraction not below {max_undefined:g}', undefined >= max_undefined, np.round(undefined, 3)), ('median flux not above 0', ~(median > 0), median)])
+    data = Spectra(
+        flux / scale,
+        ivar * scale**2,
+        O25_GRID,
+        catalog,
+        rejected=kept.rejected,
+        unit='',
+    )
+    return _set_aside(
+        data,
+        [
+            (
+                f'undefined fraction not below {max_undefined:g}',
+                undefined >= max_undefined,
+                np.round(undefined, 3),
+            ),
+            ('median flux not above 0', ~(median > 0), median),
+        ],
+    )
 
 # %% ../nbs/02_preprocess.ipynb #662492bb
 SPLITS = ('train', 'valid', 'test')
 
+
 def split_ids(
-    catalog: Table, # With specobjid, and group where some objects belong together
-) -> np.ndarray: # (n,) uint64
+    catalog: Table,  # With specobjid, and group where some objects belong together
+) -> np.ndarray:  # (n,) uint64
     "What decides the side of an object: its `group` (repeated positions, one template), else its id."
     name = 'group' if 'group' in catalog.colnames else 'specobjid'
     return np.asarray(catalog[name]).astype(np.uint64)
 
+
 def split_name(
-    specobjid: np.ndarray,     # (n,) uint64
-    held_out: np.ndarray=None, # (n,) bool: 'test' whatever the id says, as of known anomalies
-) -> np.ndarray: # (n,) 'train', 'valid' or 'test'
+    specobjid: np.ndarray,  # (n,) uint64
+    held_out: np.ndarray = None,  # (n,) bool: 'test' whatever the id says, as of known anomalies
+) -> np.ndarray:  # (n,) 'train', 'valid' or 'test'
     """The side on which each object falls, 60/20/20, by its id alone. Raises `ValueError`
     when `held_out` is of another length."""
-    side = np.searchsorted([.6, .8], id_fraction(specobjid), side='right')
+    side = np.searchsorted([0.6, 0.8], id_fraction(specobjid), side='right')
     if held_out is not None:
         if np.shape(held_out) != side.shape:
-            raise ValueError(f'held_out has the shape {np.shape(held_out)}, not {side.shape}')
+            raise ValueError(
+                f'held_out has the shape {np.shape(held_out)}, not {side.shape}'
+            )
         side = np.where(np.asarray(held_out, bool), SPLITS.index('test'), side)
     return np.array(SPLITS)[side]
 
+
 def split(
     data: Spectra,
-) -> tuple[Spectra, Spectra, Spectra]: # train, valid, test
+) -> tuple[Spectra, Spectra, Spectra]:  # train, valid, test
     "Split by identity: an object keeps its side whatever sample it is part of."
     side = split_name(split_ids(data.catalog))
     return tuple(data[side == s] for s in SPLITS)

@@ -26,53 +26,90 @@ from tqdm import tqdm
 
 from . import __version__
 from specanom.core import (
-    CATALOG, Spectra, atomic, bounded_map, digest, home, id_fraction, log, make_catalog,
-    make_specobjid, progress, read_table, reject_table, spec_name, write_chunks,
+    CATALOG,
+    Spectra,
+    atomic,
+    bounded_map,
+    digest,
+    home,
+    id_fraction,
+    log,
+    make_catalog,
+    make_specobjid,
+    progress,
+    read_table,
+    reject_table,
+    spec_name,
+    write_chunks,
     write_table,
 )
 from specanom.files import (
-    LEGACY, MAX_BYTES, BadFile, walk_hdus, open_file, packed_id, read_files, why_refused, read_plate,
+    LEGACY,
+    MAX_BYTES,
+    BadFile,
+    walk_hdus,
+    open_file,
+    packed_id,
+    read_files,
+    why_refused,
+    read_plate,
 )
 from .known import known_anomalies
 
 # %% ../nbs/01a_query.ipynb #f14bd160
 SELECTIONS = {
     'b23': "(s.legacy_target1 & 70) > 0 AND s.z > 0 AND s.zWarning = 0 AND s.class IN ('GALAXY', 'QSO') AND p.plateQuality = 'good'",
-    'o25': "s.survey = 'sdss' AND s.class = 'GALAXY' AND s.zWarning = 0 AND s.snMedian > 4 AND {z} > 0.01 AND {z} < 0.5"}
+    'o25': "s.survey = 'sdss' AND s.class = 'GALAXY' AND s.zWarning = 0 AND s.snMedian > 4 AND {z} > 0.01 AND {z} < 0.5",
+}
 _Z = {'b23': 's.z', 'o25': '(CASE WHEN s.z_noqso <> 0 THEN s.z_noqso ELSE s.z END)'}
-_COLUMNS = ('s.specObjID AS specobjid, s.plate, s.mjd, s.fiberID AS fiberid, s.ra, s.dec, {z} AS z, s.zErr AS zerr, s.zWarning AS zwarning, s.class, '
-            's.subClass AS subclass, s.snMedian AS sn_median, s.velDisp AS vdisp, s.sourceType AS objtype, p.plateQuality AS platequality, s.run2d, '
-            's.survey, s.legacy_target1 AS primtarget, o.extinction_r AS extinction_r')
+_COLUMNS = (
+    's.specObjID AS specobjid, s.plate, s.mjd, s.fiberID AS fiberid, s.ra, s.dec, {z} AS z, s.zErr AS zerr, s.zWarning AS zwarning, s.class, '
+    's.subClass AS subclass, s.snMedian AS sn_median, s.velDisp AS vdisp, s.sourceType AS objtype, p.plateQuality AS platequality, s.run2d, '
+    's.survey, s.legacy_target1 AS primtarget, o.extinction_r AS extinction_r'
+)
 _TABLES = 'SpecObj AS s JOIN PlateX AS p ON p.plateID = s.plateID LEFT JOIN PhotoObjAll AS o ON o.objID = s.bestObjID'
 CAP = 500_000  # rows that SkyServer gives at most
 
+
 def _whole(value, name: str) -> int:
     "A number that is safe to write into a query."
-    try: value = index(value)
-    except TypeError: raise ValueError(f'{name} must be a whole number, not {value!r}') from None
-    if value < 0: raise ValueError(f'{name} must not be negative, but is {value}')
+    try:
+        value = index(value)
+    except TypeError:
+        raise ValueError(f'{name} must be a whole number, not {value!r}') from None
+    if value < 0:
+        raise ValueError(f'{name} must not be negative, but is {value}')
     return value
 
+
 def galaxy_sql(
-    selection: str='b23', # 'b23' (footnote 1 of the paper) or 'o25' (its authors' query and cuts)
-    *, after: int=0,      # Only objects with a greater specObjID: the last one of the page before
-    top: int=100_000,     # Rows in a page, at most `CAP`
+    selection: str = 'b23',  # 'b23' (footnote 1 of the paper) or 'o25' (its authors' query and cuts)
+    *,
+    after: int = 0,  # Only objects with a greater specObjID: the last one of the page before
+    top: int = 100_000,  # Rows in a page, at most `CAP`
 ) -> str:
     "SQL for one page of a selection, in SkyServer's dialect. Raises `ValueError` on an unknown selection or a number that is none."
-    if selection not in SELECTIONS: raise ValueError(f"unknown selection {selection!r}; known: {', '.join(SELECTIONS)}")
+    if selection not in SELECTIONS:
+        raise ValueError(
+            f"unknown selection {selection!r}; known: {', '.join(SELECTIONS)}"
+        )
     after, top, z = _whole(after, 'after'), _whole(top, 'top'), _Z[selection]
-    if not 1 <= top <= CAP: raise ValueError(f'top must be between 1 and {CAP}, but is {top}')
+    if not 1 <= top <= CAP:
+        raise ValueError(f'top must be between 1 and {CAP}, but is {top}')
     return f'SELECT TOP {top} {_COLUMNS.format(z=z)} FROM {_TABLES} WHERE {SELECTIONS[selection].format(z=z)} AND s.specObjID > {after} ORDER BY s.specObjID'
 
 # %% ../nbs/01a_query.ipynb #aff64bb6
 class SurveyError(OSError):
     "The survey's servers do not answer as they should; the message says what to do."
 
+
 class _Temporary(Exception):
     "An answer that may be better next time."
 
+
 class _Refused(Exception):
     "An answer that asking again will not change."
+
 
 @contextmanager
 def _no_later(seconds: float, cut: Callable):
@@ -84,6 +121,7 @@ def _no_later(seconds: float, cut: Callable):
         yield
     finally:
         watch.cancel()
+
 
 class _InTime:
     "A connection that is cut when a header does not end; `cut` ends its answer."
@@ -102,17 +140,22 @@ class _InTime:
         response.cut = cut
         return response
 
+
 class _HTTPConnection(_InTime, urllib3.connection.HTTPConnection):
     pass
+
 
 class _HTTPSConnection(_InTime, urllib3.connection.HTTPSConnection):
     pass
 
+
 class _HTTPPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
 
+
 class _HTTPSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
+
 
 class _Adapter(requests.adapters.HTTPAdapter):
     "requests over such connections."
@@ -120,6 +163,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def init_poolmanager(self, *args, **kwargs):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = dict(http=_HTTPPool, https=_HTTPSPool)
+
 
 def _session(jobs: int = 1) -> requests.Session:
     "A session that says who asks, and asks for bodies as they are."
@@ -131,6 +175,7 @@ def _session(jobs: int = 1) -> requests.Session:
         session.mount(scheme, _Adapter(pool_maxsize=jobs))
     return session
 
+
 def _allowed(base: str, url: str) -> bool:
     "May a request to `base` end at `url`? On the same host, or by https."
     there, here = urlsplit(url), urlsplit(base)
@@ -138,6 +183,7 @@ def _allowed(base: str, url: str) -> bool:
         here.scheme,
         here.netloc,
     )
+
 
 def _reason(error: Exception) -> str:
     "Why a connection failed, without the address and the layers of the library."
@@ -159,7 +205,9 @@ def _reason(error: Exception) -> str:
             return words
     return str(error)[:200] or type(error).__name__
 
+
 _NETWORK = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
+
 
 def _ask_for(
     session: requests.Session,
@@ -194,6 +242,7 @@ def _ask_for(
         url, request = there, request | dict(params=None)
     raise _Refused('the server sends us round in circles')
 
+
 def _body(answer: requests.Response, limit: int, end: float) -> Iterator[bytes]:
     "The body of an answer as it comes: at most `limit` bytes, until the time `end`."
     coding = answer.headers.get('Content-Encoding', 'identity')
@@ -224,8 +273,10 @@ _AGAIN = (429, 500, 502, 503, 504)
 _WHO = ('specobjid', 'plate', 'mjd', 'fiberid')  # never empty
 _CELL = 1000  # characters of an entry, and bytes of a row, at most
 
+
 class _BadEntry(ValueError):
     "An entry of an answer that is impossible; the message names row and column."
+
 
 def _check_release(release: int):
     if release not in range(13, 18):
@@ -233,6 +284,7 @@ def _check_release(release: int):
             f'release must be 13 to 17, not {release}: '
             'earlier and later ones keep their files elsewhere'
         )
+
 
 def _words(page: str) -> str:
     "The beginning of what an error page says."
@@ -244,6 +296,7 @@ def _words(page: str) -> str:
         )[:200]
         or 'an empty page'
     )
+
 
 def _parse(text: str, columns: list[str]) -> dict:
     "CSV of SkyServer to columns of text. Raises `SurveyError` or `_BadEntry`."
@@ -267,17 +320,20 @@ def _parse(text: str, columns: list[str]) -> dict:
     once = list(dict.fromkeys(map(tuple, rows[1:])))  # a row sent twice is one row
     return dict(zip(columns, np.array(once, dtype='U').reshape(-1, len(columns)).T))
 
+
 _FORMS = {
     'f': r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan',
     'i': r'[+-]?\d{1,29}',
     'u': r'\d{1,29}',
 }
 
+
 def _is_number(text: str, dtype: str) -> bool:
     "Whether a text is a number that the type holds."
     if not re.fullmatch(_FORMS[dtype[0]], text.strip().lower(), re.A):
         return False
     return dtype[0] == 'f' or np.iinfo(dtype).min <= int(text) <= np.iinfo(dtype).max
+
 
 def _number(text: np.ndarray, dtype: str, name: str = '') -> np.ndarray:
     "Text to numbers; empty or null is NaN, or 0 where there is no NaN."
@@ -295,6 +351,7 @@ def _number(text: np.ndarray, dtype: str, name: str = '') -> np.ndarray:
         [float(t) if 'f' in dtype else int(t) for t in texts], dtype
     )  # 64-bit ids do not survive a float
 
+
 def _address(
     release: int, skyserver: str
 ) -> tuple[str, str]:  # Base, and where queries go
@@ -303,6 +360,7 @@ def _address(
 
     base = skyserver or conf.skyserver_baseurl
     return base, base + SDSS.QUERY_URL_SUFFIX_DR_NEW.format(dr=release)
+
 
 def _ask(
     sql: str,
@@ -343,7 +401,11 @@ def _ask(
     )
 
 # %% ../nbs/01a_query.ipynb #6947a933
-_NAMES = [c.split()[-1].split('.')[-1].lower() for c in re.sub(r'\{z\}', 'z', _COLUMNS).split(', ')]
+_NAMES = [
+    c.split()[-1].split('.')[-1].lower()
+    for c in re.sub(r'\{z\}', 'z', _COLUMNS).split(', ')
+]
+
 
 def _to_catalog(text: dict) -> Table:
     "Text of SkyServer to a catalogue with types and units."
@@ -357,6 +419,7 @@ def _to_catalog(text: dict) -> Table:
         | dict(ebv=_number(text['extinction_r'], 'f4', 'extinction_r') / R_EXTINCTION)
     )
 
+
 def _kept(path: Path) -> Table | None:
     "A page that came before, None where there is none or it is damaged."
     try:
@@ -365,6 +428,7 @@ def _kept(path: Path) -> Table | None:
         log.warning(
             '%s is damaged and is asked for again (%s)', path, type(error).__name__
         )
+
 
 def _page(
     sql: str,
@@ -396,7 +460,9 @@ def _page(
         write_table(page, path)
     return page
 
+
 _MAX_PAGES = 10_000  # a survey has fewer, even when its server cuts them short
+
 
 def _pages(make_sql, what: str, *args, **patience) -> Table:
     "All pages of a query; `make_sql(after)` is that of the page after an identifier."
@@ -413,76 +479,159 @@ def _pages(make_sql, what: str, *args, **patience) -> Table:
                 )
     return vstack(pages, metadata_conflicts='silent') if pages else page
 
+
 def query_catalog(
-    selection: str='b23', *, # 'b23' or 'o25'
-    release: int=16,         # Data release, 13 to 17
-    n: int=0,                # Size of a sample by hash; 0: everything
-    by: str='specobjid',     # What is hashed: 'specobjid', or 'plate' for a sample of whole plates
-    known: bool=False,       # Add the published anomalies of both papers
-    skyserver: str=None,     # Base address; None: that of astroquery
-    page: int=100_000,       # Rows asked for at a time
-    timeout: float=600,      # Seconds to wait for a page
-    tries: int=5,            # Attempts for each page
-    pause: float=1.,         # Seconds before the second attempt, doubled for each further one
-) -> Table: # Catalogue in the order of specobjid, with the columns of `CATALOG`
+    selection: str = 'b23',
+    *,  # 'b23' or 'o25'
+    release: int = 16,  # Data release, 13 to 17
+    n: int = 0,  # Size of a sample by hash; 0: everything
+    by: str = 'specobjid',  # What is hashed: 'specobjid', or 'plate' for a sample of whole plates
+    known: bool = False,  # Add the published anomalies of both papers
+    skyserver: str = None,  # Base address; None: that of astroquery
+    page: int = 100_000,  # Rows asked for at a time
+    timeout: float = 600,  # Seconds to wait for a page
+    tries: int = 5,  # Attempts for each page
+    pause: float = 1.0,  # Seconds before the second attempt, doubled for each further one
+) -> Table:  # Catalogue in the order of specobjid, with the columns of `CATALOG`
     "The catalogue of a selection from SkyServer. Raises `SurveyError` when it cannot be had, `ValueError` on impossible arguments."
     _check_release(release)
-    if by not in ('specobjid', 'plate'): raise ValueError(f"a sample is drawn by 'specobjid' or by 'plate', not by {by!r}")
-    args, patience = (_NAMES, _to_catalog, release, skyserver), dict(timeout=timeout, tries=tries, pause=pause)
-    catalog = _pages(lambda after: galaxy_sql(selection, after=after, top=page), 'catalogue', *args, **patience)
-    if not len(catalog): raise SurveyError(f'SkyServer knows no object of the selection {selection} in release {release}')
-    if n: catalog = sample(catalog, n, by=by)
-    if not known: return catalog
-    beyond = lambda sql: lambda after: sql.replace(' ORDER BY', f' AND s.specObjID > {after} ORDER BY')
-    return _with(catalog, [_pages(beyond(sql), 'published', *args, **patience) for sql in _known_sql()])
+    if by not in ('specobjid', 'plate'):
+        raise ValueError(
+            f"a sample is drawn by 'specobjid' or by 'plate', not by {by!r}"
+        )
+    args, patience = (
+        (_NAMES, _to_catalog, release, skyserver),
+        dict(timeout=timeout, tries=tries, pause=pause),
+    )
+    catalog = _pages(
+        lambda after: galaxy_sql(selection, after=after, top=page),
+        'catalogue',
+        *args,
+        **patience,
+    )
+    if not len(catalog):
+        raise SurveyError(
+            f'SkyServer knows no object of the selection {selection} in release {release}'
+        )
+    if n:
+        catalog = sample(catalog, n, by=by)
+    if not known:
+        return catalog
+    beyond = lambda sql: (
+        lambda after: sql.replace(' ORDER BY', f' AND s.specObjID > {after} ORDER BY')
+    )
+    return _with(
+        catalog,
+        [_pages(beyond(sql), 'published', *args, **patience) for sql in _known_sql()],
+    )
+
 
 def sample(
-    catalog: Table, # With specobjid, plate and mjd
-    n: int, *,      # Rows wanted
-    by: str='specobjid', # 'specobjid', or 'plate': whole plates, of which the last is cut to give n
-) -> Table: # n rows, or all where there are fewer, in the order of the catalogue
+    catalog: Table,  # With specobjid, plate and mjd
+    n: int,
+    *,  # Rows wanted
+    by: str = 'specobjid',  # 'specobjid', or 'plate': whole plates, of which the last is cut to give n
+) -> Table:  # n rows, or all where there are fewer, in the order of the catalogue
     "A sample by hash of the identifier: the same for everybody, and part of every larger sample."
     order = id_fraction(catalog['specobjid'])
-    plates = id_fraction(make_specobjid(catalog['plate'], catalog['mjd'], 0)) if by == 'plate' else order
+    plates = (
+        id_fraction(make_specobjid(catalog['plate'], catalog['mjd'], 0))
+        if by == 'plate'
+        else order
+    )
     return catalog[np.sort(np.lexsort((order, plates))[:n])]
 
-def _known_sql(size: int=10) -> list[str]:
+
+def _known_sql(size: int = 10) -> list[str]:
     "SQL for the known anomalies, whatever their redshift; several queries, since a web address has a longest length."
-    rows = sorted({(int(r['plate']), int(r['mjd']), int(r['fiberid'])) for r in known_anomalies()})
-    who = [' OR '.join(f'(s.plate = {p} AND s.mjd = {m} AND s.fiberID = {f})' for p, m, f in rows[i:i + size]) for i in range(0, len(rows), size)]
-    return [f"SELECT TOP {size} {_COLUMNS.format(z='s.z')} FROM {_TABLES} WHERE ({w}) ORDER BY s.specObjID" for w in who]
+    rows = sorted(
+        {(int(r['plate']), int(r['mjd']), int(r['fiberid'])) for r in known_anomalies()}
+    )
+    who = [
+        ' OR '.join(
+            f'(s.plate = {p} AND s.mjd = {m} AND s.fiberID = {f})'
+            for p, m, f in rows[i : i + size]
+        )
+        for i in range(0, len(rows), size)
+    ]
+    return [
+        f"SELECT TOP {size} {_COLUMNS.format(z='s.z')} FROM {_TABLES} WHERE ({w}) ORDER BY s.specObjID"
+        for w in who
+    ]
+
 
 def _with(catalog: Table, more: list[Table]) -> Table:
     "Rows of `more` that are new, in the order of specobjid."
     more = vstack(more, metadata_conflicts='silent')
-    both = vstack([catalog, more[~np.isin(more['specobjid'], catalog['specobjid'])]], metadata_conflicts='silent')
+    both = vstack(
+        [catalog, more[~np.isin(more['specobjid'], catalog['specobjid'])]],
+        metadata_conflicts='silent',
+    )
     return both[np.argsort(both['specobjid'])]
 
 # %% ../nbs/01a_query.ipynb #1f6a4987
 _PORTSMOUTH = {  # ours: (theirs, unit, description)
-    'halpha_flux': ('Flux_Ha_6562', '1e-17 erg / (s cm2)', 'flux of Halpha (Portsmouth)'), 'halpha_flux_err': ('Flux_Ha_6562_Err', '1e-17 erg / (s cm2)', 'its error'),
-    'halpha_ew': ('EW_Ha_6562', 'AA', 'equivalent width of Halpha, positive in emission (Portsmouth)'), 'halpha_ew_err': ('EW_Ha_6562_Err', 'AA', 'its error'),
-    'sigma_stars': ('sigmaStars', 'km / s', 'stellar velocity dispersion (Portsmouth)'), 'sigma_stars_err': ('sigmaStarsErr', 'km / s', 'its error')}
+    'halpha_flux': (
+        'Flux_Ha_6562',
+        '1e-17 erg / (s cm2)',
+        'flux of Halpha (Portsmouth)',
+    ),
+    'halpha_flux_err': ('Flux_Ha_6562_Err', '1e-17 erg / (s cm2)', 'its error'),
+    'halpha_ew': (
+        'EW_Ha_6562',
+        'AA',
+        'equivalent width of Halpha, positive in emission (Portsmouth)',
+    ),
+    'halpha_ew_err': ('EW_Ha_6562_Err', 'AA', 'its error'),
+    'sigma_stars': ('sigmaStars', 'km / s', 'stellar velocity dispersion (Portsmouth)'),
+    'sigma_stars_err': ('sigmaStarsErr', 'km / s', 'its error'),
+}
+
 
 def _portsmouth_sql(after: int, first: int, last: int, top: int) -> str:
-    columns = ', '.join(f'e.{theirs} AS {ours}' for ours, (theirs, _, _) in _PORTSMOUTH.items())
-    return (f"SELECT TOP {_whole(top, 'top')} e.specObjID AS specobjid, e.plate, e.mjd, e.fiberID AS fiberid, {columns}, e.bpt FROM emissionLinesPort AS e "
-            f"WHERE e.plate >= {_whole(first, 'plate')} AND e.plate <= {_whole(last, 'plate')} AND e.specObjID > {_whole(after, 'after')} ORDER BY e.specObjID")
+    columns = ', '.join(
+        f'e.{theirs} AS {ours}' for ours, (theirs, _, _) in _PORTSMOUTH.items()
+    )
+    return (
+        f"SELECT TOP {_whole(top, 'top')} e.specObjID AS specobjid, e.plate, e.mjd, e.fiberID AS fiberid, {columns}, e.bpt FROM emissionLinesPort AS e "
+        f"WHERE e.plate >= {_whole(first, 'plate')} AND e.plate <= {_whole(last, 'plate')} AND e.specObjID > {_whole(after, 'after')} ORDER BY e.specObjID"
+    )
+
 
 def _to_lines(text: dict) -> Table:
     ids = {'specobjid': 'u8', 'plate': 'i4', 'mjd': 'i4', 'fiberid': 'i4'}
-    return Table({c: t if c == 'bpt' else _number(t, ids.get(c, 'f4'), c) for c, t in text.items()})
+    return Table(
+        {
+            c: t if c == 'bpt' else _number(t, ids.get(c, 'f4'), c)
+            for c, t in text.items()
+        }
+    )
+
 
 def match_portsmouth(
-    catalog: Table, *,   # With plate, mjd and fiberid
-    release: int=16, skyserver: str=None, page: int=100_000, timeout: float=600, tries: int=5, pause: float=1., # As in `query_catalog`
-) -> Table: # The catalogue with columns halpha_flux, halpha_ew, sigma_stars, their errors, and bpt; NaN and '' without a match
+    catalog: Table,
+    *,  # With plate, mjd and fiberid
+    release: int = 16,
+    skyserver: str = None,
+    page: int = 100_000,
+    timeout: float = 600,
+    tries: int = 5,
+    pause: float = 1.0,  # As in `query_catalog`
+) -> Table:  # The catalogue with columns halpha_flux, halpha_ew, sigma_stars, their errors, and bpt; NaN and '' without a match
     "Add the Portsmouth measurements. Raises `SurveyError` when they cannot be had."
     _check_release(release)
     plates = int(np.min(catalog['plate'])), int(np.max(catalog['plate']))
     columns = ['specobjid', 'plate', 'mjd', 'fiberid', *_PORTSMOUTH, 'bpt']
     patience = dict(timeout=timeout, tries=tries, pause=pause)
-    lines = _pages(lambda after: _portsmouth_sql(after, *plates, page), 'lines', columns, _to_lines, release, skyserver, **patience)
+    lines = _pages(
+        lambda after: _portsmouth_sql(after, *plates, page),
+        'lines',
+        columns,
+        _to_lines,
+        release,
+        skyserver,
+        **patience,
+    )
     place = {name: i for i, name in enumerate(spec_name(lines))}
     found = np.array([place.get(name, len(lines)) for name in spec_name(catalog)], int)
     out = catalog.copy()
@@ -493,35 +642,63 @@ def match_portsmouth(
     return out
 
 # %% ../nbs/01a_query.ipynb #6142cd5a
-LITE_BYTES = 172_800                                                   # median of spec-lite files
-_PLATE = {False: (640, 3900), True: (1000, 4650)}                       # fibres and pixels: SDSS, BOSS
-_plate_bytes = lambda boss: 4*_PLATE[boss][0]*_PLATE[boss][1]*7         # six images in spPlate, the models in spZbest
+LITE_BYTES = 172_800  # median of spec-lite files
+_PLATE = {False: (640, 3900), True: (1000, 4650)}  # fibres and pixels: SDSS, BOSS
+_plate_bytes = lambda boss: (
+    4 * _PLATE[boss][0] * _PLATE[boss][1] * 7
+)  # six images in spPlate, the models in spZbest
+
 
 @dataclass(frozen=True)
 class Part:
     "What is fetched and read at a time."
-    name: str      # Of its store
-    files: tuple   # (name below the folder, address) of each file
-    rows: Table    # Of the catalogue
-    size: int      # Expected bytes
+
+    name: str  # Of its store
+    files: tuple  # (name below the folder, address) of each file
+    rows: Table  # Of the catalogue
+    size: int  # Expected bytes
+
 
 def _tree(run2d: str, release: int, sas: str) -> str:
     "Address of a reduction. Raises `ValueError` on a version that is none."
-    if not re.fullmatch(r'\d{1,4}|v\d+_\d+_\d+', run2d): raise ValueError(f'{run2d!r} is not a version of the SDSS reduction (run2d)')
+    if not re.fullmatch(r'\d{1,4}|v\d+_\d+_\d+', run2d):
+        raise ValueError(f'{run2d!r} is not a version of the SDSS reduction (run2d)')
     return f"{sas}/dr{release}/{'sdss' if run2d in LEGACY else 'eboss'}/spectro/redux/{run2d}"
 
+
 def _plate_part(rows: Table, tree: str) -> Part:
-    plate, mjd, run2d = int(rows['plate'][0]), int(rows['mjd'][0]), str(rows['run2d'][0])
+    plate, mjd, run2d = (
+        int(rows['plate'][0]),
+        int(rows['mjd'][0]),
+        str(rows['run2d'][0]),
+    )
     pair, inner = f'{plate:04d}-{mjd}.fits', '' if run2d in LEGACY else f'{run2d}/'
-    files = [(f'{run2d}/{plate:04d}/{kind}-{pair}', f'{tree}/{plate:04d}/{where}{kind}-{pair}') for kind, where in (('spPlate', ''), ('spZbest', inner))]
-    return Part(f'{plate:04d}-{mjd}-{run2d}', tuple(files), rows, _plate_bytes(run2d not in LEGACY))
+    files = [
+        (
+            f'{run2d}/{plate:04d}/{kind}-{pair}',
+            f'{tree}/{plate:04d}/{where}{kind}-{pair}',
+        )
+        for kind, where in (('spPlate', ''), ('spZbest', inner))
+    ]
+    return Part(
+        f'{plate:04d}-{mjd}-{run2d}',
+        tuple(files),
+        rows,
+        _plate_bytes(run2d not in LEGACY),
+    )
+
 
 def _lite_part(rows: Table, trees: dict) -> Part:
     files = []
-    for plate, run2d, name in zip(rows['plate'].tolist(), rows['run2d'].tolist(), spec_name(rows)):
+    for plate, run2d, name in zip(
+        rows['plate'].tolist(), rows['run2d'].tolist(), spec_name(rows)
+    ):
         inner = f'spectra/lite/{plate:04d}/spec-{name}.fits'
         files.append((f'{run2d}/{inner}', f'{trees[run2d]}/{inner}'))
-    return Part(f'lite-{spec_name(rows)[0]}', tuple(files), rows, len(rows)*LITE_BYTES)
+    return Part(
+        f'lite-{spec_name(rows)[0]}', tuple(files), rows, len(rows) * LITE_BYTES
+    )
+
 
 _THEIRS = dict(
     snmedian='sn_median',
@@ -532,6 +709,7 @@ _THEIRS = dict(
     fiber='fiberid',
 )  # SkyServer's names
 
+
 def _own_names(catalog: Table) -> Table:
     "A copy whose columns are called as in `CATALOG`, whatever their case."
     catalog = catalog.copy()
@@ -541,6 +719,7 @@ def _own_names(catalog: Table) -> Table:
         if plain in CATALOG and plain not in catalog.colnames:
             catalog.rename_column(name, plain)
     return catalog
+
 
 def _texts(column) -> np.ndarray:  # (n,) str, '' where masked
     "A column as text; whole numbers without a point."
@@ -554,6 +733,7 @@ def _texts(column) -> np.ndarray:  # (n,) str, '' where masked
     )
     return np.array([plain(v).strip() for v in filled], 'U')
 
+
 def _typed(catalog: Table, name: str) -> np.ndarray:
     "A column with the type of `CATALOG`. Raises `ValueError` naming row and value."
     kind, column = CATALOG[name][0], catalog[name]
@@ -566,6 +746,7 @@ def _typed(catalog: Table, name: str) -> np.ndarray:
     except _BadEntry as error:
         raise ValueError(f'the catalogue has {error}') from None
 
+
 def _given_ids(column) -> np.ndarray:  # (n,) uint64
     "Identifiers of a catalogue, 0 where there is none or it has become a float."
     if column.dtype.kind == 'f':
@@ -575,6 +756,7 @@ def _given_ids(column) -> np.ndarray:  # (n,) uint64
         for t in _texts(column).tolist()
     ]
     return np.array([int(t) if int(t) < 2**64 else 0 for t in texts], 'u8')
+
 
 def tidy_catalog(
     # With plate, mjd, fiberid and run2d, called as in `CATALOG` or by SkyServer
@@ -610,44 +792,79 @@ def tidy_catalog(
         log.info('%d rows of the catalogue are repetitions', len(catalog) - len(first))
     return catalog[first]
 
+
 def plan_download(
-    catalog: Table, *,  # With plate, mjd, fiberid and run2d, see `tidy_catalog`
-    layout: str='auto', # 'lite', 'plate', or 'auto': for each plate what needs fewer bytes
-    release: int=16,    # Data release, 13 to 17
-    sas: str=None,      # Base address of the archive; None: that of astroquery
-    size: int=500,      # Single files in a part
+    catalog: Table,
+    *,  # With plate, mjd, fiberid and run2d, see `tidy_catalog`
+    layout: str = 'auto',  # 'lite', 'plate', or 'auto': for each plate what needs fewer bytes
+    release: int = 16,  # Data release, 13 to 17
+    sas: str = None,  # Base address of the archive; None: that of astroquery
+    size: int = 500,  # Single files in a part
 ) -> list[Part]:
     "Which files to fetch for a catalogue. Raises `ValueError` when a row cannot be the name of a spectrum."
     _check_release(release)
-    if layout not in ('auto', 'lite', 'plate'): raise ValueError(f"layout must be 'auto', 'lite' or 'plate', not {layout!r}")
-    if not len(catalog): raise ValueError('the catalogue is empty')
+    if layout not in ('auto', 'lite', 'plate'):
+        raise ValueError(f"layout must be 'auto', 'lite' or 'plate', not {layout!r}")
+    if not len(catalog):
+        raise ValueError('the catalogue is empty')
     if sas is None:
         from astroquery.sdss import conf
+
         sas = conf.sas_baseurl
     catalog = tidy_catalog(catalog)
-    trees = {r: _tree(str(r), release, sas.rstrip('/')) for r in np.unique(catalog['run2d'])}
-    keys = np.char.add(np.char.add(np.asarray(catalog['plate']).astype('U'), '-'), np.char.add(np.asarray(catalog['mjd']).astype('U'), catalog['run2d'].astype('U')))
-    _, first, group, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-    whole = count*LITE_BYTES > [_plate_bytes(r not in LEGACY) for r in catalog['run2d'][first]] if layout == 'auto' else np.full(len(count), layout == 'plate')
+    trees = {
+        r: _tree(str(r), release, sas.rstrip('/')) for r in np.unique(catalog['run2d'])
+    }
+    keys = np.char.add(
+        np.char.add(np.asarray(catalog['plate']).astype('U'), '-'),
+        np.char.add(
+            np.asarray(catalog['mjd']).astype('U'), catalog['run2d'].astype('U')
+        ),
+    )
+    _, first, group, count = np.unique(
+        keys, return_index=True, return_inverse=True, return_counts=True
+    )
+    whole = (
+        count * LITE_BYTES
+        > [_plate_bytes(r not in LEGACY) for r in catalog['run2d'][first]]
+        if layout == 'auto'
+        else np.full(len(count), layout == 'plate')
+    )
     single = catalog[~whole[group]]
-    parts = [_lite_part(single[i:i + size], trees) for i in range(0, len(single), size)]
-    return parts + [_plate_part(rows, trees[rows['run2d'][0]]) for rows in (catalog[group == g] for g in np.flatnonzero(whole))]
+    parts = [
+        _lite_part(single[i : i + size], trees) for i in range(0, len(single), size)
+    ]
+    return parts + [
+        _plate_part(rows, trees[rows['run2d'][0]])
+        for rows in (catalog[group == g] for g in np.flatnonzero(whole))
+    ]
+
 
 def describe_plan(
     parts: list[Part],  # From `plan_download`
-    rate: float=10e6,   # Bytes per second that the network is thought to give
+    rate: float = 10e6,  # Bytes per second that the network is thought to give
 ) -> str:
     "How many files, how many GiB, how long."
     files, size = sum(len(p.files) for p in parts), sum(p.size for p in parts)
-    plates, hours = sum(not p.name.startswith('lite') for p in parts), size/rate/3600
-    duration = f'{hours:.1f} h' if hours >= 1 else f'{60*hours:.0f} min' if hours > 1/60 else f'{3600*hours:.0f} s'
-    return f'{sum(len(p.rows) for p in parts)} spectra in {files} files ({plates} whole plates), {size/2**30:.2f} GiB, {duration} at {rate/1e6:.0f} MB/s'
+    plates, hours = (
+        sum(not p.name.startswith('lite') for p in parts),
+        size / rate / 3600,
+    )
+    duration = (
+        f'{hours:.1f} h'
+        if hours >= 1
+        else f'{60 * hours:.0f} min'
+        if hours > 1 / 60
+        else f'{3600 * hours:.0f} s'
+    )
+    return f'{sum(len(p.rows) for p in parts)} spectra in {files} files ({plates} whole plates), {size / 2**30:.2f} GiB, {duration} at {rate / 1e6:.0f} MB/s'
 
 # %% ../nbs/01a_query.ipynb #e74ce599
 _ETAG = re.compile(
     r'"[!#-~]{0,200}"'
 )  # a strong one: what two versions of a file do not share
 _LITE_LIMIT = 2**24  # bytes of a single spectrum, at most: a lite file has 170 kB
+
 
 class _Client:
     "HTTP connections to one archive, shared by several threads."
@@ -751,6 +968,7 @@ class _Client:
             ) from None
         return have
 
+
 def _verify(path: Path):
     "Raise `BadFile` unless the FITS structure is complete and the checksums, where present, are right."
     with open_file(path) as source:
@@ -771,12 +989,14 @@ def _verify(path: Path):
                     raise BadFile(f'the checksum of HDU {number} is wrong')
             start = end
 
+
 def _record(path: Path) -> dict:
     with open(path, 'rb') as file:
         return dict(
             bytes=path.stat().st_size,
             sha256=hashlib.file_digest(file, 'sha256').hexdigest(),
         )
+
 
 def _fetch(client: _Client, url: str, path: Path, count=lambda n: None) -> dict:
     "Fetch one file: its size and sha256, or the reason why not, and whether that may change."
@@ -816,119 +1036,278 @@ def _overlay(spectra: Spectra, rows: Table) -> Spectra:
     "Give spectra the catalogue rows they were fetched for, in their order; refuse what nobody asked for."
     names, files = spec_name(spectra.catalog), np.asarray(spectra.catalog['file'], 'U')
     place = {name: i for i, name in enumerate(spec_name(rows))}
-    at = np.array([place.get(name, -1) if '#' in file or name in file else -1 for name, file in zip(names, files)], int)
-    spectra = spectra.reject(at < 0, 'read', [f'holds the spectrum {name}, which is not what its name says' for name in names[at < 0]])
+    at = np.array(
+        [
+            place.get(name, -1) if '#' in file or name in file else -1
+            for name, file in zip(names, files)
+        ],
+        int,
+    )
+    spectra = spectra.reject(
+        at < 0,
+        'read',
+        [
+            f'holds the spectrum {name}, which is not what its name says'
+            for name in names[at < 0]
+        ],
+    )
     order = np.argsort(at[at >= 0], kind='stable')
     rejected, spectra, rows = spectra.rejected, spectra[order], rows[at[at >= 0][order]]
     columns = {c: spectra.catalog[c] for c in spectra.catalog.colnames}
     catalog = make_catalog(columns | {c: rows[c] for c in rows.colnames if c != 'file'})
-    for c in rows.colnames: catalog[c].unit, catalog[c].description = rows[c].unit, rows[c].description
-    return Spectra(spectra.flux, spectra.ivar, spectra.wave, catalog, spectra.mask, rejected, spectra.unit)
+    for c in rows.colnames:
+        catalog[c].unit, catalog[c].description = rows[c].unit, rows[c].description
+    return Spectra(
+        spectra.flux,
+        spectra.ivar,
+        spectra.wave,
+        catalog,
+        spectra.mask,
+        rejected,
+        spectra.unit,
+    )
+
 
 def _ingest(part: Part, answers: list[dict], root: Path) -> Spectra:
     "Read the files of a part."
-    paths = [root/name for name, _ in part.files]
+    paths = [root / name for name, _ in part.files]
     if part.name.startswith('lite'):
-        failed = [(p.name, a['reason']) for p, a in zip(paths, answers) if 'reason' in a]
-        spectra = read_files([p for p, a in zip(paths, answers) if 'reason' not in a], root)
+        failed = [
+            (p.name, a['reason']) for p, a in zip(paths, answers) if 'reason' in a
+        ]
+        spectra = read_files(
+            [p for p, a in zip(paths, answers) if 'reason' not in a], root
+        )
     else:
         reason = next((a['reason'] for a in answers if 'reason' in a), '')
         try:
-            if reason: raise BadFile(reason)
+            if reason:
+                raise BadFile(reason)
             spectra = read_plate(*paths, fibers=part.rows['fiberid'])
             failed = []
-        except Exception as error: spectra, failed = read_files([], root), [(f'{name} of {paths[0].name}', why_refused(error)) for name in spec_name(part.rows)]
+        except Exception as error:
+            spectra, failed = (
+                read_files([], root),
+                [
+                    (f'{name} of {paths[0].name}', why_refused(error))
+                    for name in spec_name(part.rows)
+                ],
+            )
     spectra = _overlay(spectra, part.rows)
-    spectra.rejected = vstack([spectra.rejected, reject_table([f[0] for f in failed], 'download', [f[1] for f in failed])], metadata_conflicts='silent')
+    spectra.rejected = vstack(
+        [
+            spectra.rejected,
+            reject_table([f[0] for f in failed], 'download', [f[1] for f in failed]),
+        ],
+        metadata_conflicts='silent',
+    )
     return spectra
+
 
 def _give_up(answers: list[dict], limit: int):
     "Raise `SurveyError` when the trouble is not with single files."
     recent = answers[-limit:]
-    if len(recent) == limit and all('reason' in a and not a['final'] for a in recent) or len(answers) == 50 and all('reason' in a for a in answers):
-        raise SurveyError(f"{len(recent)} files in a row could not be fetched, the last because of: {recent[-1]['reason']}. Nothing is lost; the same command goes on from here")
+    if (
+        len(recent) == limit
+        and all('reason' in a and not a['final'] for a in recent)
+        or len(answers) == 50
+        and all('reason' in a for a in answers)
+    ):
+        raise SurveyError(
+            f"{len(recent)} files in a row could not be fetched, the last because of: {recent[-1]['reason']}. Nothing is lost; the same command goes on from here"
+        )
 
-def _fetch_parts(parts: list[Part], folder: Path, state: Path, client: _Client, jobs: int, keep_fits: bool):
+
+def _fetch_parts(
+    parts: list[Part],
+    folder: Path,
+    state: Path,
+    client: _Client,
+    jobs: int,
+    keep_fits: bool,
+):
     "Fetch, read and write every part that is not there yet."
-    root, answers = folder/'fits', []
-    bar = tqdm(total=sum(p.size for p in parts), unit='B', unit_scale=True, desc='downloading', disable=None, dynamic_ncols=True)
+    root, answers = folder / 'fits', []
+    bar = tqdm(
+        total=sum(p.size for p in parts),
+        unit='B',
+        unit_scale=True,
+        desc='downloading',
+        disable=None,
+        dynamic_ncols=True,
+    )
     with bar, ThreadPoolExecutor(jobs) as pool:
-        done = [p for p in parts if (state/f'{p.name}.zarr').exists()]
+        done = [p for p in parts if (state / f'{p.name}.zarr').exists()]
         bar.update(sum(p.size for p in done))
         for last in (False, True):
-            todo = [p for p in parts if not (state/f'{p.name}.zarr').exists()]
-            results = bounded_map(lambda file: _fetch(client, file[1], root/file[0], bar.update), [f for p in todo for f in p.files], pool, in_flight=4*jobs)
+            todo = [p for p in parts if not (state / f'{p.name}.zarr').exists()]
+            results = bounded_map(
+                lambda file: _fetch(client, file[1], root / file[0], bar.update),
+                [f for p in todo for f in p.files],
+                pool,
+                in_flight=4 * jobs,
+            )
             for part in todo:
                 mine = [next(results) for _ in part.files]
                 answers += mine
                 bar.set_postfix_str(f'{len(answers)} files')
                 _give_up(answers, max(8, jobs))
-                if not last and any('reason' in a and not a['final'] for a in mine): continue
+                if not last and any('reason' in a and not a['final'] for a in mine):
+                    continue
                 _keep(part, mine, state, root)
                 if not keep_fits:
-                    for name, _ in part.files: (root/name).unlink(missing_ok=True)
+                    for name, _ in part.files:
+                        (root / name).unlink(missing_ok=True)
+
 
 def _keep(part: Part, answers: list[dict], state: Path, root: Path):
     "Write a finished part and what is known of its files."
     spectra = _ingest(part, answers, root)
-    for row in spectra.rejected: log.info('%s: %s', row['name'], row['reason'])
-    with atomic(state/f'{part.name}.json') as aside:
-        aside.write_text(json.dumps([dict(file=name, url=url, **a) for (name, url), a in zip(part.files, answers) if 'reason' not in a]))
-    spectra.write(state/f'{part.name}.zarr')
+    for row in spectra.rejected:
+        log.info('%s: %s', row['name'], row['reason'])
+    with atomic(state / f'{part.name}.json') as aside:
+        aside.write_text(
+            json.dumps(
+                [
+                    dict(file=name, url=url, **a)
+                    for (name, url), a in zip(part.files, answers)
+                    if 'reason' not in a
+                ]
+            )
+        )
+    spectra.write(state / f'{part.name}.zarr')
+
 
 def download_spectra(
-    catalog: Table,      # Of `query_catalog`, or any with specobjid, plate, mjd, fiberid and run2d
-    folder: Path, *,     # Gets spectra.zarr, catalog.ecsv, rejected.ecsv, manifest.ecsv
-    layout: str='auto',  # 'lite', 'plate', or 'auto': for each plate what needs fewer bytes
-    release: int=16,     # Data release, 13 to 17
-    jobs: int=8,         # Files at a time
-    keep_fits: bool=False, # Keep the files, below fits/
-    sas: str=None,       # Base address of the archive; None: that of astroquery
-    tries: int=5,        # Attempts for each file
-    pause: float=1.,     # Seconds before the second attempt, doubled for each further one
-    timeout: tuple=(10, 60), # Seconds to wait for a connection, and for the next bytes
-    size: int=500,       # Single files in a part
-    longest: float=3600, # Seconds for one file, all attempts together
-) -> Spectra: # Raw; the arrays stay on disk
+    catalog: Table,  # Of `query_catalog`, or any with specobjid, plate, mjd, fiberid and run2d
+    folder: Path,
+    *,  # Gets spectra.zarr, catalog.ecsv, rejected.ecsv, manifest.ecsv
+    layout: str = 'auto',  # 'lite', 'plate', or 'auto': for each plate what needs fewer bytes
+    release: int = 16,  # Data release, 13 to 17
+    jobs: int = 8,  # Files at a time
+    keep_fits: bool = False,  # Keep the files, below fits/
+    sas: str = None,  # Base address of the archive; None: that of astroquery
+    tries: int = 5,  # Attempts for each file
+    pause: float = 1.0,  # Seconds before the second attempt, doubled for each further one
+    timeout: tuple = (
+        10,
+        60,
+    ),  # Seconds to wait for a connection, and for the next bytes
+    size: int = 500,  # Single files in a part
+    longest: float = 3600,  # Seconds for one file, all attempts together
+) -> Spectra:  # Raw; the arrays stay on disk
     "Fetch the spectra of a catalogue into one store, or what is missing of it. Raises `SurveyError` when the archive cannot be reached."
-    if jobs < 1: raise ValueError(f'jobs must be at least 1, not {jobs}')
-    folder, parts = Path(folder), plan_download(catalog, layout=layout, release=release, sas=sas, size=size)
-    key, record, store = digest([p.files for p in parts], [p.rows['fiberid'].tolist() for p in parts]), folder/'download.json', folder/'spectra.zarr'
-    if record.exists() and store.exists() and json.loads(record.read_text())['key'] == key: return Spectra.read(store, lazy=True)
+    if jobs < 1:
+        raise ValueError(f'jobs must be at least 1, not {jobs}')
+    folder, parts = (
+        Path(folder),
+        plan_download(catalog, layout=layout, release=release, sas=sas, size=size),
+    )
+    key, record, store = (
+        digest([p.files for p in parts], [p.rows['fiberid'].tolist() for p in parts]),
+        folder / 'download.json',
+        folder / 'spectra.zarr',
+    )
+    if (
+        record.exists()
+        and store.exists()
+        and json.loads(record.read_text())['key'] == key
+    ):
+        return Spectra.read(store, lazy=True)
     record.unlink(missing_ok=True)
-    state = folder/'parts'/key
+    state = folder / 'parts' / key
     state.mkdir(parents=True, exist_ok=True)
-    _fetch_parts(parts, folder, state, _Client(jobs, timeout, tries, pause, longest), jobs, keep_fits)
-    pieces = progress((Spectra.read(state/f'{p.name}.zarr') for p in parts), 'joining', len(parts), 'part')
+    _fetch_parts(
+        parts,
+        folder,
+        state,
+        _Client(jobs, timeout, tries, pause, longest),
+        jobs,
+        keep_fits,
+    )
+    pieces = progress(
+        (Spectra.read(state / f'{p.name}.zarr') for p in parts),
+        'joining',
+        len(parts),
+        'part',
+    )
     data = Spectra.read(write_chunks(store, pieces), lazy=True)
-    files = sorted((f for p in parts for f in json.loads((state/f'{p.name}.json').read_text())), key=lambda f: f['file'])
+    files = sorted(
+        (f for p in parts for f in json.loads((state / f'{p.name}.json').read_text())),
+        key=lambda f: f['file'],
+    )
     columns = ('file', 'bytes', 'sha256', 'url')
-    write_table(Table([[f[c] for f in files] for c in columns] if files else None, names=columns, dtype=('U', 'i8', 'U64', 'U')), folder/'manifest.ecsv')
-    write_table(data.rejected, folder/'rejected.ecsv')
-    write_table(data.catalog, folder/'catalog.ecsv')
-    with atomic(record) as aside: aside.write_text(json.dumps(dict(key=key, release=release, layout=layout, spectra=len(data), rejected=len(data.rejected))))
-    shutil.rmtree(folder/'parts')
-    if not keep_fits: shutil.rmtree(folder/'fits', ignore_errors=True)
+    write_table(
+        Table(
+            [[f[c] for f in files] for c in columns] if files else None,
+            names=columns,
+            dtype=('U', 'i8', 'U64', 'U'),
+        ),
+        folder / 'manifest.ecsv',
+    )
+    write_table(data.rejected, folder / 'rejected.ecsv')
+    write_table(data.catalog, folder / 'catalog.ecsv')
+    with atomic(record) as aside:
+        aside.write_text(
+            json.dumps(
+                dict(
+                    key=key,
+                    release=release,
+                    layout=layout,
+                    spectra=len(data),
+                    rejected=len(data.rejected),
+                )
+            )
+        )
+    shutil.rmtree(folder / 'parts')
+    if not keep_fits:
+        shutil.rmtree(folder / 'fits', ignore_errors=True)
     return data
 
 # %% ../nbs/01a_query.ipynb #9f7be8ff
 def plot_catalog(
-    catalog: Table, # With ra, dec, z, sn_median, class and subclass
-    *, axs=None,    # Four matplotlib axes
+    catalog: Table,  # With ra, dec, z, sn_median, class and subclass
+    *,
+    axs=None,  # Four matplotlib axes
 ):
     "Sky map, redshifts, S/N and classes of a catalogue; returns the axes."
     if axs is None:
         import matplotlib.pyplot as plt
+
         axs = plt.subplots(1, 4, figsize=(11, 2.6), layout='constrained')[1]
-    axs[0].plot(catalog['ra'], catalog['dec'], ',' if len(catalog) > 5000 else '.', ms=2, color='C0')
-    axs[0].set(xlabel='right ascension (deg)', ylabel='declination (deg)'); axs[0].invert_xaxis()
+    axs[0].plot(
+        catalog['ra'],
+        catalog['dec'],
+        ',' if len(catalog) > 5000 else '.',
+        ms=2,
+        color='C0',
+    )
+    axs[0].set(xlabel='right ascension (deg)', ylabel='declination (deg)')
+    axs[0].invert_xaxis()
     for kind, color in (('GALAXY', 'C0'), ('QSO', 'C1')):
         rows = catalog[catalog['class'] == kind]
-        axs[1].hist(np.clip(rows['z'], 0, .5), np.linspace(0, .5, 51), histtype='step', color=color, label=kind)
-        axs[2].hist(np.clip(rows['sn_median'], 0, 50), np.linspace(0, 50, 51), histtype='step', color=color)
-    axs[1].set(xlabel='redshift', ylabel='spectra'); axs[1].legend(frameon=False)
+        axs[1].hist(
+            np.clip(rows['z'], 0, 0.5),
+            np.linspace(0, 0.5, 51),
+            histtype='step',
+            color=color,
+            label=kind,
+        )
+        axs[2].hist(
+            np.clip(rows['sn_median'], 0, 50),
+            np.linspace(0, 50, 51),
+            histtype='step',
+            color=color,
+        )
+    axs[1].set(xlabel='redshift', ylabel='spectra')
+    axs[1].legend(frameon=False)
     axs[2].set(xlabel='median S/N per pixel')
-    names, count = np.unique([f"{c} {s}".strip() for c, s in zip(catalog['class'], catalog['subclass'])], return_counts=True)
+    names, count = np.unique(
+        [f"{c} {s}".strip() for c, s in zip(catalog['class'], catalog['subclass'])],
+        return_counts=True,
+    )
     order = np.argsort(count)
-    axs[3].barh(names[order], count[order], color='C0'); axs[3].set(xscale='log', xlabel='spectra'); axs[3].tick_params(axis='y', labelsize=6)
+    axs[3].barh(names[order], count[order], color='C0')
+    axs[3].set(xscale='log', xlabel='spectra')
+    axs[3].tick_params(axis='y', labelsize=6)
     return axs

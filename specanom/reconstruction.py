@@ -17,199 +17,376 @@ from .core import LINES, Spectra, mark_lines
 # %% ../nbs/06_reconstruction.ipynb #0d4294a1
 def _chi2(data: Spectra, reconstruction: np.ndarray) -> np.ndarray:
     "(n, d) squared residual over its variance, in double precision: a wild pixel squared may not fit into single."
-    return np.square(data.flux - reconstruction, dtype=float)*data.ivar
+    return np.square(data.flux - reconstruction, dtype=float) * data.ivar
+
 
 def reconstruction_error(
-    data: Spectra,              # On any grid
-    reconstruction: np.ndarray, # (n, d) flux, same units
-    *, reduce: str='mean',      # 'mean' over measured pixels (as tabulated), or 'sum' (as printed)
-) -> np.ndarray: # (n,) float64; 0 where nothing was measured
+    data: Spectra,  # On any grid
+    reconstruction: np.ndarray,  # (n, d) flux, same units
+    *,
+    reduce: str = 'mean',  # 'mean' over measured pixels (as tabulated), or 'sum' (as printed)
+) -> np.ndarray:  # (n,) float64; 0 where nothing was measured
     "Squared residual over its variance, measured pixels only (RE_PAE, B23 eq. 8 and Table B1)."
-    if reduce not in ('mean', 'sum'): raise ValueError(f"reduce must be 'mean' or 'sum', not '{reduce}'")
-    if reconstruction.shape != data.flux.shape: raise ValueError(f'the reconstruction has shape {reconstruction.shape}, the data {data.flux.shape}')
+    if reduce not in ('mean', 'sum'):
+        raise ValueError(f"reduce must be 'mean' or 'sum', not '{reduce}'")
+    if reconstruction.shape != data.flux.shape:
+        raise ValueError(
+            f'the reconstruction has shape {reconstruction.shape}, the data {data.flux.shape}'
+        )
     total = _chi2(data, reconstruction).sum(1)
-    return total if reduce == 'sum' else total/np.maximum(data.good.sum(1), 1)
+    return total if reduce == 'sum' else total / np.maximum(data.good.sum(1), 1)
 
 # %% ../nbs/06_reconstruction.ipynb #c6246a31
 def pixelwise_chi2(
-    data: Spectra, reconstruction: np.ndarray, # (n, d)
-) -> np.ndarray: # (d,) NaN where no object was measured
+    data: Spectra,
+    reconstruction: np.ndarray,  # (n, d)
+) -> np.ndarray:  # (d,) NaN where no object was measured
     "Mean squared residual over its variance at each wavelength (B23 Fig. 3)."
     count = data.good.sum(0)
     total = _chi2(data, reconstruction).sum(0)
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
+
 def pixelwise_mse(
-    flux: np.ndarray, reconstruction: np.ndarray, # (n, d): what AE2 was given, what it made of it
-    *, scale: float=1.,                           # Flux scale of the network
-) -> np.ndarray: # (d,)
+    flux: np.ndarray,
+    reconstruction: np.ndarray,  # (n, d): what AE2 was given, what it made of it
+    *,
+    scale: float = 1.0,  # Flux scale of the network
+) -> np.ndarray:  # (d,)
     "Mean squared residual at each wavelength (B23 Fig. 4)."
-    return np.square((flux - reconstruction)/scale, dtype=float).mean(0)
+    return np.square((flux - reconstruction) / scale, dtype=float).mean(0)
+
 
 def plot_pixelwise_chi2(
-    wave: np.ndarray, chi2: np.ndarray, # (d,) from `pixelwise_chi2`
-    *, ax=None,
+    wave: np.ndarray,
+    chi2: np.ndarray,  # (d,) from `pixelwise_chi2`
+    *,
+    ax=None,
 ):
     "Draw chi2 - 1 by rest wavelength with the lines marked; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(8, 2.8), layout='constrained')[1]
-    ax.plot(wave, chi2 - 1, color='k', lw=.8)
-    ax.axhline(0, color='.6', lw=.7)
-    ax.set(xlim=(wave[0], wave[-1]), xlabel='rest wavelength (Å, vacuum)', ylabel='mean $\\chi^2$ per bin $-$ 1')
+    ax.plot(wave, chi2 - 1, color='k', lw=0.8)
+    ax.axhline(0, color='.6', lw=0.7)
+    ax.set(
+        xlim=(wave[0], wave[-1]),
+        xlabel='rest wavelength (Å, vacuum)',
+        ylabel='mean $\\chi^2$ per bin $-$ 1',
+    )
     return mark_lines(ax)
 
 # %% ../nbs/06_reconstruction.ipynb #e44c9c52
-REGIONS = Table(rows=[('blue edge', 3380.), ('[O II]', 3700.), ('4000 Å break', 3755.), ('Hδ, Hγ', 4080.), ('blue continuum', 4400.), ('Hβ, [O III]', 4820.), ('Mg b', 5050.),
-                      ('green continuum', 5300.), ('Na D', 5830.), ('orange continuum', 5930.), ('Hα, [N II]', 6500.), ('[S II]', 6650.), ('red continuum', 6780.), ('red edge', 7600.)],
-                names=('name', 'start'))   # rest wavelength in AA; each ends where the next begins
+REGIONS = Table(
+    rows=[
+        ('blue edge', 3380.0),
+        ('[O II]', 3700.0),
+        ('4000 Å break', 3755.0),
+        ('Hδ, Hγ', 4080.0),
+        ('blue continuum', 4400.0),
+        ('Hβ, [O III]', 4820.0),
+        ('Mg b', 5050.0),
+        ('green continuum', 5300.0),
+        ('Na D', 5830.0),
+        ('orange continuum', 5930.0),
+        ('Hα, [N II]', 6500.0),
+        ('[S II]', 6650.0),
+        ('red continuum', 6780.0),
+        ('red edge', 7600.0),
+    ],
+    names=('name', 'start'),
+)  # rest wavelength in AA; each ends where the next begins
+
 
 def error_by_region(
-    data: Spectra,              # Rest frame
-    reconstruction: np.ndarray, # (n, d) flux, same units
-) -> Table: # n rows, a column for each of `REGIONS`; NaN where a region was not measured
+    data: Spectra,  # Rest frame
+    reconstruction: np.ndarray,  # (n, d) flux, same units
+) -> (
+    Table
+):  # n rows, a column for each of `REGIONS`; NaN where a region was not measured
     "Mean squared residual over its variance, region by region."
     start = np.searchsorted(data.wave, REGIONS['start'])
-    total, count = (np.add.reduceat(np.pad(x, ((0, 0), (0, 1))), start, axis=1) for x in (_chi2(data, reconstruction), data.good.astype(int)))
-    return Table(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0), names=list(REGIONS['name']))
+    total, count = (
+        np.add.reduceat(np.pad(x, ((0, 0), (0, 1))), start, axis=1)
+        for x in (_chi2(data, reconstruction), data.good.astype(int))
+    )
+    return Table(
+        np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0),
+        names=list(REGIONS['name']),
+    )
+
 
 def plot_error_by_region(
-    errors: Table,             # From `error_by_region`
-    top: np.ndarray=None,      # (n,) bool, objects to set apart
-    *, ax=None,
+    errors: Table,  # From `error_by_region`
+    top: np.ndarray = None,  # (n,) bool, objects to set apart
+    *,
+    ax=None,
 ):
     "Median and central 90 % of each region, and the median of those set apart; returns the axes."
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(8, 3), layout='constrained')[1]
-    values, x = np.stack([np.asarray(errors[n]) for n in errors.colnames], axis=1), np.arange(len(errors.colnames))
+    values, x = (
+        np.stack([np.asarray(errors[n]) for n in errors.colnames], axis=1),
+        np.arange(len(errors.colnames)),
+    )
     low, middle, high = np.nanpercentile(values, [5, 50, 95], axis=0)
-    ax.errorbar(x, middle, [middle - low, high - middle], fmt='o', color='k', capsize=2, label='all')
-    if top is not None: ax.plot(x + .2, np.nanmedian(values[top], axis=0), 'D', color='C3', label='set apart')
-    ax.axhline(1, color='.7', lw=.8, zorder=0)
-    ax.set(yscale='log', ylabel='mean $\\chi^2$ per bin'); ax.set_xticks(x, errors.colnames, rotation=40, ha='right'); ax.legend(frameon=False)
+    ax.errorbar(
+        x,
+        middle,
+        [middle - low, high - middle],
+        fmt='o',
+        color='k',
+        capsize=2,
+        label='all',
+    )
+    if top is not None:
+        ax.plot(
+            x + 0.2,
+            np.nanmedian(values[top], axis=0),
+            'D',
+            color='C3',
+            label='set apart',
+        )
+    ax.axhline(1, color='.7', lw=0.8, zorder=0)
+    ax.set(yscale='log', ylabel='mean $\\chi^2$ per bin')
+    ax.set_xticks(x, errors.colnames, rotation=40, ha='right')
+    ax.legend(frameon=False)
     return ax
 
+
 def plot_error_against(
-    error: np.ndarray, # (n,) reconstruction error
-    catalog: Table,    # n rows with snr, z, masked_fraction
-    *, axes=None,      # Three
+    error: np.ndarray,  # (n,) reconstruction error
+    catalog: Table,  # n rows with snr, z, masked_fraction
+    *,
+    axes=None,  # Three
 ):
     "Error against S/N, redshift and masked fraction, with the running median; returns the axes."
     if axes is None:
         import matplotlib.pyplot as plt
-        axes = plt.subplots(1, 3, figsize=(9, 2.8), layout='constrained', sharey=True)[1]
-    for ax, (name, label) in zip(axes, dict(snr='S/N of the spectrum', z='redshift', masked_fraction='masked fraction').items()):
+
+        axes = plt.subplots(1, 3, figsize=(9, 2.8), layout='constrained', sharey=True)[
+            1
+        ]
+    for ax, (name, label) in zip(
+        axes,
+        dict(
+            snr='S/N of the spectrum', z='redshift', masked_fraction='masked fraction'
+        ).items(),
+    ):
         x = np.asarray(catalog[name], float)
         ax.plot(x, error, '.', ms=2, color='.7', rasterized=True)
         parts = np.array_split(np.argsort(x, kind='stable'), 12)
-        ax.plot([np.median(x[p]) for p in parts], [np.median(np.asarray(error)[p]) for p in parts], 'o-', color='C3', ms=3, label='running median')
+        ax.plot(
+            [np.median(x[p]) for p in parts],
+            [np.median(np.asarray(error)[p]) for p in parts],
+            'o-',
+            color='C3',
+            ms=3,
+            label='running median',
+        )
         ax.set(yscale='log', xlabel=label)
-    axes[0].set_ylabel('RE'); axes[0].legend(frameon=False)
+    axes[0].set_ylabel('RE')
+    axes[0].legend(frameon=False)
     return axes
 
 # %% ../nbs/06_reconstruction.ipynb #68204824
-SCORE_LINES = ('OII_3727', 'OII_3729', 'Hdelta', 'Hgamma', 'Hbeta', 'OIII_4960', 'OIII_5008', 'NII_6550', 'Halpha', 'NII_6585', 'SII_6718', 'SII_6733')
+SCORE_LINES = (
+    'OII_3727',
+    'OII_3729',
+    'Hdelta',
+    'Hgamma',
+    'Hbeta',
+    'OIII_4960',
+    'OIII_5008',
+    'NII_6550',
+    'Halpha',
+    'NII_6585',
+    'SII_6718',
+    'SII_6733',
+)
 SCORES = {  # our name: (without lines, part of the pixels kept, relative, O25's name)
-    'mse': (False, 1., False, 'mse_noRel100'), 'mse_trim': (False, .97, False, 'mse_noRel97'),
-    'mse_noline': (True, 1., False, 'mse_filter_250kms_noRel100'), 'mse_noline_trim': (True, .97, False, 'mse_filter_250kms_noRel97'),
-    'chi2': (False, 1., True, 'mse_rel100'), 'chi2_trim': (False, .97, True, 'mse_rel97'),
-    'chi2_noline': (True, 1., True, 'mse_filter_250kms_rel100'), 'chi2_noline_trim': (True, .97, True, 'mse_filter_250kms_rel97')}
+    'mse': (False, 1.0, False, 'mse_noRel100'),
+    'mse_trim': (False, 0.97, False, 'mse_noRel97'),
+    'mse_noline': (True, 1.0, False, 'mse_filter_250kms_noRel100'),
+    'mse_noline_trim': (True, 0.97, False, 'mse_filter_250kms_noRel97'),
+    'chi2': (False, 1.0, True, 'mse_rel100'),
+    'chi2_trim': (False, 0.97, True, 'mse_rel97'),
+    'chi2_noline': (True, 1.0, True, 'mse_filter_250kms_rel100'),
+    'chi2_noline_trim': (True, 0.97, True, 'mse_filter_250kms_rel97'),
+}
+
 
 def near_lines(
-    wave: np.ndarray,     # (d,) rest frame, AA in vacuum
-    speed: float=250.,    # Half-width of a window, km/s
-    names=SCORE_LINES,    # Names in `LINES`
-) -> np.ndarray: # (d,) bool
+    wave: np.ndarray,  # (d,) rest frame, AA in vacuum
+    speed: float = 250.0,  # Half-width of a window, km/s
+    names=SCORE_LINES,  # Names in `LINES`
+) -> np.ndarray:  # (d,) bool
     "Pixels inside the windows of emission lines."
     line = np.asarray(LINES.loc[list(names)]['wave'])
-    return (np.abs(wave[:, None] - line) <= line*speed/c.to_value('km/s')).any(1)
+    return (np.abs(wave[:, None] - line) <= line * speed / c.to_value('km/s')).any(1)
+
 
 def _level(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     "(n, 1) median size of the measured fluxes; 1 where it is 0 or nothing was measured."
-    ordered, count = np.sort(np.where(good, np.abs(flux), np.inf), axis=1), good.sum(1, keepdims=True)
-    level = np.take_along_axis(ordered, np.maximum(count - 1, 0)//2, axis=1)
-    return np.where((count > 0) & (level > 0), level, 1.)
+    ordered, count = (
+        np.sort(np.where(good, np.abs(flux), np.inf), axis=1),
+        good.sum(1, keepdims=True),
+    )
+    level = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=1)
+    return np.where((count > 0) & (level > 0), level, 1.0)
 
-def _trimmed_means(square: np.ndarray, values: list, good: np.ndarray, keep: tuple) -> list:
+
+def _trimmed_means(
+    square: np.ndarray, values: list, good: np.ndarray, keep: tuple
+) -> list:
     "For each of `values` and each part `keep`: its mean over the good pixels with the smallest `square`."
-    order, count = np.argsort(np.where(good, square, np.inf), axis=1, kind='stable'), good.sum(1)
-    sums = [np.cumsum(np.take_along_axis(np.where(good, v, 0), order, axis=1), axis=1) for v in values]
-    kept = [np.where(count > 0, np.maximum((part*count + 1e-9).astype(int), 1), 0) for part in keep]
+    order, count = (
+        np.argsort(np.where(good, square, np.inf), axis=1, kind='stable'),
+        good.sum(1),
+    )
+    sums = [
+        np.cumsum(np.take_along_axis(np.where(good, v, 0), order, axis=1), axis=1)
+        for v in values
+    ]
+    kept = [
+        np.where(count > 0, np.maximum((part * count + 1e-9).astype(int), 1), 0)
+        for part in keep
+    ]
     rows = np.arange(len(count))
-    return [[np.where(k > 0, s[rows, k - 1]/np.maximum(k, 1), 0.) for k in kept] for s in sums]
+    return [
+        [np.where(k > 0, s[rows, k - 1] / np.maximum(k, 1), 0.0) for k in kept]
+        for s in sums
+    ]
+
 
 def residual_scores(
-    data: Spectra,              # Divided by their median, as `preprocess_o25` leaves them
-    reconstruction: np.ndarray, # (n, d) flux, same units
-    *, speed: float=250.,       # Half-width of the windows around emission lines, km/s
-    eps: float=1e-3,            # Added to the flux in the divisor of relative scores, in medians of the spectrum
-    floor: float=.05,           # Least divisor, in medians of the spectrum
-    size: int=2000,             # Spectra at a time
-) -> Table: # One float64 column for each of `SCORES`, its description O25's name; 0 where nothing was measured
+    data: Spectra,  # Divided by their median, as `preprocess_o25` leaves them
+    reconstruction: np.ndarray,  # (n, d) flux, same units
+    *,
+    speed: float = 250.0,  # Half-width of the windows around emission lines, km/s
+    eps: float = 1e-3,  # Added to the flux in the divisor of relative scores, in medians of the spectrum
+    floor: float = 0.05,  # Least divisor, in medians of the spectrum
+    size: int = 2000,  # Spectra at a time
+) -> Table:  # One float64 column for each of `SCORES`, its description O25's name; 0 where nothing was measured
     "The eight residual scores of O25, on measured pixels. Raises `ValueError` when shapes differ or line windows leave nothing."
-    if reconstruction.shape != data.flux.shape: raise ValueError(f'the reconstruction has shape {reconstruction.shape}, the data {data.flux.shape}')
+    if reconstruction.shape != data.flux.shape:
+        raise ValueError(
+            f'the reconstruction has shape {reconstruction.shape}, the data {data.flux.shape}'
+        )
     lines, columns = near_lines(data.wave, speed), {name: [] for name in SCORES}
-    if lines.all(): raise ValueError(f'windows of {speed:g} km/s leave no pixel outside of emission lines')
+    if lines.all():
+        raise ValueError(
+            f'windows of {speed:g} km/s leave no pixel outside of emission lines'
+        )
     for start in range(0, len(data), size):
-        flux, good = data.flux[start:start + size].astype(float), data.ivar[start:start + size] > 0
-        square, level = np.square(reconstruction[start:start + size] - flux), _level(flux, good)
-        values = [square, square/np.maximum(flux/level + eps, floor)]
+        flux, good = (
+            data.flux[start : start + size].astype(float),
+            data.ivar[start : start + size] > 0,
+        )
+        square, level = (
+            np.square(reconstruction[start : start + size] - flux),
+            _level(flux, good),
+        )
+        values = [square, square / np.maximum(flux / level + eps, floor)]
         for noline in (False, True):
-            means = _trimmed_means(square, values, good & ~(noline & lines), (1., .97))
+            means = _trimmed_means(
+                square, values, good & ~(noline & lines), (1.0, 0.97)
+            )
             for name, (out, keep, relative, _) in SCORES.items():
-                if out == noline: columns[name].append(means[relative][keep < 1])
-    table = Table({name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in columns.items()})
-    for name in SCORES: table[name].description = SCORES[name][3]
+                if out == noline:
+                    columns[name].append(means[relative][keep < 1])
+    table = Table(
+        {
+            name: np.concatenate(parts) if parts else np.zeros(0)
+            for name, parts in columns.items()
+        }
+    )
+    for name in SCORES:
+        table[name].description = SCORES[name][3]
     return table
 
 # %% ../nbs/06_reconstruction.ipynb #33808bad
 def unit_median(
-    data: Spectra, reconstruction: np.ndarray, # (n, d)
-) -> tuple[Spectra, np.ndarray]: # Both without unit
+    data: Spectra,
+    reconstruction: np.ndarray,  # (n, d)
+) -> tuple[Spectra, np.ndarray]:  # Both without unit
     "Divide spectra and reconstructions by the median of the measured flux; 1 where nothing was measured."
     level = _level(data.flux, data.good).astype(np.float32)
-    return Spectra(data.flux/level, data.ivar*level**2, data.wave, data.catalog, unit=''), reconstruction/level
+    return Spectra(
+        data.flux / level, data.ivar * level**2, data.wave, data.catalog, unit=''
+    ), reconstruction / level
 
 # %% ../nbs/06_reconstruction.ipynb #1c3d115e
 def score_overlap(
-    scores: Table,           # One column per score, larger is stranger
-    *, fraction: float=.01,  # Top part of the objects, at least one
-) -> np.ndarray: # (k, k) part of the row's top objects that is also in the column's
+    scores: Table,  # One column per score, larger is stranger
+    *,
+    fraction: float = 0.01,  # Top part of the objects, at least one
+) -> np.ndarray:  # (k, k) part of the row's top objects that is also in the column's
     "How many of the strangest objects two scores share. Ties go to the earlier object."
-    top = max(round(fraction*len(scores)), 1)
+    top = max(round(fraction * len(scores)), 1)
     chosen = np.zeros((len(scores.colnames), len(scores)))
-    for row, name in zip(chosen, scores.colnames): row[np.argsort(-np.asarray(scores[name]), kind='stable')[:top]] = 1
-    return chosen @ chosen.T/top
+    for row, name in zip(chosen, scores.colnames):
+        row[np.argsort(-np.asarray(scores[name]), kind='stable')[:top]] = 1
+    return chosen @ chosen.T / top
+
 
 def plot_overlap(
-    scores: Table,           # As `score_overlap`
-    *, fraction: float=.01, ax=None,
+    scores: Table,  # As `score_overlap`
+    *,
+    fraction: float = 0.01,
+    ax=None,
 ):
     "Draw the overlap of all pairs of scores, in per cent; returns the axes."
-    overlap = 100*score_overlap(scores, fraction=fraction)
+    overlap = 100 * score_overlap(scores, fraction=fraction)
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(5.2, 4.4), layout='constrained')[1]
     image = ax.imshow(overlap, cmap='Blues', vmin=0, vmax=100)
-    for (i, j), value in np.ndenumerate(overlap): ax.text(j, i, f'{value:.0f}', ha='center', va='center', fontsize=8, color='w' if value > 60 else 'k')
-    ax.set(xticks=range(len(overlap)), yticks=range(len(overlap)), yticklabels=scores.colnames)
+    for (i, j), value in np.ndenumerate(overlap):
+        ax.text(
+            j,
+            i,
+            f'{value:.0f}',
+            ha='center',
+            va='center',
+            fontsize=8,
+            color='w' if value > 60 else 'k',
+        )
+    ax.set(
+        xticks=range(len(overlap)),
+        yticks=range(len(overlap)),
+        yticklabels=scores.colnames,
+    )
     ax.set_xticklabels(scores.colnames, rotation=45, ha='right')
-    ax.figure.colorbar(image, ax=ax, label=f'shared by the top {100*fraction:g} % (%)')
+    ax.figure.colorbar(
+        image, ax=ax, label=f'shared by the top {100 * fraction:g} % (%)'
+    )
     return ax
 
 # %% ../nbs/06_reconstruction.ipynb #b902ac1a
 def plot_score_response(
-    powers: dict=None, # Label -> p; None: O25's three
-    *, ax=None,
+    powers: dict = None,  # Label -> p; None: O25's three
+    *,
+    ax=None,
 ):
     "Draw what one residual adds to a score, the mean of abs(r)**p; returns the axes."
-    powers = powers or {'L$_p$, p = 0.33': .33, 'MAD, p = 1': 1., 'MSE, p = 2': 2.}
+    powers = powers or {'L$_p$, p = 0.33': 0.33, 'MAD, p = 1': 1.0, 'MSE, p = 2': 2.0}
     if ax is None:
         import matplotlib.pyplot as plt
+
         ax = plt.subplots(figsize=(4.5, 3), layout='constrained')[1]
     r = np.linspace(-3, 3, 601)
-    for label, p in powers.items(): ax.plot(r, np.abs(r)**p, label=label)
-    ax.set(xlabel='residual of one pixel (any unit)', ylabel='its share in n × score', xlim=(-3, 3), ylim=(0, 4))
+    for label, p in powers.items():
+        ax.plot(r, np.abs(r) ** p, label=label)
+    ax.set(
+        xlabel='residual of one pixel (any unit)',
+        ylabel='its share in n × score',
+        xlim=(-3, 3),
+        ylim=(0, 4),
+    )
     ax.legend(frameon=False)
     return ax

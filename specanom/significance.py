@@ -20,66 +20,109 @@ from .flow import spectral_class
 
 # %% ../nbs/06b_significance.ipynb #66530971
 def combine_p(
-    p: np.ndarray,             # (n, k) p-values, above 0
-    weights: np.ndarray=None,  # (k,) how much each counts; None: all the same
-    *, rule: str='cauchy',     # 'cauchy' (any dependence, small p) or 'fisher' (independent, unweighted)
-) -> np.ndarray: # (n,)
+    p: np.ndarray,  # (n, k) p-values, above 0
+    weights: np.ndarray = None,  # (k,) how much each counts; None: all the same
+    *,
+    rule: str = 'cauchy',  # 'cauchy' (any dependence, small p) or 'fisher' (independent, unweighted)
+) -> np.ndarray:  # (n,)
     "One p-value of several. Raises `ValueError` for an unknown rule, or for p-values outside (0, 1]."
     p = np.asarray(p, float)
-    if not ((p > 0) & (p <= 1)).all(): raise ValueError('p-values must be above 0 and at most 1')
-    if rule == 'fisher': return combine_pvalues(p, axis=1).pvalue
-    if rule != 'cauchy': raise ValueError(f"rule must be 'cauchy' or 'fisher', not '{rule}'")
-    t = np.average(1/np.tan(np.pi*np.clip(p, 1e-300, 1 - 1e-4)), axis=1, weights=weights)   # p = 1 would outweigh any evidence
-    return np.where(t > 1e6, 1/(np.pi*np.maximum(t, 1)), .5 - np.arctan(t)/np.pi)
+    if not ((p > 0) & (p <= 1)).all():
+        raise ValueError('p-values must be above 0 and at most 1')
+    if rule == 'fisher':
+        return combine_pvalues(p, axis=1).pvalue
+    if rule != 'cauchy':
+        raise ValueError(f"rule must be 'cauchy' or 'fisher', not '{rule}'")
+    t = np.average(
+        1 / np.tan(np.pi * np.clip(p, 1e-300, 1 - 1e-4)), axis=1, weights=weights
+    )  # p = 1 would outweigh any evidence
+    return np.where(t > 1e6, 1 / (np.pi * np.maximum(t, 1)), 0.5 - np.arctan(t) / np.pi)
 
 # %% ../nbs/06b_significance.ipynb #da2e0591
-def _nuisances(catalog: Table) -> np.ndarray: # (n, 3)
+def _nuisances(catalog: Table) -> np.ndarray:  # (n, 3)
     "Log redshift, log S/N and root of the masked fraction, each roughly of unit width."
-    return np.stack([np.log(np.maximum(np.asarray(catalog['z'], float), 1e-3))/.5, np.log(np.maximum(np.asarray(catalog['snr'], float), 1e-3))/.4, np.sqrt(np.asarray(catalog['masked_fraction'], float))/.15], axis=1)
+    return np.stack(
+        [
+            np.log(np.maximum(np.asarray(catalog['z'], float), 1e-3)) / 0.5,
+            np.log(np.maximum(np.asarray(catalog['snr'], float), 1e-3)) / 0.4,
+            np.sqrt(np.asarray(catalog['masked_fraction'], float)) / 0.15,
+        ],
+        axis=1,
+    )
 
-CATEGORIES = ('quiescent', 'AGN', 'starburst', 'star-forming', 'quasar')  # of the pipeline's class
+
+CATEGORIES = (
+    'quiescent',
+    'AGN',
+    'starburst',
+    'star-forming',
+    'quasar',
+)  # of the pipeline's class
+
 
 def _category(catalog: Table) -> np.ndarray:
     "Number of the category of each object."
     return np.digitize(spectral_class(catalog), [2, 4, 6, 8])
 
+
 def _terms(x: np.ndarray) -> np.ndarray:
     "1, linear, quadratic and cubic terms of x (n, 3), which is cut at three widths: polynomials run away."
     x = np.clip(x, -3, 3)
-    pairs = [x[:, i]*x[:, j] for i in range(3) for j in range(i, 3)]
+    pairs = [x[:, i] * x[:, j] for i in range(3) for j in range(i, 3)]
     return np.column_stack([np.ones(len(x)), x, *pairs, x**3])
+
 
 class Conditioner:
     "How many scatters a score lies above the mean of objects of the same class, redshift, S/N and masked fraction."
+
     def fit(
         self,
         scores: Table,  # n rows, a column per score, larger is stranger
-        catalog: Table, # n rows with z, snr, masked_fraction, class, subclass
+        catalog: Table,  # n rows with z, snr, masked_fraction, class, subclass
     ) -> 'Conditioner':
         "Fit mean and scatter, with a correction for each category."
         self.names, category = list(scores.colnames), _category(catalog)
         raw = _nuisances(catalog)
         self.centre = np.median(raw, axis=0)
         terms, y = _terms(raw - self.centre), _logged(scores, self.names)
-        for c in np.unique(category):    # the outermost half per cent is pulled in
+        for c in np.unique(category):  # the outermost half per cent is pulled in
             mine = category == c
-            y[mine] = np.clip(y[mine], *np.percentile(y[mine], [.5, 99.5], axis=0))
+            y[mine] = np.clip(y[mine], *np.percentile(y[mine], [0.5, 99.5], axis=0))
         self.mean = _fit_categories(terms, y, category)
         off = np.abs(y - _predict(terms, self.mean, category))
-        self.log_scatter = _fit_categories(terms, np.log(off + .01*off.mean(0)), category)
+        self.log_scatter = _fit_categories(
+            terms, np.log(off + 0.01 * off.mean(0)), category
+        )
         return self
 
-    def __call__(self, scores: Table, catalog: Table) -> np.ndarray: # (n, k)
+    def __call__(self, scores: Table, catalog: Table) -> np.ndarray:  # (n, k)
         "Condition scores. Raises `ValueError` when the columns are not those of the fit."
-        if list(scores.colnames) != self.names: raise ValueError(f"the scores are {', '.join(scores.colnames)}; fitted were {', '.join(self.names)}")
+        if list(scores.colnames) != self.names:
+            raise ValueError(
+                f"the scores are {', '.join(scores.colnames)}; fitted were {', '.join(self.names)}"
+            )
         terms, category = _terms(_nuisances(catalog) - self.centre), _category(catalog)
-        return (_logged(scores, self.names) - _predict(terms, self.mean, category))/np.exp(_predict(terms, self.log_scatter, category))
+        return (
+            _logged(scores, self.names) - _predict(terms, self.mean, category)
+        ) / np.exp(_predict(terms, self.log_scatter, category))
+
 
 def _logged(scores: Table, names: list) -> np.ndarray:
     "(n, k): mean squares by their logarithm; `as` is a logarithm already."
-    return np.stack([np.asarray(scores[n], float) if n == 'as' else np.log(np.maximum(np.asarray(scores[n], float), 1e-12)) for n in names], axis=1)
+    return np.stack(
+        [
+            np.asarray(scores[n], float)
+            if n == 'as'
+            else np.log(np.maximum(np.asarray(scores[n], float), 1e-12))
+            for n in names
+        ],
+        axis=1,
+    )
 
-def _predict(terms, coefficients, category): return np.einsum('nt,ntk->nk', terms, coefficients[category])
+
+def _predict(terms, coefficients, category):
+    return np.einsum('nt,ntk->nk', terms, coefficients[category])
+
 
 def _ridge(terms: np.ndarray, y: np.ndarray, objects: float) -> np.ndarray:
     "Coefficients (t, k), shrunk as by this many objects without a trend; the constant by one."
@@ -87,97 +130,137 @@ def _ridge(terms: np.ndarray, y: np.ndarray, objects: float) -> np.ndarray:
     penalty[0] = 1
     return np.linalg.solve(terms.T @ terms + np.diag(penalty), terms.T @ y)
 
-def _fit_categories(terms: np.ndarray, y: np.ndarray, category: np.ndarray) -> np.ndarray: # (5, t, k)
+
+def _fit_categories(
+    terms: np.ndarray, y: np.ndarray, category: np.ndarray
+) -> np.ndarray:  # (5, t, k)
     "Coefficients of everybody, and what each category needs beside."
     everybody = _ridge(terms, y, 1)
     rest = y - terms @ everybody
-    return np.stack([everybody + _ridge(terms[category == c], rest[category == c], 100) for c in range(len(CATEGORIES))])
+    return np.stack(
+        [
+            everybody + _ridge(terms[category == c], rest[category == c], 100)
+            for c in range(len(CATEGORIES))
+        ]
+    )
 
 # %% ../nbs/06b_significance.ipynb #492f3f61
-_SPREAD = .05  # width of the prior of a shape, above the least that it may be
+_SPREAD = 0.05  # width of the prior of a shape, above the least that it may be
+
 
 def _survival(y: np.ndarray, scale: float, shape: float) -> np.ndarray:
     "Generalised Pareto law: probability of an excess above y."
-    if shape < 1e-6: return np.exp(-y/scale)
-    return np.exp(-np.log1p(np.maximum(shape*y/scale, -.9))/shape)
+    if shape < 1e-6:
+        return np.exp(-y / scale)
+    return np.exp(-np.log1p(np.maximum(shape * y / scale, -0.9)) / shape)
 
-def _fit_pareto(y: np.ndarray, cut: float, above: int, least: float) -> tuple: # scale, shape
+
+def _fit_pareto(
+    y: np.ndarray, cut: float, above: int, least: float
+) -> tuple:  # scale, shape
     "Fit excesses y below a cut: `above` more lie beyond it, or an unknown number (None)."
+
     def loss(values):
         scale, shape = np.exp(values[0]), values[1]
-        z = 1 + shape*y/scale
+        z = 1 + shape * y / scale
         beyond = _survival(cut, scale, shape)
-        log_density = -np.log(z).sum()*(1 + 1/shape) if abs(shape) > 1e-6 else -y.sum()/scale
-        total = log_density - len(y)*values[0]
-        total += above*np.log(beyond) if above is not None else -len(y)*np.log1p(-beyond)
-        return .5*((shape - least)/_SPREAD)**2 - total
-    start = np.log(y.mean()), least + .01
-    best = minimize(loss, start, method='L-BFGS-B', bounds=[(None, None), (least, None)])
+        log_density = (
+            -np.log(z).sum() * (1 + 1 / shape)
+            if abs(shape) > 1e-6
+            else -y.sum() / scale
+        )
+        total = log_density - len(y) * values[0]
+        total += (
+            above * np.log(beyond) if above is not None else -len(y) * np.log1p(-beyond)
+        )
+        return 0.5 * ((shape - least) / _SPREAD) ** 2 - total
+
+    start = np.log(y.mean()), least + 0.01
+    best = minimize(
+        loss, start, method='L-BFGS-B', bounds=[(None, None), (least, None)]
+    )
     return float(np.exp(best.x[0])), float(best.x[1])
+
 
 @dataclass
 class Tail:
     "What the largest scores of normal objects are, learnt from a sample that may hold anomalies."
-    start: float    # Score at which the law begins
+
+    start: float  # Score at which the law begins
     scale: float
     shape: float
-    fraction: float # Of the normal objects above the start
+    fraction: float  # Of the normal objects above the start
 
     @classmethod
     def fit(
         cls,
         score: np.ndarray,  # (n,) larger is more anomalous; some may be anomalies
-        *, top: float=.2,   # Fraction that is described by the law
-        trim: float=.05,    # Fraction that is only counted at first
-        least: float=0.,    # Least shape: 0 is an exponential tail; bounded ones are not allowed
-        rate: float=.5,     # What is listed at this false-discovery rate is taken out
+        *,
+        top: float = 0.2,  # Fraction that is described by the law
+        trim: float = 0.05,  # Fraction that is only counted at first
+        least: float = 0.0,  # Least shape: 0 is an exponential tail; bounded ones are not allowed
+        rate: float = 0.5,  # What is listed at this false-discovery rate is taken out
     ) -> 'Tail':
         "Fit, take out what is listed, fit again. Raises `ValueError` when there are too few scores, or they are all the same."
         ordered = np.sort(np.asarray(score, float))
-        n, first = len(ordered), int((1 - top)*len(ordered))
+        n, first = len(ordered), int((1 - top) * len(ordered))
         if n - first < 8 or not ordered[-1] > ordered[first]:
             raise ValueError(f'{n} scores do not show what the largest normal ones are')
         excess = ordered[first:] - ordered[first]
-        cut = excess[int(n - first - max(trim*n, 1))]
+        cut = excess[int(n - first - max(trim * n, 1))]
         law = _fit_pareto(excess[excess <= cut], cut, int((excess > cut).sum()), least)
         fraction, kept = top, n - first
         for _ in range(20):
-            q = false_discovery_control(np.append(np.ones(first), fraction*_survival(excess, *law)))[first:]
-            now = int((q > rate).sum())   # excesses are in order, and so is q
-            if now == kept or now < 8: break
+            q = false_discovery_control(
+                np.append(np.ones(first), fraction * _survival(excess, *law))
+            )[first:]
+            now = int((q > rate).sum())  # excesses are in order, and so is q
+            if now == kept or now < 8:
+                break
             kept, rest = now, excess[:now]
             law = _fit_pareto(rest, rest[-1], None, least)
-            normal = kept/(1 - _survival(rest[-1], *law))
-            fraction = normal/(first + normal)
+            normal = kept / (1 - _survival(rest[-1], *law))
+            fraction = normal / (first + normal)
         return cls(float(ordered[first]), *law, float(fraction))
 
-    def __call__(self, score: np.ndarray) -> np.ndarray: # Probability of a normal score above it; only meant from `start`
+    def __call__(
+        self, score: np.ndarray
+    ) -> np.ndarray:  # Probability of a normal score above it; only meant from `start`
         "The law."
-        return self.fraction*_survival(np.asarray(score, float) - self.start, self.scale, self.shape)
+        return self.fraction * _survival(
+            np.asarray(score, float) - self.start, self.scale, self.shape
+        )
 
 # %% ../nbs/06b_significance.ipynb #7dcabf50
 def score_weights(names: list) -> np.ndarray:
     "Half for the reconstruction error, the rest in equal parts."
-    return np.array([.5 if n == 're' else .5/max(len(names) - 1, 1) for n in names])
+    return np.array([0.5 if n == 're' else 0.5 / max(len(names) - 1, 1) for n in names])
+
 
 JUDGED = ('as', 're', 'all')  # two scores of B23, and everything together
-_HEAVY = .15                  # least shape of the law of a single score: most of them have heavier tails than a normal score
-_STRANGE = .5                 # listed at this false-discovery rate: no trend is learnt from it
-_TOP = .2                     # fraction of a cell that is judged by the law
+_HEAVY = 0.15  # least shape of the law of a single score: most of them have heavier tails than a normal score
+_STRANGE = 0.5  # listed at this false-discovery rate: no trend is learnt from it
+_TOP = 0.2  # fraction of a cell that is judged by the law
 
-def rough_p(score: np.ndarray, sample: np.ndarray, tail: Tail) -> np.ndarray: # (n,)
+
+def rough_p(score: np.ndarray, sample: np.ndarray, tail: Tail) -> np.ndarray:  # (n,)
     "p-values by rank in a sorted sample, by the law where it begins."
-    ranked = 1 - np.searchsorted(sample, score, 'left')/(len(sample) + 1)
+    ranked = 1 - np.searchsorted(sample, score, 'left') / (len(sample) + 1)
     high = np.asarray(score) > tail.start
     return np.where(high, np.clip(tail(score), 1e-300, 1), np.maximum(ranked, 1e-300))
 
+
 class Normal:
     "What the scores of normal objects are."
+
     def fit(
-        self, reference: tuple, calibration: tuple, # (scores, catalog): what trends are learnt from; what p-values are
-        edges: np.ndarray, snr_edges: np.ndarray,   # Of the cells
-        minimum: int=200,                           # Objects in a cell
-        strange: np.ndarray=None,                   # (n,) bool: of the reference, no trend is learnt from these
+        self,
+        reference: tuple,
+        calibration: tuple,  # (scores, catalog): what trends are learnt from; what p-values are
+        edges: np.ndarray,
+        snr_edges: np.ndarray,  # Of the cells
+        minimum: int = 200,  # Objects in a cell
+        strange: np.ndarray = None,  # (n,) bool: of the reference, no trend is learnt from these
     ) -> 'Normal':
         "Learn trends, laws and cells."
         self.edges, self.snr_edges, self.minimum = edges, snr_edges, minimum
@@ -193,52 +276,68 @@ class Normal:
     def _strata(self, catalog: Table) -> np.ndarray:
         return strata(catalog, self.edges, snr_edges=self.snr_edges)
 
-    def condense(self, scores: Table, catalog: Table) -> np.ndarray: # (n, 3)
+    def condense(self, scores: Table, catalog: Table) -> np.ndarray:  # (n, 3)
         "Minus the logarithm of the rough p-values of density, reconstruction and all scores."
         conditioned, names = self.conditioner(scores, catalog), self.conditioner.names
         columns = zip(conditioned.T, self.samples.T, self.tails)
         p = np.stack([rough_p(*column) for column in columns], axis=1)
         total = combine_p(p, score_weights(names))
-        chosen = [p[:, names.index('as')], p[:, names.index('re')], np.maximum(total, 1e-300)]
+        chosen = [
+            p[:, names.index('as')],
+            p[:, names.index('re')],
+            np.maximum(total, 1e-300),
+        ]
         return -np.log(np.stack(chosen, axis=1))
 
-    def p_values(self, scores: Table, catalog: Table) -> Table: # p_as, p_re, p_all, extrapolated, n_calibration
+    def p_values(
+        self, scores: Table, catalog: Table
+    ) -> Table:  # p_as, p_re, p_all, extrapolated, n_calibration
         "p-values of objects, by cell, and whether p_all is below what the calibration objects can show."
         statistic = self.condense(scores, catalog)
         theirs, mine = cells_of(self.strata, self._strata(catalog), self.minimum)
         out = {}
-        for name, own, known, law in zip(JUDGED, statistic.T, self.statistic.T, self.laws):
+        for name, own, known, law in zip(
+            JUDGED, statistic.T, self.statistic.T, self.laws
+        ):
             out[f'p_{name}'] = _in_cells(own, mine, known, theirs, law)
         size = np.bincount(theirs)
-        out['extrapolated'] = out['p_all'] < 1/(len(theirs) + 1)
+        out['extrapolated'] = out['p_all'] < 1 / (len(theirs) + 1)
         return Table(out | dict(n_calibration=size[mine]))
 
-def _in_cells(score, cell, known, known_cell, law: Tail) -> np.ndarray: # (n,)
+
+def _in_cells(score, cell, known, known_cell, law: Tail) -> np.ndarray:  # (n,)
     "p-values within cells: by rank, and from the highest fifth of a cell on as the law falls off."
     p = np.ones(len(score))
     for c in np.unique(cell):
         here, normal = cell == c, np.sort(known[known_cell == c])
-        p[here] = 1 - np.searchsorted(normal, score[here], 'left')/(len(normal) + 1)
-        start = normal[int((1 - _TOP)*len(normal))]
+        p[here] = 1 - np.searchsorted(normal, score[here], 'left') / (len(normal) + 1)
+        start = normal[int((1 - _TOP) * len(normal))]
         high = here & (score > start)
-        p[high] = _TOP*law(score[high])/law(start)
+        p[high] = _TOP * law(score[high]) / law(start)
     return np.clip(p, 1e-300, 1)
+
 
 class Calibration:
     "Turns scores into p-values."
+
     def fit(
         self,
-        scores: Table,          # n rows, a column per score, larger is more anomalous; some may be anomalies
-        catalog: Table,         # n rows with specobjid, z, snr, masked_fraction, class, subclass
-        *, edges: np.ndarray,   # Redshift bins
-        judged: np.ndarray=None,# (n,) bool: objects that nothing was trained on. None: all. Trends are learnt from the others too
+        scores: Table,  # n rows, a column per score, larger is more anomalous; some may be anomalies
+        catalog: Table,  # n rows with specobjid, z, snr, masked_fraction, class, subclass
+        *,
+        edges: np.ndarray,  # Redshift bins
+        judged: np.ndarray = None,  # (n,) bool: objects that nothing was trained on. None: all. Trends are learnt from the others too
     ) -> 'Calibration':
         "Learn what is normal. Raises `ValueError` when there are too few objects to say."
-        judged = np.ones(len(catalog), bool) if judged is None else np.asarray(judged, bool)
+        judged = (
+            np.ones(len(catalog), bool) if judged is None else np.asarray(judged, bool)
+        )
         if judged.sum() < 300:
-            raise ValueError(f'{judged.sum()} objects to calibrate on are too few: at least 300')
+            raise ValueError(
+                f'{judged.sum()} objects to calibrate on are too few: at least 300'
+            )
         third, edges = self._third(catalog), np.asarray(edges, float)
-        snr = np.quantile(np.asarray(catalog['snr'], float)[judged], [1/3, 2/3])
+        snr = np.quantile(np.asarray(catalog['snr'], float)[judged], [1 / 3, 2 / 3])
         pick = lambda rows: (scores[rows], catalog[rows])
 
         def learn(strange):
@@ -246,66 +345,110 @@ class Calibration:
             for own in range(3):
                 trends = ~judged | (third == (own + 1) % 3)
                 normal = judged & (third == (own + 2) % 3)
-                one = Normal().fit(pick(trends), pick(normal), edges, snr, strange=strange[trends])
+                one = Normal().fit(
+                    pick(trends), pick(normal), edges, snr, strange=strange[trends]
+                )
                 self.thirds.append(one)
 
         strange = np.zeros(len(catalog), bool)
         learn(strange)
-        for _ in range(2):   # a few anomalies already widen the scatter of their like
+        for _ in range(2):  # a few anomalies already widen the scatter of their like
             p = self.p_values(scores, catalog)['p_all']
             listed = false_discovery_control(np.asarray(p)) <= _STRANGE
-            if np.array_equal(listed, strange): break
+            if np.array_equal(listed, strange):
+                break
             strange = listed
             learn(strange)
         return self
 
     @property
-    def edges(self) -> np.ndarray: return self.thirds[0].edges
+    def edges(self) -> np.ndarray:
+        return self.thirds[0].edges
 
     @staticmethod
     def _third(catalog: Table) -> np.ndarray:
-        return (3*id_fraction(np.asarray(catalog['specobjid'], np.uint64), salt=17)).astype(int)
+        return (
+            3 * id_fraction(np.asarray(catalog['specobjid'], np.uint64), salt=17)
+        ).astype(int)
 
-    def p_values(self, scores: Table, catalog: Table) -> Table: # p_as, p_re, p_all, extrapolated, n_calibration
+    def p_values(
+        self, scores: Table, catalog: Table
+    ) -> Table:  # p_as, p_re, p_all, extrapolated, n_calibration
         "p-values of objects, each by what the two other thirds say."
         third = self._third(catalog)
-        parts = [normal.p_values(scores[third == own], catalog[third == own]) for own, normal in enumerate(self.thirds)]
+        parts = [
+            normal.p_values(scores[third == own], catalog[third == own])
+            for own, normal in enumerate(self.thirds)
+        ]
         rows = np.argsort(np.argsort(third, kind='stable'), kind='stable')
-        out = Table({n: np.concatenate([part[n] for part in parts])[rows] for n in parts[0].colnames})
-        for name, text in _MEANING.items(): out[name].description = text
+        out = Table(
+            {
+                n: np.concatenate([part[n] for part in parts])[rows]
+                for n in parts[0].colnames
+            }
+        )
+        for name, text in _MEANING.items():
+            out[name].description = text
         return out
 
     def save(self, path: Path):
         "Write as safetensors."
-        arrays = {f'{n}.{name}': a for n, normal in enumerate(self.thirds) for name, a in _arrays(normal).items()}
-        write_arrays(path, arrays, 'Calibration', names=self.thirds[0].conditioner.names)
+        arrays = {
+            f'{n}.{name}': a
+            for n, normal in enumerate(self.thirds)
+            for name, a in _arrays(normal).items()
+        }
+        write_arrays(
+            path, arrays, 'Calibration', names=self.thirds[0].conditioner.names
+        )
 
     @classmethod
     def load(cls, path: Path) -> 'Calibration':
         "Read what `save` wrote. Raises `ValueError` when the file holds something else."
         header, arrays = read_arrays(path, 'Calibration')
         self = cls()
-        try: self.thirds = [_third_of(arrays, n, header['names']) for n in range(3)]
-        except (KeyError, ValueError) as error: raise ValueError(f'{path} is damaged: it lacks {error}') from error
+        try:
+            self.thirds = [_third_of(arrays, n, header['names']) for n in range(3)]
+        except (KeyError, ValueError) as error:
+            raise ValueError(f'{path} is damaged: it lacks {error}') from error
         return self
 
+
 _MEANING = dict(
-    p_as='p-value of the density score', p_re='p-value of the reconstruction error', p_all='p-value of all scores together',
-    extrapolated='p_all rests on the fitted tail: the calibration objects are too few to show it', n_calibration='calibration objects in the cell')
+    p_as='p-value of the density score',
+    p_re='p-value of the reconstruction error',
+    p_all='p-value of all scores together',
+    extrapolated='p_all rests on the fitted tail: the calibration objects are too few to show it',
+    n_calibration='calibration objects in the cell',
+)
 _LEARNT = ('samples', 'statistic', 'strata', 'edges', 'snr_edges')
 _TRENDS = ('centre', 'mean', 'log_scatter')
 
+
 def _arrays(normal: Normal) -> dict:
     "What was learnt for one third, as arrays."
-    laws = {name: np.array([[t.start, t.scale, t.shape, t.fraction] for t in getattr(normal, name)]) for name in ('tails', 'laws')}
-    return {n: getattr(normal, n) for n in _LEARNT} | {n: getattr(normal.conditioner, n) for n in _TRENDS} | laws
+    laws = {
+        name: np.array(
+            [[t.start, t.scale, t.shape, t.fraction] for t in getattr(normal, name)]
+        )
+        for name in ('tails', 'laws')
+    }
+    return (
+        {n: getattr(normal, n) for n in _LEARNT}
+        | {n: getattr(normal.conditioner, n) for n in _TRENDS}
+        | laws
+    )
+
 
 def _third_of(arrays: dict, number: int, names: list) -> Normal:
     "What was learnt for one third, of arrays."
     normal, get = Normal(), lambda name: arrays[f'{number}.{name}']
     normal.conditioner, normal.minimum = Conditioner(), 200
     normal.conditioner.names = names
-    for name in _LEARNT: setattr(normal, name, get(name))
-    for name in _TRENDS: setattr(normal.conditioner, name, get(name))
-    for name in ('tails', 'laws'): setattr(normal, name, [Tail(*row) for row in get(name).tolist()])
+    for name in _LEARNT:
+        setattr(normal, name, get(name))
+    for name in _TRENDS:
+        setattr(normal.conditioner, name, get(name))
+    for name in ('tails', 'laws'):
+        setattr(normal, name, [Tail(*row) for row in get(name).tolist()])
     return normal

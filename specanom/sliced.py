@@ -18,120 +18,172 @@ from .flow import WhitenedFlow, one_thread
 
 # %% ../nbs/04b_sliced.ipynb #7dc47422
 def _sort_within(
-    u: torch.Tensor,      # (K, n), objects ordered by class
-    counts: torch.Tensor, # (C,) objects per class
-): # values sorted within each class, and the order that sorts them
+    u: torch.Tensor,  # (K, n), objects ordered by class
+    counts: torch.Tensor,  # (C,) objects per class
+):  # values sorted within each class, and the order that sorts them
     "Sort each row within each class, all classes in one sort."
-    far = 2.1*u.abs().max().clamp(min=1e-300)
-    offset = far*torch.repeat_interleave(torch.arange(len(counts), dtype=u.dtype), counts)
+    far = 2.1 * u.abs().max().clamp(min=1e-300)
+    offset = far * torch.repeat_interleave(
+        torch.arange(len(counts), dtype=u.dtype), counts
+    )
     values, order = (u + offset).sort(-1)
     return values - offset, order
 
+
 def _normal_ranks(counts: torch.Tensor) -> torch.Tensor:
     "Normal quantiles of the ranks within each class, (n,)."
-    size, start = (torch.repeat_interleave(a, counts) for a in (counts, counts.cumsum(0) - counts))
-    return ndtri((torch.arange(len(size), dtype=torch.float64) - start + .5)/size)
+    size, start = (
+        torch.repeat_interleave(a, counts) for a in (counts, counts.cumsum(0) - counts)
+    )
+    return ndtri((torch.arange(len(size), dtype=torch.float64) - start + 0.5) / size)
+
 
 def _distance(x, z, counts, target):
     "Minus the mean squared W2 distance over the rows of x (K, d) and its Euclidean gradient."
     u, order = _sort_within(x @ z, counts)
     gap = u - target
-    return -gap.square().mean(), torch.empty_like(gap).scatter_(1, order, gap) @ z.T*(-2/gap.numel())
+    return -gap.square().mean(), torch.empty_like(gap).scatter_(1, order, gap) @ z.T * (
+        -2 / gap.numel()
+    )
+
 
 def sliced_axes(
-    z: torch.Tensor,      # (d, n) data, objects ordered by class
-    counts: torch.Tensor, # (C,) objects per class
-    n_slices: int,        # K <= d
+    z: torch.Tensor,  # (d, n) data, objects ordered by class
+    counts: torch.Tensor,  # (C,) objects per class
+    n_slices: int,  # K <= d
     *,
-    steps: int=20,        # Descent steps; 0 keeps the random start
-    rng: int|np.random.Generator=0,
-) -> torch.Tensor: # (d, K), orthonormal columns
+    steps: int = 20,  # Descent steps; 0 keeps the random start
+    rng: int | np.random.Generator = 0,
+) -> torch.Tensor:  # (d, K), orthonormal columns
     "Find the K orthonormal directions least like a Gaussian: max K-sliced Wasserstein distance, Cayley descent on the Stiefel manifold."
     q, r = np.linalg.qr(np.random.default_rng(rng).normal(size=(len(z), n_slices)))
-    x, eye = torch.from_numpy((q*np.sign(np.diag(r))).T.copy()), torch.eye(len(z), dtype=z.dtype)   # a Haar random start
-    target, tau = _normal_ranks(counts), .1
+    x, eye = (
+        torch.from_numpy((q * np.sign(np.diag(r))).T.copy()),
+        torch.eye(len(z), dtype=z.dtype),
+    )  # a Haar random start
+    target, tau = _normal_ranks(counts), 0.1
     value, grad = _distance(x, z, counts, target)
     for _ in range(steps):
-        turn = x.T @ grad; turn = turn - turn.T                      # skew: the tangent direction is -x @ turn
-        descent, tau = -(grad*(x @ turn)).sum(), 2*tau
-        for _ in range(40):                                          # halve until Armijo's condition holds
-            new = round_off(x @ torch.linalg.solve(eye + tau/2*turn, eye - tau/2*turn), 24)   # see `settle`
+        turn = x.T @ grad
+        turn = turn - turn.T  # skew: the tangent direction is -x @ turn
+        descent, tau = -(grad * (x @ turn)).sum(), 2 * tau
+        for _ in range(40):  # halve until Armijo's condition holds
+            new = round_off(
+                x @ torch.linalg.solve(eye + tau / 2 * turn, eye - tau / 2 * turn), 24
+            )  # see `settle`
             new_value, new_grad = _distance(new, z, counts, target)
-            if new_value <= value + .5*tau*descent: break
+            if new_value <= value + 0.5 * tau * descent:
+                break
             tau /= 2
         moved = (new - x).abs().max()
-        x, value, grad, tau = new, new_value, new_grad, 1.5*tau
-        if moved < 1e-6: break
+        x, value, grad, tau = new, new_value, new_grad, 1.5 * tau
+        if moved < 1e-6:
+            break
     return torch.linalg.qr(x.T)[0]
 
 # %% ../nbs/04b_sliced.ipynb #206b6fa0
 _DEVIATE = torch.linspace(-4, 4, 128, dtype=torch.float64)
-_NODE_P = ndtr(_DEVIATE)                                                                          # probabilities at which a sample is read
-_NODE_WEIGHT = torch.cat([torch.zeros(1), ndtr((_DEVIATE[1:] + _DEVIATE[:-1])/2), torch.ones(1)]).diff()
+_NODE_P = ndtr(_DEVIATE)  # probabilities at which a sample is read
+_NODE_WEIGHT = torch.cat(
+    [torch.zeros(1), ndtr((_DEVIATE[1:] + _DEVIATE[:-1]) / 2), torch.ones(1)]
+).diff()
+
 
 def _read_quantiles(
-    u: torch.Tensor,      # (K, n) sorted within each class
-    counts: torch.Tensor, # (C,)
-) -> torch.Tensor: # (C, K, Q); an empty class gets finite values without meaning
+    u: torch.Tensor,  # (K, n) sorted within each class
+    counts: torch.Tensor,  # (C,)
+) -> torch.Tensor:  # (C, K, Q); an empty class gets finite values without meaning
     "Read the quantiles `_NODE_P` of each class and slice."
     start, last = counts.cumsum(0) - counts, (counts - 1).clamp(min=0)
-    position = torch.minimum((_NODE_P*counts[:, None] - .5).clamp(min=0), last[:, None].double())
+    position = torch.minimum(
+        (_NODE_P * counts[:, None] - 0.5).clamp(min=0), last[:, None].double()
+    )
     below = position.floor().long()
     above = torch.minimum(below + 1, last[:, None])
     at = lambda i: u[:, (start[:, None] + i).clamp(max=u.shape[1] - 1)]
     return torch.lerp(at(below), at(above), position - below).transpose(0, 1)
 
+
 def _pooled_nodes(
-    u: torch.Tensor,      # (K, n), objects ordered by class
-    counts: torch.Tensor, # (C,)
-    pool: float,          # n0
-): # nodes, their weights and kernel widths, all (C, K, 2Q)
+    u: torch.Tensor,  # (K, n), objects ordered by class
+    counts: torch.Tensor,  # (C,)
+    pool: float,  # n0
+):  # nodes, their weights and kernel widths, all (C, K, 2Q)
     "Describe each class as a mixture of its own sample and of everybody's."
     own = _read_quantiles(_sort_within(u, counts)[0], counts)
-    everybody = _read_quantiles(u.sort(-1)[0], torch.tensor([u.shape[1]])).expand_as(own)
-    variance = lambda a: (_NODE_WEIGHT*(a - (_NODE_WEIGHT*a).sum(-1, keepdim=True))**2).sum(-1, keepdim=True).clamp(min=1e-12)   # all equal: no width
-    n = counts.double()[:, None, None]; w = n/(n + pool)
-    sigma2 = w*variance(own) + (1 - w)*variance(everybody)                                        # one member has no width of its own
-    width = (sigma2.sqrt()*n.clamp(min=1)**-.2, variance(everybody).sqrt()*u.shape[1]**-.2)
+    everybody = _read_quantiles(u.sort(-1)[0], torch.tensor([u.shape[1]])).expand_as(
+        own
+    )
+    variance = lambda a: (
+        (_NODE_WEIGHT * (a - (_NODE_WEIGHT * a).sum(-1, keepdim=True)) ** 2)
+        .sum(-1, keepdim=True)
+        .clamp(min=1e-12)
+    )  # all equal: no width
+    n = counts.double()[:, None, None]
+    w = n / (n + pool)
+    sigma2 = w * variance(own) + (1 - w) * variance(
+        everybody
+    )  # one member has no width of its own
+    width = (
+        sigma2.sqrt() * n.clamp(min=1) ** -0.2,
+        variance(everybody).sqrt() * u.shape[1] ** -0.2,
+    )
     join = lambda a, b: torch.cat([a.expand_as(own), b.expand_as(own)], -1)
-    return join(own, everybody), join(w*_NODE_WEIGHT, (1 - w)*_NODE_WEIGHT), join(*width)
+    return (
+        join(own, everybody),
+        join(w * _NODE_WEIGHT, (1 - w) * _NODE_WEIGHT),
+        join(*width),
+    )
 
 # %% ../nbs/04b_sliced.ipynb #b3c42292
 def _mixture_quantiles(node, weight, p):
     "Quantiles (C, K, M) of the weighted nodes (C, K, 2Q)."
     node, order = node.sort(-1)
     weight = weight.gather(-1, order)
-    middle = weight.cumsum(-1) - weight/2
-    i = torch.searchsorted(middle, p.expand(*middle.shape[:2], -1).contiguous()).clamp(1, middle.shape[-1] - 1)
+    middle = weight.cumsum(-1) - weight / 2
+    i = torch.searchsorted(middle, p.expand(*middle.shape[:2], -1).contiguous()).clamp(
+        1, middle.shape[-1] - 1
+    )
     lo, hi = middle.gather(-1, i - 1), middle.gather(-1, i)
-    part = ((p - lo)/(hi - lo).clamp(min=1e-12)).clamp(0, 1)
+    part = ((p - lo) / (hi - lo).clamp(min=1e-12)).clamp(0, 1)
     return torch.lerp(node.gather(-1, i - 1), node.gather(-1, i), part)
+
 
 def _knots(x, y):
     "Stack knots with slopes: parabolic inside, 1 at the ends. Values drawn towards the identity have slopes drawn towards 1."
     step = x.diff()
-    slope = y.diff()/step
-    inner = (slope[..., :-1]*step[..., 1:] + slope[..., 1:]*step[..., :-1])/(step[..., 1:] + step[..., :-1])
-    return torch.stack([x, y, torch.nn.functional.pad(inner, (1, 1), value=1.)])
+    slope = y.diff() / step
+    inner = (slope[..., :-1] * step[..., 1:] + slope[..., 1:] * step[..., :-1]) / (
+        step[..., 1:] + step[..., :-1]
+    )
+    return torch.stack([x, y, torch.nn.functional.pad(inner, (1, 1), value=1.0)])
+
 
 def fit_splines(
-    u: torch.Tensor,      # (K, n) data along K directions, objects ordered by class
-    counts: torch.Tensor, # (C,) objects per class
+    u: torch.Tensor,  # (K, n) data along K directions, objects ordered by class
+    counts: torch.Tensor,  # (C,) objects per class
     *,
-    n_knots: int=48,      # M, the same for every class
-    edge: float=.002,     # Probability outside the outermost knots, on each side
-    shrink: float=.5,     # 0: all the way to the Gaussian; 1: identity
-    pool: float=50.,      # n0: a class of n members weighs n/(n + n0) against everybody
-) -> torch.Tensor: # (3, C, K, M): positions, values and slopes at the knots
+    n_knots: int = 48,  # M, the same for every class
+    edge: float = 0.002,  # Probability outside the outermost knots, on each side
+    shrink: float = 0.5,  # 0: all the way to the Gaussian; 1: identity
+    pool: float = 50.0,  # n0: a class of n members weighs n/(n + n0) against everybody
+) -> torch.Tensor:  # (3, C, K, M): positions, values and slopes at the knots
     "Fit the monotone maps that Gaussianise each class along each direction."
     node, weight, width = _pooled_nodes(u, counts, pool)
-    mean = (weight*node).sum(-1, keepdim=True)
-    sigma2 = (weight*(node - mean)**2).sum(-1, keepdim=True).clamp(min=1e-12)
-    kappa = (1 + (weight*width**2).sum(-1, keepdim=True)/sigma2).sqrt()
+    mean = (weight * node).sum(-1, keepdim=True)
+    sigma2 = (weight * (node - mean) ** 2).sum(-1, keepdim=True).clamp(min=1e-12)
+    kappa = (1 + (weight * width**2).sum(-1, keepdim=True) / sigma2).sqrt()
     span = torch.linspace(-1, 1, n_knots, dtype=u.dtype)
-    x = _mixture_quantiles(node, weight, ndtr(-span*ndtri(torch.tensor(edge, dtype=u.dtype)))) + 1e-4*sigma2.sqrt()*span   # ties are kept apart
-    cdf = (ndtr((x[..., None] - node[:, :, None])/width[:, :, None])*weight[:, :, None]).sum(-1)
-    y = (1 - shrink)*kappa*ndtri(cdf.clamp(1e-12, 1 - 1e-12)) + shrink*x
+    x = (
+        _mixture_quantiles(
+            node, weight, ndtr(-span * ndtri(torch.tensor(edge, dtype=u.dtype)))
+        )
+        + 1e-4 * sigma2.sqrt() * span
+    )  # ties are kept apart
+    cdf = (
+        ndtr((x[..., None] - node[:, :, None]) / width[:, :, None]) * weight[:, :, None]
+    ).sum(-1)
+    y = (1 - shrink) * kappa * ndtri(cdf.clamp(1e-12, 1 - 1e-12)) + shrink * x
     return _knots(x, y)
 
 # %% ../nbs/04b_sliced.ipynb #db332e1c
@@ -139,55 +191,94 @@ def _bins(knots):
     "Per bin, tails included: left end x and y, size h, d0, s - d0, b and b/s; each (..., M + 1)."
     x, y, d = knots
     first, last = d[..., :1], d[..., -1:]
-    d0, d1, s = torch.cat([first, d], -1), torch.cat([d, last], -1), torch.cat([first, y.diff()/x.diff(), last], -1)
-    h = torch.nn.functional.pad(x.diff(), (1, 1), value=1.)
-    return torch.cat([x[..., :1] - 1, x], -1), torch.cat([y[..., :1] - first, y], -1), h, d0, s - d0, d0 + d1 - 2*s, (d0 + d1)/s - 2
+    d0, d1, s = (
+        torch.cat([first, d], -1),
+        torch.cat([d, last], -1),
+        torch.cat([first, y.diff() / x.diff(), last], -1),
+    )
+    h = torch.nn.functional.pad(x.diff(), (1, 1), value=1.0)
+    return (
+        torch.cat([x[..., :1] - 1, x], -1),
+        torch.cat([y[..., :1] - first, y], -1),
+        h,
+        d0,
+        s - d0,
+        d0 + d1 - 2 * s,
+        (d0 + d1) / s - 2,
+    )
+
 
 def _find(grid, value, knots):
     "The quantities of `_bins` for the bin into which each value falls."
     i = torch.searchsorted(grid.contiguous(), value.detach().contiguous(), right=True)
     return [a.gather(-1, i) for a in _bins(knots)]
 
+
 def spline(
-    u: torch.Tensor,     # (..., n)
-    knots: torch.Tensor, # (3, ..., M) of `fit_splines`
-): # value and slope, both (..., n)
+    u: torch.Tensor,  # (..., n)
+    knots: torch.Tensor,  # (3, ..., M) of `fit_splines`
+):  # value and slope, both (..., n)
     "Evaluate monotone rational-quadratic splines and their derivatives."
     x, y, h, d0, rise, b, b_over_s = _find(knots[0], u, knots)
-    t = (u - x)/h
-    below = 1 + b_over_s*(t - t*t)
-    return y + h*t*(d0 + rise*t)/below, (d0 + t*(2*rise + b*t))/below**2
+    t = (u - x) / h
+    below = 1 + b_over_s * (t - t * t)
+    return y + h * t * (d0 + rise * t) / below, (d0 + t * (2 * rise + b * t)) / below**2
+
 
 def spline_inverse(
-    v: torch.Tensor,     # (..., n)
-    knots: torch.Tensor, # (3, ..., M)
-) -> torch.Tensor: # u with spline(u) = v, (..., n)
+    v: torch.Tensor,  # (..., n)
+    knots: torch.Tensor,  # (3, ..., M)
+) -> torch.Tensor:  # u with spline(u) = v, (..., n)
     "Invert `spline`: the root of a quadratic, in the form that does not cancel."
     x, y, h, d0, rise, _, b_over_s = _find(knots[1], v, knots)
     up = v - y
-    linear = h*d0 - up*b_over_s
-    return x + 2*h*up/(linear + (linear**2 + 4*up*(h*rise + up*b_over_s)).clamp(min=0).sqrt())
+    linear = h * d0 - up * b_over_s
+    return x + 2 * h * up / (
+        linear + (linear**2 + 4 * up * (h * rise + up * b_over_s)).clamp(min=0).sqrt()
+    )
 
 # %% ../nbs/04b_sliced.ipynb #e5b0ed51
 def published_splines(
-    u: torch.Tensor,      # (K, n) data along K directions, objects ordered by class
-    counts: torch.Tensor, # (C,) objects per class
-) -> torch.Tensor: # (3, C, K, M)
+    u: torch.Tensor,  # (K, n) data along K directions, objects ordered by class
+    counts: torch.Tensor,  # (C,) objects per class
+) -> torch.Tensor:  # (3, C, K, M)
     "Fit the maps of Dai & Seljak (2021) with the settings of B23."
     n = u.shape[1]
-    m, edge = min(max(int(n**.5), 50), 200), max(int(math.log10(n)) - 1, 0)
-    shrink, step = 1 - .02*math.log10(n), 1/(m - 2*edge + 1)
-    outer = torch.linspace(step/(edge + 1), step - step/(edge + 1), edge, dtype=u.dtype)
-    p = torch.cat([outer, torch.linspace(step, 1 - step, m - 2*edge, dtype=u.dtype), 1 - outer.flip(0)])
+    m, edge = min(max(int(n**0.5), 50), 200), max(int(math.log10(n)) - 1, 0)
+    shrink, step = 1 - 0.02 * math.log10(n), 1 / (m - 2 * edge + 1)
+    outer = torch.linspace(
+        step / (edge + 1), step - step / (edge + 1), edge, dtype=u.dtype
+    )
+    p = torch.cat(
+        [
+            outer,
+            torch.linspace(step, 1 - step, m - 2 * edge, dtype=u.dtype),
+            1 - outer.flip(0),
+        ]
+    )
+
     def fit(own):
         sigma = own.std(1, keepdim=True).clamp(min=1e-6)
-        width, kappa = sigma*own.shape[1]**-.2, (1 + own.shape[1]**-.4)**.5
-        x = torch.quantile(own, p, dim=1).T if own.shape[1] < 10**6 else own.sort(1).values[:, (p*(own.shape[1] - 1)).long()]
-        x = x + 1e-5*sigma*torch.linspace(-1, 1, m, dtype=u.dtype)
-        cdf = sum(ndtr((x[..., None] - part[:, None])/width[..., None]).sum(-1) for part in own.split(4096, 1))/own.shape[1]
-        y = (1 - shrink)*kappa*ndtri(cdf.clamp(1e-12, 1 - 1e-12)) + shrink*x
+        width, kappa = sigma * own.shape[1] ** -0.2, (1 + own.shape[1] ** -0.4) ** 0.5
+        x = (
+            torch.quantile(own, p, dim=1).T
+            if own.shape[1] < 10**6
+            else own.sort(1).values[:, (p * (own.shape[1] - 1)).long()]
+        )
+        x = x + 1e-5 * sigma * torch.linspace(-1, 1, m, dtype=u.dtype)
+        cdf = (
+            sum(
+                ndtr((x[..., None] - part[:, None]) / width[..., None]).sum(-1)
+                for part in own.split(4096, 1)
+            )
+            / own.shape[1]
+        )
+        y = (1 - shrink) * kappa * ndtri(cdf.clamp(1e-12, 1 - 1e-12)) + shrink * x
         return _knots(x, y)
-    return torch.stack([fit(own if own.shape[1] > 1 else u) for own in u.split(counts.tolist(), 1)], 1)
+
+    return torch.stack(
+        [fit(own if own.shape[1] > 1 else u) for own in u.split(counts.tolist(), 1)], 1
+    )
 
 # %% ../nbs/04b_sliced.ipynb #a11c29d7
 def _layer(z, axes, knots):
@@ -196,74 +287,115 @@ def _layer(z, axes, knots):
     v, slope = spline(u, knots)
     return z + axes @ (v - u), slope.log().sum(-2)
 
+
 def _unlayer(z, axes, knots):
     "Undo `_layer`."
     v = axes.T @ z
     return z + axes @ (spline_inverse(v, knots) - v)
 
+
 def _layer_by_class(z, logdet, counts, axes, knots):
     "One layer on z (d, n) ordered by class, each object with the splines of its own class."
-    parts = [_layer(block, axes, knots[:, c]) for c, block in enumerate(z.split(counts.tolist(), 1))]
-    return torch.cat([p[0] for p in parts], 1), logdet + torch.cat([p[1] for p in parts])
+    parts = [
+        _layer(block, axes, knots[:, c])
+        for c, block in enumerate(z.split(counts.tolist(), 1))
+    ]
+    return torch.cat([p[0] for p in parts], 1), logdet + torch.cat(
+        [p[1] for p in parts]
+    )
+
 
 def _normal_log_prob(z, logdet):
     "Log density of z (..., d, n) under the standard normal plus log-determinant."
-    return logdet - .5*z.square().sum(-2) - .5*z.shape[-2]*math.log(2*math.pi)
+    return logdet - 0.5 * z.square().sum(-2) - 0.5 * z.shape[-2] * math.log(2 * math.pi)
 
 # %% ../nbs/04b_sliced.ipynb #67eb645e
 def _subsample(z, counts, size, rng):
     "At most `size` objects of z (d, n), still ordered by class, and the number in each class."
-    pick = torch.from_numpy(np.sort(rng.choice(z.shape[1], min(z.shape[1], size), replace=False)))
+    pick = torch.from_numpy(
+        np.sort(rng.choice(z.shape[1], min(z.shape[1], size), replace=False))
+    )
     label = torch.repeat_interleave(torch.arange(len(counts)), counts)
     return z[:, pick], torch.bincount(label[pick], minlength=len(counts))
+
 
 @dataclass(eq=False, repr=False)
 class SlicedFlow(WhitenedFlow, method='sliced'):
     "The sliced iterative flow, conditional on class: B23 section 3.2, improved."
+
     _: KW_ONLY
-    max_layers: int = 100     # Stop here at the latest
-    patience: int = 5         # Layers without a better log p of validation before stopping
-    n_slices: int = 8         # Directions per layer, at most the dimension
-    n_knots: int = 48         # Knots per spline
-    edge: float = .002        # Probability beyond the outermost knots, on each side
-    shrink: float = .5        # Restraint of each map: 0 none, towards 1 the identity
-    pool: float = 50.         # A class of n members weighs n/(n + pool) against everybody
-    axis_steps: int = 20      # Descent steps in the search for directions; 0: random directions
-    axis_sample: int = 4000   # Objects on which directions are searched
-    axes: torch.Tensor = field(default=None, init=False)      # (L, d, K)
-    knots: torch.Tensor = field(default=None, init=False)     # (L, 3, C, K, M)
+    max_layers: int = 100  # Stop here at the latest
+    patience: int = 5  # Layers without a better log p of validation before stopping
+    n_slices: int = 8  # Directions per layer, at most the dimension
+    n_knots: int = 48  # Knots per spline
+    edge: float = 0.002  # Probability beyond the outermost knots, on each side
+    shrink: float = 0.5  # Restraint of each map: 0 none, towards 1 the identity
+    pool: float = 50.0  # A class of n members weighs n/(n + pool) against everybody
+    axis_steps: int = (
+        20  # Descent steps in the search for directions; 0: random directions
+    )
+    axis_sample: int = 4000  # Objects on which directions are searched
+    axes: torch.Tensor = field(default=None, init=False)  # (L, d, K)
+    knots: torch.Tensor = field(default=None, init=False)  # (L, 3, C, K, M)
 
     def __post_init__(self):
         self.at_least(n_classes=1, max_layers=1, patience=1, n_slices=1, n_knots=4)
         self.at_least(axis_steps=0, axis_sample=2)
-        if not 0 <= self.shrink < 1: raise ValueError(f'shrink = {self.shrink} must be in [0, 1)')
-        if not 0 < self.edge < .5 or self.pool <= 0: raise ValueError(f'edge = {self.edge} must be in (0, 0.5) and pool = {self.pool} positive')
+        if not 0 <= self.shrink < 1:
+            raise ValueError(f'shrink = {self.shrink} must be in [0, 1)')
+        if not 0 < self.edge < 0.5 or self.pool <= 0:
+            raise ValueError(
+                f'edge = {self.edge} must be in (0, 0.5) and pool = {self.pool} positive'
+            )
 
     def _next_layer(self, z, rng):
         "Axes and knots of one more layer."
         k = min(self.n_slices, len(z))
-        axes = sliced_axes(*_subsample(z, self.counts, self.axis_sample, rng), k, steps=self.axis_steps, rng=rng)
-        return axes, fit_splines(axes.T @ z, self.counts, n_knots=self.n_knots, edge=self.edge, shrink=self.shrink, pool=self.pool)
+        axes = sliced_axes(
+            *_subsample(z, self.counts, self.axis_sample, rng),
+            k,
+            steps=self.axis_steps,
+            rng=rng,
+        )
+        return axes, fit_splines(
+            axes.T @ z,
+            self.counts,
+            n_knots=self.n_knots,
+            edge=self.edge,
+            shrink=self.shrink,
+            pool=self.pool,
+        )
 
     @one_thread()
     def _fit_rest(self, x, xv, counts_v):
-        (z, logdet), (zv, logdet_v), rng = self._whiten(x), self._whiten(xv), np.random.default_rng(self.rng)
-        score = lambda: [float(_normal_log_prob(*pair).mean()) for pair in ((z, logdet), (zv, logdet_v))]
+        (z, logdet), (zv, logdet_v), rng = (
+            self._whiten(x),
+            self._whiten(xv),
+            np.random.default_rng(self.rng),
+        )
+        score = lambda: [
+            float(_normal_log_prob(*pair).mean())
+            for pair in ((z, logdet), (zv, logdet_v))
+        ]
         layers, history = [], [score()]
         for _ in progress(range(self.max_layers), 'flow layers', quiet=self.quiet):
             axes, knots = self._next_layer(z, rng)
             z, logdet = _layer_by_class(z, logdet, self.counts, axes, knots)
             zv, logdet_v = _layer_by_class(zv, logdet_v, counts_v, axes, knots)
-            layers.append((axes, knots)); history.append(score())
+            layers.append((axes, knots))
+            history.append(score())
             best = int(np.argmax([valid for _, valid in history]))
-            if len(layers) - best >= self.patience: break
+            if len(layers) - best >= self.patience:
+                break
         self.history = np.array(history)
         self.axes, self.knots = (torch.stack(part)[:best] for part in zip(*layers))
 
     def _push(self, x, c):
         "Sliced layers: points (n, d) to Gaussianised (..., d, n) and log-determinant (..., n): one class, or all with a slice."
         z, logdet = self._fitted()._whiten(x.T)
-        z = z.expand(*self.counts[c].shape, *z.shape)            # no leading axis for one class, one of C for all
+        z = z.expand(
+            *self.counts[c].shape, *z.shape
+        )  # no leading axis for one class, one of C for all
         for axes, knots in zip(self.axes, self.knots):
             z, more = _layer(z, axes, knots[:, c])
             logdet = logdet + more
@@ -281,19 +413,21 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
     def _pull(self, z, c):
         "Undo `_transform`."
         z = z.T
-        for axes, knots in zip(self.axes.flip(0), self.knots.flip(0)): z = _unlayer(z, axes, knots[:, c])
+        for axes, knots in zip(self.axes.flip(0), self.knots.flip(0)):
+            z = _unlayer(z, axes, knots[:, c])
         return self._unwhiten(z)
 
-    def sample(self,
-        labels: np.ndarray, # (n,) the class of each object to draw
+    def sample(
+        self,
+        labels: np.ndarray,  # (n,) the class of each object to draw
         *,
-        rng: int|np.random.Generator=0,
-    ) -> np.ndarray: # (n, d)
+        rng: int | np.random.Generator = 0,
+    ) -> np.ndarray:  # (n, d)
         "Draw one object of each given class: Gaussian noise, back through the layers."
         shape = (len(labels), len(self._fitted().mean))
         return self.inverse(np.random.default_rng(rng).normal(size=shape), labels)
 
-    def state(self) -> dict: # Name -> tensor
+    def state(self) -> dict:  # Name -> tensor
         "What `fit` has found."
         return super().state() | dict(axes=self.axes, knots=self.knots)
 
@@ -303,14 +437,23 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
         self.axes, self.knots = state['axes'], state['knots']
 
     @property
-    def n_layers(self) -> int: return 0 if self.axes is None else len(self.axes)
+    def n_layers(self) -> int:
+        return 0 if self.axes is None else len(self.axes)
+
 
 class PublishedFlow(SlicedFlow, method='published'):
     """The flow as B23 used it: axes from all classes together, `published_splines`.
 
     Of the options only `n_slices`, `max_layers` and `patience` count."""
+
     def _next_layer(self, z, rng):
         "Axes and knots of one more layer."
         k = min(self.n_slices, len(z))
-        axes = sliced_axes(z, torch.tensor([z.shape[1]]), k, steps=min(z.shape[1]//len(z), 200), rng=rng)
+        axes = sliced_axes(
+            z,
+            torch.tensor([z.shape[1]]),
+            k,
+            steps=min(z.shape[1] // len(z), 200),
+            rng=rng,
+        )
         return axes, published_splines(axes.T @ z, self.counts)

@@ -22,11 +22,21 @@ from scipy.special import logsumexp
 from .anomalies import bin_number, quiescent
 from .autoencoder import fit_pair
 from specanom.core import (
-    Config, Spectra, atomic, load_config, progress, versions, write_table,
+    Config,
+    Spectra,
+    atomic,
+    load_config,
+    progress,
+    versions,
+    write_table,
 )
 from .checks import class_pit, pit_tail, stability
 from specanom.flow import (
-    ClassDensity, anomaly_score, class_prior, make_density, spectral_class,
+    ClassDensity,
+    anomaly_score,
+    class_prior,
+    make_density,
+    spectral_class,
 )
 from .mock import mock_chunks, mock_survey
 from .model import Model, fit_densities, fit_networks
@@ -35,391 +45,854 @@ from .preprocess import preprocess, split_ids, split_name
 
 # %% ../nbs/09b_speed.ipynb #589623ef
 def race(
-    contenders: dict[str, tuple[Callable, int]], # name -> (function without arguments, spectra that one call treats)
-    *, repeat: int=3,                            # Rounds; in each, every contender runs once
-) -> Table: # name, per_second, ratio to the first
+    contenders: dict[
+        str, tuple[Callable, int]
+    ],  # name -> (function without arguments, spectra that one call treats)
+    *,
+    repeat: int = 3,  # Rounds; in each, every contender runs once
+) -> Table:  # name, per_second, ratio to the first
     "Time several ways of doing the same work, in turns."
     best = dict.fromkeys(contenders, np.inf)
     for _ in range(repeat):
         for name, (fn, _) in contenders.items():
-            start = time.perf_counter(); fn()
+            start = time.perf_counter()
+            fn()
             best[name] = min(best[name], time.perf_counter() - start)
-    rate = np.array([n/best[name] for name, (_, n) in contenders.items()])
-    return Table(dict(name=list(contenders), per_second=rate, ratio=rate/rate[0]))
+    rate = np.array([n / best[name] for name, (_, n) in contenders.items()])
+    return Table(dict(name=list(contenders), per_second=rate, ratio=rate / rate[0]))
 
 # %% ../nbs/09b_speed.ipynb #40223e5f
 def speed_reading(
-    n: int=200, *,     # Single files
-    repeat: int=3, rng: int=0,
-) -> Table: # As `race`
+    n: int = 200,
+    *,  # Single files
+    repeat: int = 3,
+    rng: int = 0,
+) -> Table:  # As `race`
     "Race the readers on mock files of the true layout."
     from astropy.io import fits
     from specanom.files import find_spectra, read_plate, read_spectra
     from specanom.write import write_plate, write_spec
+
     def spectrum(path, also=()):
-        with fits.open(path) as hdus: return [hdus[1].data[c].copy() for c in ('flux', 'ivar', 'and_mask', 'loglam')] + [hdus[2].data[c][0] for c in also]
+        with fits.open(path) as hdus:
+            return [
+                hdus[1].data[c].copy() for c in ('flux', 'ivar', 'and_mask', 'loglam')
+            ] + [hdus[2].data[c][0] for c in also]
+
     with tempfile.TemporaryDirectory() as folder:
         survey = mock_survey(640, rng=rng)
-        write_spec(survey[:n], Path(folder)/'lite')
-        plate, zbest = write_plate(survey, Path(folder)/'plate')
-        paths = find_spectra(Path(folder)/'lite')[0]
-        return race({
-            'astropy, spectrum and redshift': (lambda: [spectrum(p, ['Z']) for p in paths], n), 'astropy, spectrum': (lambda: [spectrum(p) for p in paths], n),
-            'specanom, single files': (lambda: read_spectra(Path(folder)/'lite', jobs=1), n), 'bytes of single files': (lambda: [p.read_bytes() for p in paths], n),
-            'specanom, plate': (lambda: read_plate(plate, zbest), len(survey))}, repeat=repeat)
+        write_spec(survey[:n], Path(folder) / 'lite')
+        plate, zbest = write_plate(survey, Path(folder) / 'plate')
+        paths = find_spectra(Path(folder) / 'lite')[0]
+        return race(
+            {
+                'astropy, spectrum and redshift': (
+                    lambda: [spectrum(p, ['Z']) for p in paths],
+                    n,
+                ),
+                'astropy, spectrum': (lambda: [spectrum(p) for p in paths], n),
+                'specanom, single files': (
+                    lambda: read_spectra(Path(folder) / 'lite', jobs=1),
+                    n,
+                ),
+                'bytes of single files': (lambda: [p.read_bytes() for p in paths], n),
+                'specanom, plate': (lambda: read_plate(plate, zbest), len(survey)),
+            },
+            repeat=repeat,
+        )
+
 
 def _rebin_loop(raw: Spectra, edges: np.ndarray) -> list:
     "Rebin spectrum by spectrum."
     out = []
     for flux, ivar, z in zip(raw.flux, raw.ivar, raw.catalog['z']):
         good = ivar > 0
-        where = np.searchsorted(edges, raw.wave[good]/(1 + z)) - 1
+        where = np.searchsorted(edges, raw.wave[good] / (1 + z)) - 1
         inside = (where >= 0) & (where < len(edges) - 1)
         total = lambda x: np.bincount(where[inside], x[good][inside], len(edges) - 1)
         count = np.maximum(total(np.ones_like(flux)), 1)
         variance = total(np.divide(1, ivar, out=np.zeros_like(ivar), where=good))
-        out.append((total(flux)/count, np.divide(count**2, variance, out=np.zeros_like(variance), where=variance > 0)))
+        out.append(
+            (
+                total(flux) / count,
+                np.divide(
+                    count**2, variance, out=np.zeros_like(variance), where=variance > 0
+                ),
+            )
+        )
     return out
 
+
 def speed_rebinning(
-    n: int=1000, *,    # Spectra
-    repeat: int=3, rng: int=0,
-) -> Table: # As `race`
+    n: int = 1000,
+    *,  # Spectra
+    repeat: int = 3,
+    rng: int = 0,
+) -> Table:  # As `race`
     "Race the ways to the rest frame."
     from specanom.core import REST_EDGES
     from specanom.preprocess import rebin
+
     raw = mock_survey(n, rng=rng)
     few, z = raw[:5], np.asarray(raw.catalog['z'])
-    contenders = {'loop over spectra': (lambda: _rebin_loop(raw, REST_EDGES), n), 'specanom, rebin': (lambda: rebin(raw.flux, raw.ivar, raw.wave, z), n),
-                  'specanom, preprocess': (lambda: preprocess(raw), n)}
-    try: from specutils.manipulation import FluxConservingResampler
-    except ImportError: return race(contenders, repeat=repeat)
+    contenders = {
+        'loop over spectra': (lambda: _rebin_loop(raw, REST_EDGES), n),
+        'specanom, rebin': (lambda: rebin(raw.flux, raw.ivar, raw.wave, z), n),
+        'specanom, preprocess': (lambda: preprocess(raw), n),
+    }
+    try:
+        from specutils.manipulation import FluxConservingResampler
+    except ImportError:
+        return race(contenders, repeat=repeat)
     from astropy import units as u
-    warnings.filterwarnings('ignore', module='astropy.nddata')  # specutils divides by the ivar of unmeasured pixels
-    resample = lambda: [FluxConservingResampler()(few.to_specutils(i), REST_EDGES[:-1]*(1 + z[i])*u.AA) for i in range(len(few))]
+
+    warnings.filterwarnings(
+        'ignore', module='astropy.nddata'
+    )  # specutils divides by the ivar of unmeasured pixels
+    resample = lambda: [
+        FluxConservingResampler()(
+            few.to_specutils(i), REST_EDGES[:-1] * (1 + z[i]) * u.AA
+        )
+        for i in range(len(few))
+    ]
     return race(contenders | {'specutils': (resample, len(few))}, repeat=repeat)
 
-def _explain_o25(score: Callable, x: np.ndarray, f: np.ndarray, label: np.ndarray, *, loop: bool, n: int=5000, batch: int=100) -> np.ndarray:
+
+def _explain_o25(
+    score: Callable,
+    x: np.ndarray,
+    f: np.ndarray,
+    label: np.ndarray,
+    *,
+    loop: bool,
+    n: int = 5000,
+    batch: int = 100,
+) -> np.ndarray:
     "The weights as O25 makes them: random neighbours through the network a hundred at a time, a cosine kernel, the surrogate of the `lime` package. `loop`: neighbours one by one, as its image explainer makes them."
     from lime.lime_base import LimeBase
     from sklearn.metrics import pairwise_distances
+
     rng, count, labels = np.random.RandomState(0), label.max() + 1, []
-    masks = rng.randint(0, 2, (n, count)); masks[0] = 1
+    masks = rng.randint(0, 2, (n, count))
+    masks[0] = 1
     for start in range(0, n, batch):
-        if loop: some = np.array([_one_neighbour(x, f, label, row) for row in masks[start:start + batch]])
-        else: some = np.where(masks[start:start + batch][:, label] > 0, x, f)
+        if loop:
+            some = np.array(
+                [
+                    _one_neighbour(x, f, label, row)
+                    for row in masks[start : start + batch]
+                ]
+            )
+        else:
+            some = np.where(masks[start : start + batch][:, label] > 0, x, f)
         labels.append(score(some))
-    base = LimeBase(lambda d: np.sqrt(np.exp(-d**2/.25**2)), random_state=rng)
-    pairs = base.explain_instance_with_data(masks.astype(float), np.concatenate(labels)[:, None], pairwise_distances(masks, masks[:1], metric='cosine').ravel(), 0, 10_000)[1]
+    base = LimeBase(lambda d: np.sqrt(np.exp(-(d**2) / 0.25**2)), random_state=rng)
+    pairs = base.explain_instance_with_data(
+        masks.astype(float),
+        np.concatenate(labels)[:, None],
+        pairwise_distances(masks, masks[:1], metric='cosine').ravel(),
+        0,
+        10_000,
+    )[1]
     return np.array([w for _, w in sorted(pairs)])
+
 
 def _one_neighbour(x, f, label, row):
     picture = x.copy()
-    for s in np.flatnonzero(row == 0): picture[label == s] = f[label == s]
+    for s in np.flatnonzero(row == 0):
+        picture[label == s] = f[label == s]
     return picture
+
 
 def _explaining(n: int, rng: int) -> tuple:
     "A network of O25's size with a spectrum, its perturbation, and uniform segments."
     from specanom.autoencoder import Autoencoder
     from specanom.explain import Score, perturb
     from specanom.segments import segment
-    score, draw = Score(Autoencoder(3776, hidden=(256, 128, 64), n_latent=12, slope=0., rng=rng)), np.random.default_rng(rng)
-    x = (1 + .1*np.cumsum(draw.standard_normal(3776))/60 + .05*draw.standard_normal(3776)).astype('f4')
+
+    score, draw = (
+        Score(
+            Autoencoder(3776, hidden=(256, 128, 64), n_latent=12, slope=0.0, rng=rng)
+        ),
+        np.random.default_rng(rng),
+    )
+    x = (
+        1
+        + 0.1 * np.cumsum(draw.standard_normal(3776)) / 60
+        + 0.05 * draw.standard_normal(3776)
+    ).astype('f4')
     cut = segment(np.linspace(3724, 7500, 3776), 'uniform', n)
     return score, x, cut, perturb(x, cut, 'scale')
 
+
 def speed_explaining(
-    n: int=128, *,     # Segments
-    repeat: int=5, rng: int=0,
-) -> Table: # As `race`
+    n: int = 128,
+    *,  # Segments
+    repeat: int = 5,
+    rng: int = 0,
+) -> Table:  # As `race`
     "Race the ways to an explanation: the mean square of a network of O25's size, 3776 pixels, 5,000 neighbours."
     from specanom.explain import explain
+
     score, x, cut, f = _explaining(n, rng)
     ours = lambda method: lambda: explain(score, x, cut, perturbation=f, method=method)
-    return race({'O25, neighbours one by one': (lambda: _explain_o25(score, x, f, cut.label, loop=True), 1), 'O25, vectorised': (lambda: _explain_o25(score, x, f, cut.label, loop=False), 1),
-                 'specanom, lime': (ours('lime'), 1), 'specanom, fast': (ours('fast'), 1), 'specanom, hadamard': (ours('hadamard'), 1), 'specanom, gradient': (ours('gradient'), 1)}, repeat=repeat)
+    return race(
+        {
+            'O25, neighbours one by one': (
+                lambda: _explain_o25(score, x, f, cut.label, loop=True),
+                1,
+            ),
+            'O25, vectorised': (
+                lambda: _explain_o25(score, x, f, cut.label, loop=False),
+                1,
+            ),
+            'specanom, lime': (ours('lime'), 1),
+            'specanom, fast': (ours('fast'), 1),
+            'specanom, hadamard': (ours('hadamard'), 1),
+            'specanom, gradient': (ours('gradient'), 1),
+        },
+        repeat=repeat,
+    )
+
 
 def speed_neighbours(
-    counts: Iterable[int]=(400, 1000, 5000, 10_000), *, # Neighbours
-    n: int=128, repeat: int=3, rng: int=0,
-) -> Table: # As `race`
+    counts: Iterable[int] = (400, 1000, 5000, 10_000),
+    *,  # Neighbours
+    n: int = 128,
+    repeat: int = 3,
+    rng: int = 0,
+) -> Table:  # As `race`
     "How the time of an explanation grows with the number of neighbours (O25 times 10 to 10,000)."
     from specanom.explain import explain
+
     score, x, cut, f = _explaining(n, rng)
-    ways = {'O25, one by one': lambda m: lambda: _explain_o25(score, x, f, cut.label, loop=True, n=m), 'specanom, fast': lambda m: lambda: explain(score, x, cut, perturbation=f, method='fast', n_samples=m)}
-    return race({f'{name}, {m}': (way(m), 1) for name, way in ways.items() for m in counts}, repeat=repeat)
+    ways = {
+        'O25, one by one': lambda m: (
+            lambda: _explain_o25(score, x, f, cut.label, loop=True, n=m)
+        ),
+        'specanom, fast': lambda m: (
+            lambda: explain(score, x, cut, perturbation=f, method='fast', n_samples=m)
+        ),
+    }
+    return race(
+        {f'{name}, {m}': (way(m), 1) for name, way in ways.items() for m in counts},
+        repeat=repeat,
+    )
+
 
 def speed_steps(
-    *, batch: int=64, steps: int=100, # Spectra per step, steps per call
-    repeat: int=3, rng: int=0,
-) -> Table: # As `race`; spectra trained on per second
+    *,
+    batch: int = 64,
+    steps: int = 100,  # Spectra per step, steps per call
+    repeat: int = 3,
+    rng: int = 0,
+) -> Table:  # As `race`; spectra trained on per second
     "Training steps of AE1 in single precision, in mixed precision (bfloat16) and compiled."
     import torch
     from specanom.autoencoder import OPTIMIZERS, Autoencoder
-    x = torch.from_numpy(np.random.default_rng(rng).normal(1, .3, (batch, 1000)).astype('f4'))
+
+    x = torch.from_numpy(
+        np.random.default_rng(rng).normal(1, 0.3, (batch, 1000)).astype('f4')
+    )
+
     def trainer(half=False, compiled=False):
         network = Autoencoder(1000, rng=rng)
-        optimiser, forward = OPTIMIZERS['adam'](network.parameters(), 1e-4, .95), torch.compile(network) if compiled else network
+        optimiser, forward = (
+            OPTIMIZERS['adam'](network.parameters(), 1e-4, 0.95),
+            torch.compile(network) if compiled else network,
+        )
+
         def train():
             for _ in range(steps):
-                with torch.autocast('cpu', torch.bfloat16, enabled=half): loss = (forward(x) - x).square().mean()
-                optimiser.zero_grad(); loss.backward(); optimiser.step()
-        return train, batch*steps
-    return race({'single precision': trainer(), 'bfloat16': trainer(half=True), 'compiled': trainer(compiled=True)}, repeat=repeat)
+                with torch.autocast('cpu', torch.bfloat16, enabled=half):
+                    loss = (forward(x) - x).square().mean()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+
+        return train, batch * steps
+
+    return race(
+        {
+            'single precision': trainer(),
+            'bfloat16': trainer(half=True),
+            'compiled': trainer(compiled=True),
+        },
+        repeat=repeat,
+    )
+
 
 def speed_scoring(
-    n: int=8192, *,    # Spectra
-    repeat: int=2, rng: int=0, epochs: int=10, # Of our flow; its speed does not depend on them
-) -> Table: # As `race`
+    n: int = 8192,
+    *,  # Spectra
+    repeat: int = 2,
+    rng: int = 0,
+    epochs: int = 10,  # Of our flow; its speed does not depend on them
+) -> Table:  # As `race`
     "Race new spectra to their scores, AS under all 16 classes and RE together, from rebinned arrays; the published flow is fitted until it stops by itself."
     from specanom.autoencoder import Autoencoder
     from specanom.flow import anomaly_score
+
     draw, ae1, ae2 = np.random.default_rng(rng), Autoencoder(rng=1), Autoencoder(rng=2)
-    flux = draw.normal(1, .1, (n, 1000)).astype('f4')
+    flux = draw.normal(1, 0.1, (n, 1000)).astype('f4')
     sets = flow_density(2_000)
     (x, label), held, prior = sets['train'], sets['valid'], sets['prior']
-    flows = {'published flow': make_density(method='published', max_layers=400, rng=rng).fit(x, label, validation=held), 'specanom': make_density(epochs=epochs, rng=rng).fit(x, label, validation=held)}
+    flows = {
+        'published flow': make_density(method='published', max_layers=400, rng=rng).fit(
+            x, label, validation=held
+        ),
+        'specanom': make_density(epochs=epochs, rng=rng).fit(x, label, validation=held),
+    }
+
     def score(flow):
         latent = ae2.encode(ae1.reconstruct(flux))
-        return anomaly_score(flow, latent, prior), np.square(flux - ae2.decode(latent)).mean(1)
+        return anomaly_score(flow, latent, prior), np.square(
+            flux - ae2.decode(latent)
+        ).mean(1)
+
     points = x[draw.integers(len(x), size=n)]
-    return race({f'{name}, {part}': (fn, n) for name, flow in flows.items() for part, fn in (('density alone', lambda flow=flow: anomaly_score(flow, points, prior)), ('AS and RE', lambda flow=flow: score(flow)))}, repeat=repeat)
+    return race(
+        {
+            f'{name}, {part}': (fn, n)
+            for name, flow in flows.items()
+            for part, fn in (
+                ('density alone', lambda flow=flow: anomaly_score(flow, points, prior)),
+                ('AS and RE', lambda flow=flow: score(flow)),
+            )
+        },
+        repeat=repeat,
+    )
+
 
 def run_speed(
-    path: Path, # JSON file to write
+    path: Path,  # JSON file to write
     **settings,
 ):
     "Run every race and write the results with what they depend on."
-    results = {name: [dict(zip(t.colnames, map(_plain, row))) for row in t] for name, t in (('reading', speed_reading(**settings)), ('rebinning', speed_rebinning(**settings)), ('explaining', speed_explaining()), ('scoring', speed_scoring()), ('neighbours', speed_neighbours()), ('steps', speed_steps()))}
-    with atomic(path) as aside: aside.write_text(json.dumps(dict(results=results, machine=_machine()), indent=1))
+    results = {
+        name: [dict(zip(t.colnames, map(_plain, row))) for row in t]
+        for name, t in (
+            ('reading', speed_reading(**settings)),
+            ('rebinning', speed_rebinning(**settings)),
+            ('explaining', speed_explaining()),
+            ('scoring', speed_scoring()),
+            ('neighbours', speed_neighbours()),
+            ('steps', speed_steps()),
+        )
+    }
+    with atomic(path) as aside:
+        aside.write_text(
+            json.dumps(dict(results=results, machine=_machine()), indent=1)
+        )
+
 
 def _machine() -> dict:
     "What timings depend on."
-    return dict(cores=os.cpu_count(), processor=platform.machine(), date=date.today().isoformat(), versions={r['package']: r['version'] for r in versions()})
+    return dict(
+        cores=os.cpu_count(),
+        processor=platform.machine(),
+        date=date.today().isoformat(),
+        versions={r['package']: r['version'] for r in versions()},
+    )
 
-def _plain(value): return value if isinstance(value, str) else float(f'{float(value):.4g}') if not isinstance(value, np.str_) else str(value)
+
+def _plain(value):
+    return (
+        value
+        if isinstance(value, str)
+        else float(f'{float(value):.4g}')
+        if not isinstance(value, np.str_)
+        else str(value)
+    )
 
 # %% ../nbs/09b_speed.ipynb #a4a7ce39
 def speed_training(
-    train: Spectra, valid: Spectra, # On REST_GRID
-    *, recipe: str='b23_actual',    # Of `PRESETS`
-    seeds: Iterable[int]=(0, 1),
-    epochs: int=0,                  # Of each training; 0: those of the recipes
-) -> Table: # A row per epoch: network, recipe, seed, epoch, seconds, valid
+    train: Spectra,
+    valid: Spectra,  # On REST_GRID
+    *,
+    recipe: str = 'b23_actual',  # Of `PRESETS`
+    seeds: Iterable[int] = (0, 1),
+    epochs: int = 0,  # Of each training; 0: those of the recipes
+) -> Table:  # A row per epoch: network, recipe, seed, epoch, seconds, valid
     "Train AE1 and AE2 by a published recipe and by ours; the validation loss against processor time."
     import torch
     from specanom.autoencoder import NETWORKS, PRESETS, fit_autoencoder, inpaint
     from specanom.core import AutoencoderConfig
+
     ours, rows, threads = AutoencoderConfig(), [], torch.get_num_threads()
-    schedules = {name: {recipe: {k: v for k, v in PRESETS[recipe][name].items()} | dict(patience=10**6), 'ours': dict(epochs=getattr(ours, f'{name}_epochs'), lr=getattr(ours, f'{name}_lr'), batch_size=ours.batch_size)} for name in ('ae1', 'ae2')}
+    schedules = {
+        name: {
+            recipe: {k: v for k, v in PRESETS[recipe][name].items()}
+            | dict(patience=10**6),
+            'ours': dict(
+                epochs=getattr(ours, f'{name}_epochs'),
+                lr=getattr(ours, f'{name}_lr'),
+                batch_size=ours.batch_size,
+            ),
+        }
+        for name in ('ae1', 'ae2')
+    }
     torch.set_num_threads(1)
     try:
         for seed in seeds:
             first = {}
-            for network, (sets, extra) in dict(ae1=((train, valid), NETWORKS[recipe]), ae2=(None, {})).items():
-                if network == 'ae2': sets, extra = [inpaint(first['ours'], s) for s in (train, valid)], dict(loss='mse', start=first['ours'])
+            for network, (sets, extra) in dict(
+                ae1=((train, valid), NETWORKS[recipe]), ae2=(None, {})
+            ).items():
+                if network == 'ae2':
+                    sets, extra = (
+                        [inpaint(first['ours'], s) for s in (train, valid)],
+                        dict(loss='mse', start=first['ours']),
+                    )
                 for name, schedule in schedules[network].items():
                     start = time.process_time()
-                    def report(epoch, loss, _): rows.append(dict(network=network, recipe=name, seed=seed, epoch=epoch, seconds=time.process_time() - start, valid=loss))
-                    first[name] = fit_autoencoder(*sets, rng=seed, device='cpu', report=report, name=f'{network} {name}', **extra, **schedule | (dict(epochs=epochs) if epochs else {}))
-    finally: torch.set_num_threads(threads)
+
+                    def report(epoch, loss, _):
+                        rows.append(
+                            dict(
+                                network=network,
+                                recipe=name,
+                                seed=seed,
+                                epoch=epoch,
+                                seconds=time.process_time() - start,
+                                valid=loss,
+                            )
+                        )
+
+                    first[name] = fit_autoencoder(
+                        *sets,
+                        rng=seed,
+                        device='cpu',
+                        report=report,
+                        name=f'{network} {name}',
+                        **extra,
+                        **schedule | (dict(epochs=epochs) if epochs else {}),
+                    )
+    finally:
+        torch.set_num_threads(threads)
     return Table(rows)
+
 
 def run_training(
     folder: Path,  # A finished run: its training and validation spectra
-    path: Path,    # Table to write, .ecsv
-    **settings,    # Of `speed_training`
+    path: Path,  # Table to write, .ecsv
+    **settings,  # Of `speed_training`
 ) -> Table:
     "Race the recipes on the spectra of a run."
     data = Run.load(folder).spectra
     side = split_name(data.catalog['specobjid'])
-    table = speed_training(*(data[np.flatnonzero(side == s)] for s in ('train', 'valid')), **settings)
-    table['seconds'], table['valid'] = table['seconds'].round(1), [float(f'{v:.4g}') for v in table['valid']]
+    table = speed_training(
+        *(data[np.flatnonzero(side == s)] for s in ('train', 'valid')), **settings
+    )
+    table['seconds'], table['valid'] = (
+        table['seconds'].round(1),
+        [float(f'{v:.4g}') for v in table['valid']],
+    )
     table.meta.update(spectra=int((side == 'train').sum()), machine=_machine())
     write_table(table, path)
     return table
 
+
 def time_to_loss(
-    table: Table, # From `speed_training`
-) -> Table: # A row per network and seed: best loss and seconds of the published recipe, seconds until ours has reached it, their ratio
+    table: Table,  # From `speed_training`
+) -> Table:  # A row per network and seed: best loss and seconds of the published recipe, seconds until ours has reached it, their ratio
     "How long ours takes to the published loss; infinite where it does not get there."
     rows = []
     for network, seed in sorted({(r['network'], r['seed']) for r in table}):
-        mine, theirs = (table[(table['network'] == network) & (table['seed'] == seed) & ((table['recipe'] == 'ours') == side)] for side in (True, False))
+        mine, theirs = (
+            table[
+                (table['network'] == network)
+                & (table['seed'] == seed)
+                & ((table['recipe'] == 'ours') == side)
+            ]
+            for side in (True, False)
+        )
         reached = mine['seconds'][mine['valid'] <= theirs['valid'].min()]
-        rows.append(dict(network=network, seed=seed, published=theirs['valid'].min(), ours=mine['valid'].min(), published_seconds=theirs['seconds'].max(), seconds=reached[0] if len(reached) else np.inf,
-                         ratio=(reached[0] if len(reached) else np.inf)/theirs['seconds'].max()))
+        rows.append(
+            dict(
+                network=network,
+                seed=seed,
+                published=theirs['valid'].min(),
+                ours=mine['valid'].min(),
+                published_seconds=theirs['seconds'].max(),
+                seconds=reached[0] if len(reached) else np.inf,
+                ratio=(reached[0] if len(reached) else np.inf)
+                / theirs['seconds'].max(),
+            )
+        )
     return Table(rows)
+
 
 def plot_training(table: Table, *, axes=None):
     "Validation loss against processor time, both recipes; returns the axes."
     if axes is None:
         import matplotlib.pyplot as plt
+
         axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')[1]
     for ax, network in zip(axes, ('ae1', 'ae2')):
         for name, color in zip(sorted({*table['recipe']}), ('.5', 'C3')):
             for seed in np.unique(table['seed']):
-                mine = table[(table['network'] == network) & (table['recipe'] == name) & (table['seed'] == seed)]
-                ax.plot(mine['seconds'], mine['valid'], '.-', ms=3, lw=.9, color=color, label=name if seed == table['seed'].min() else None)
-        ax.set(xscale='log', yscale='log', xlabel='processor seconds, one thread', ylabel={'ae1': 'AE1: validation χ² per pixel', 'ae2': 'AE2: validation mean square'}[network]); ax.legend(frameon=False)
+                mine = table[
+                    (table['network'] == network)
+                    & (table['recipe'] == name)
+                    & (table['seed'] == seed)
+                ]
+                ax.plot(
+                    mine['seconds'],
+                    mine['valid'],
+                    '.-',
+                    ms=3,
+                    lw=0.9,
+                    color=color,
+                    label=name if seed == table['seed'].min() else None,
+                )
+        ax.set(
+            xscale='log',
+            yscale='log',
+            xlabel='processor seconds, one thread',
+            ylabel={
+                'ae1': 'AE1: validation χ² per pixel',
+                'ae2': 'AE2: validation mean square',
+            }[network],
+        )
+        ax.legend(frameon=False)
     return axes
 
 # %% ../nbs/09b_speed.ipynb #2a39d2f6
-TABLE1_COUNTS = (60427, 11991, 8017, 1217, 11835, 107, 39319, 3168, 186, 1012, 396, 253, 74, 1212, 13, 415)  # B23, Table 1, by label
+TABLE1_COUNTS = (
+    60427,
+    11991,
+    8017,
+    1217,
+    11835,
+    107,
+    39319,
+    3168,
+    186,
+    1012,
+    396,
+    253,
+    74,
+    1212,
+    13,
+    415,
+)  # B23, Table 1, by label
+
 
 class LatentDensity:
     "A density of latents with known log p(x|c)."
-    def __init__(self, seed: int=7, d: int=10, rotate: bool=False):
+
+    def __init__(self, seed: int = 7, d: int = 10, rotate: bool = False):
         r = np.random.default_rng([seed, 0])
         self.classes = [self._mixture(r, d) for _ in TABLE1_COUNTS]
-        self.tail, self.skew, self.bend = np.exp(r.normal(-.05, .12, d)), r.normal(0, .25, d), .5*r.normal(size=(d, 3))
-        self.turn = np.linalg.qr(np.random.default_rng([seed, 2]).normal(size=(d, d)))[0] if rotate else np.eye(d)
+        self.tail, self.skew, self.bend = (
+            np.exp(r.normal(-0.05, 0.12, d)),
+            r.normal(0, 0.25, d),
+            0.5 * r.normal(size=(d, 3)),
+        )
+        self.turn = (
+            np.linalg.qr(np.random.default_rng([seed, 2]).normal(size=(d, d)))[0]
+            if rotate
+            else np.eye(d)
+        )
 
     def _mixture(self, r, d):
         "Weights (k,), means (k, d) and Cholesky factors (k, d, d) of one to three Gaussians."
-        k, centre, parts = r.integers(1, 4), 1.6*r.normal(size=d), []
-        for weight in r.dirichlet(np.full(k, 4.)):
-            axes, width = np.linalg.qr(r.normal(size=(d, d)))[0], np.exp(r.normal(-.5, .5, d))
-            parts.append((weight, centre + .9*r.normal(size=d), np.linalg.cholesky((axes*width**2) @ axes.T)))
+        k, centre, parts = r.integers(1, 4), 1.6 * r.normal(size=d), []
+        for weight in r.dirichlet(np.full(k, 4.0)):
+            axes, width = (
+                np.linalg.qr(r.normal(size=(d, d)))[0],
+                np.exp(r.normal(-0.5, 0.5, d)),
+            )
+            parts.append(
+                (
+                    weight,
+                    centre + 0.9 * r.normal(size=d),
+                    np.linalg.cholesky((axes * width**2) @ axes.T),
+                )
+            )
         return [np.array(part) for part in zip(*parts)]
 
     def _bent(self, u):
         "What the coordinates before (..., d - 1) add to the next."
         a, b, c = self.bend[1:].T if u.ndim == 2 else self.bend[1:]
-        return a*np.tanh(u) + .25*b*np.minimum(u**2, 9) + c*np.sin(1.5*u)
+        return a * np.tanh(u) + 0.25 * b * np.minimum(u**2, 9) + c * np.sin(1.5 * u)
 
-    def sample(self, labels: np.ndarray, rng: int|np.random.Generator=0) -> np.ndarray: # (n, d)
+    def sample(
+        self, labels: np.ndarray, rng: int | np.random.Generator = 0
+    ) -> np.ndarray:  # (n, d)
         "Draw one object from the density of each given class."
         rng, u = np.random.default_rng(rng), np.empty((len(labels), len(self.tail)))
         for c, (weight, mean, root) in enumerate(self.classes):
             mine = np.flatnonzero(labels == c)
             pick = rng.choice(len(weight), size=len(mine), p=weight)
-            u[mine] = mean[pick] + np.einsum('nij,nj->ni', root[pick], rng.normal(size=(len(mine), u.shape[1])))
+            u[mine] = mean[pick] + np.einsum(
+                'nij,nj->ni', root[pick], rng.normal(size=(len(mine), u.shape[1]))
+            )
         u[:, 1:] += self._bent(u[:, :-1].copy())
-        return np.sinh((np.arcsinh(u) + self.skew)/self.tail) @ self.turn
+        return np.sinh((np.arcsinh(u) + self.skew) / self.tail) @ self.turn
 
-    def log_prob(self, x: np.ndarray) -> np.ndarray: # (n, 16)
+    def log_prob(self, x: np.ndarray) -> np.ndarray:  # (n, 16)
         "Compute log p(x|c) for every class, exactly."
         t = np.arcsinh(x @ self.turn.T)
-        u = np.sinh(self.tail*t - self.skew)
-        logdet = (np.log(np.cosh(self.tail*t - self.skew)) + np.log(self.tail) - np.log(np.cosh(t))).sum(1)
-        for i, (a, b, c) in enumerate(self.bend[1:], 1): u[:, i] -= a*np.tanh(u[:, i - 1]) + .25*b*np.minimum(u[:, i - 1]**2, 9) + c*np.sin(1.5*u[:, i - 1])
-        return np.stack([_mixture_log_prob(u, *mixture) for mixture in self.classes], 1) + logdet[:, None]
+        u = np.sinh(self.tail * t - self.skew)
+        logdet = (
+            np.log(np.cosh(self.tail * t - self.skew))
+            + np.log(self.tail)
+            - np.log(np.cosh(t))
+        ).sum(1)
+        for i, (a, b, c) in enumerate(self.bend[1:], 1):
+            u[:, i] -= (
+                a * np.tanh(u[:, i - 1])
+                + 0.25 * b * np.minimum(u[:, i - 1] ** 2, 9)
+                + c * np.sin(1.5 * u[:, i - 1])
+            )
+        return (
+            np.stack([_mixture_log_prob(u, *mixture) for mixture in self.classes], 1)
+            + logdet[:, None]
+        )
+
 
 def _mixture_log_prob(u, weight, mean, root):
     "Log density (n,) of a mixture of Gaussians."
-    parts = [np.log(w) - .5*(np.linalg.solve(r, (u - m).T)**2).sum(0) - np.log(np.diag(r)).sum() for w, m, r in zip(weight, mean, root)]
-    return logsumexp(parts, axis=0) - .5*u.shape[1]*np.log(2*np.pi)
+    parts = [
+        np.log(w)
+        - 0.5 * (np.linalg.solve(r, (u - m).T) ** 2).sum(0)
+        - np.log(np.diag(r)).sum()
+        for w, m, r in zip(weight, mean, root)
+    ]
+    return logsumexp(parts, axis=0) - 0.5 * u.shape[1] * np.log(2 * np.pi)
+
 
 def flow_density(
-    n: int=16_000, *,     # Training objects; a quarter as many for validation
-    seed: int=7,
-    rotate: bool=False,   # As in `LatentDensity`
-    n_test: int=20_000,
-    fewest: int=20,       # Training objects in the rarest class
-) -> dict: # train, valid, test: (x, labels); truth (n_test, 16); prior (16,)
+    n: int = 16_000,
+    *,  # Training objects; a quarter as many for validation
+    seed: int = 7,
+    rotate: bool = False,  # As in `LatentDensity`
+    n_test: int = 20_000,
+    fewest: int = 20,  # Training objects in the rarest class
+) -> dict:  # train, valid, test: (x, labels); truth (n_test, 16); prior (16,)
     "Draw the sets on which flows are compared."
-    density, share, sets = LatentDensity(seed, rotate=rotate), np.array(TABLE1_COUNTS)/sum(TABLE1_COUNTS), {}
-    for i, (name, size, few) in enumerate((('train', n, fewest), ('valid', n//4, max(fewest//4, 1)), ('test', n_test, max(fewest//4, 1)))):
-        rng, counts = np.random.default_rng([seed, 1, i]), np.maximum(np.round(size*share).astype(int), few)
+    density, share, sets = (
+        LatentDensity(seed, rotate=rotate),
+        np.array(TABLE1_COUNTS) / sum(TABLE1_COUNTS),
+        {},
+    )
+    for i, (name, size, few) in enumerate(
+        (
+            ('train', n, fewest),
+            ('valid', n // 4, max(fewest // 4, 1)),
+            ('test', n_test, max(fewest // 4, 1)),
+        )
+    ):
+        rng, counts = (
+            np.random.default_rng([seed, 1, i]),
+            np.maximum(np.round(size * share).astype(int), few),
+        )
         counts[0] += size - counts.sum()
         labels = rng.permutation(np.repeat(np.arange(16), counts))
         sets[name] = density.sample(labels, rng), labels
-    return sets | dict(truth=density.log_prob(sets['test'][0]), prior=counts/n_test)
+    return sets | dict(truth=density.log_prob(sets['test'][0]), prior=counts / n_test)
 
 # %% ../nbs/09b_speed.ipynb #cdab1efa
 def density_measures(
     log_p: np.ndarray,  # (n, 16) of a model, per class
     truth: np.ndarray,  # (n, 16)
-    labels: np.ndarray, # (n,)
+    labels: np.ndarray,  # (n,)
     prior: np.ndarray,  # (16,)
-) -> dict: # deficit, error, rare, tail (nat), found
+) -> dict:  # deficit, error, rare, tail (nat), found
     "How far a density is from the truth. Raises `ValueError` when a value is not a number."
-    if not np.isfinite(log_p).all(): raise ValueError('a log density is not a number')
+    if not np.isfinite(log_p).all():
+        raise ValueError('a log density is not a number')
     gap = (truth - log_p)[np.arange(len(labels)), labels]
     model, true = (logsumexp(lp, b=prior, axis=1) for lp in (log_p, truth))
-    low = [np.argsort(lp)[:len(lp)//100] for lp in (model, true)]
-    tail = np.argsort(true)[:max(len(true)//1000, 1)]
-    return dict(deficit=gap.mean(), error=gap.std()/len(gap)**.5, rare=gap[prior[labels] < .004].mean(), tail=(true - model)[tail].mean(), found=np.isin(*low).mean())
+    low = [np.argsort(lp)[: len(lp) // 100] for lp in (model, true)]
+    tail = np.argsort(true)[: max(len(true) // 1000, 1)]
+    return dict(
+        deficit=gap.mean(),
+        error=gap.std() / len(gap) ** 0.5,
+        rare=gap[prior[labels] < 0.004].mean(),
+        tail=(true - model)[tail].mean(),
+        found=np.isin(*low).mean(),
+    )
+
 
 def _gaussians(x, labels):
     "One Gaussian per class, its covariance leaning on everybody's as 20 objects would."
     mean = np.array([x[labels == c].mean(0) for c in range(16)])
     pooled = np.cov((x - mean[labels]).T)
-    roots = [np.linalg.cholesky(((labels == c).sum()*np.cov(x[labels == c].T) + 20*pooled)/((labels == c).sum() + 20)) for c in range(16)]
-    return lambda new: np.stack([_mixture_log_prob(new, [1.], [m], [r]) for m, r in zip(mean, roots)], 1)
+    roots = [
+        np.linalg.cholesky(
+            ((labels == c).sum() * np.cov(x[labels == c].T) + 20 * pooled)
+            / ((labels == c).sum() + 20)
+        )
+        for c in range(16)
+    ]
+    return lambda new: np.stack(
+        [_mixture_log_prob(new, [1.0], [m], [r]) for m, r in zip(mean, roots)], 1
+    )
 
-def _mean_density(log_p): return logsumexp(log_p, axis=0) - np.log(len(log_p))
+
+def _mean_density(log_p):
+    return logsumexp(log_p, axis=0) - np.log(len(log_p))
+
 
 def _agreement(log_p, prior):
     "How well the averages of the one and of the other half of the members agree."
-    if len(log_p) < 2: return {}
-    return stability(*(-logsumexp(_mean_density(half), b=prior, axis=1) for half in (log_p[::2], log_p[1::2])))
+    if len(log_p) < 2:
+        return {}
+    return stability(
+        *(
+            -logsumexp(_mean_density(half), b=prior, axis=1)
+            for half in (log_p[::2], log_p[1::2])
+        )
+    )
 
-FLOWS = dict(gaussian=None, published=dict(method='published', max_layers=400), sliced=dict(method='sliced'), warp=dict(method='warp'))
+
+FLOWS = dict(
+    gaussian=None,
+    published=dict(method='published', max_layers=400),
+    sliced=dict(method='sliced'),
+    warp=dict(method='warp'),
+)
+
 
 def try_flow(
-    name: str,             # Of `FLOWS`
-    n: int=16_000, *,      # As for `flow_density`, like what follows
-    seed: int=7, rotate: bool=False, n_test: int=20_000,
-    **options,             # Of `make_density`, in place of those in `FLOWS`
-) -> dict: # name, n, seed, rotate, layers, members, fit_s, per_second, the measures of `density_measures`; with members, those of `stability`
+    name: str,  # Of `FLOWS`
+    n: int = 16_000,
+    *,  # As for `flow_density`, like what follows
+    seed: int = 7,
+    rotate: bool = False,
+    n_test: int = 20_000,
+    **options,  # Of `make_density`, in place of those in `FLOWS`
+) -> dict:  # name, n, seed, rotate, layers, members, fit_s, per_second, the measures of `density_measures`; with members, those of `stability`
     "Fit one model to the known density, score new objects under all classes, compare."
     sets = flow_density(n, seed=seed, rotate=rotate, n_test=n_test)
     start = time.perf_counter()
-    flow = None if name == 'gaussian' else make_density(**FLOWS[name] | options).fit(*sets['train'], validation=sets['valid'])
-    score = partial(flow.log_prob, by_member=True) if flow else _gaussians(*sets['train'])
-    fitted = time.perf_counter(); log_p = score(sets['test'][0]); scored = time.perf_counter()
+    flow = (
+        None
+        if name == 'gaussian'
+        else make_density(**FLOWS[name] | options).fit(
+            *sets['train'], validation=sets['valid']
+        )
+    )
+    score = (
+        partial(flow.log_prob, by_member=True) if flow else _gaussians(*sets['train'])
+    )
+    fitted = time.perf_counter()
+    log_p = score(sets['test'][0])
+    scored = time.perf_counter()
     members, log_p = (log_p, _mean_density(log_p)) if flow else (log_p[None], log_p)
-    size = dict(layers=flow.n_layers, members=flow.n_members) if flow else dict(layers=0, members=1)
-    measures = density_measures(log_p, sets['truth'], sets['test'][1], sets['prior']) | _agreement(members, sets['prior'])
-    return dict(name=name, n=n, seed=seed, rotate=rotate, **size, fit_s=fitted - start, per_second=n_test/(scored - fitted)) | measures
+    size = (
+        dict(layers=flow.n_layers, members=flow.n_members)
+        if flow
+        else dict(layers=0, members=1)
+    )
+    measures = density_measures(
+        log_p, sets['truth'], sets['test'][1], sets['prior']
+    ) | _agreement(members, sets['prior'])
+    return (
+        dict(
+            name=name,
+            n=n,
+            seed=seed,
+            rotate=rotate,
+            **size,
+            fit_s=fitted - start,
+            per_second=n_test / (scored - fitted),
+        )
+        | measures
+    )
 
 # %% ../nbs/09b_speed.ipynb #f30c861a
-_NEW_SEEDS = (101, 102, 103)  # draws of the density on which nothing was chosen; that was done on 1 and 7
+_NEW_SEEDS = (
+    101,
+    102,
+    103,
+)  # draws of the density on which nothing was chosen; that was done on 1 and 7
 _OURS = ('gaussian', 'sliced', 'warp')
 FLOW_RACES = (
-    [dict(name=name, n=2_000, seed=7) for name in FLOWS] + [dict(name=name, n=16_000, seed=seed) for seed in (7, *_NEW_SEEDS) for name in _OURS]
-    + [dict(name=name, n=16_000, seed=101, rotate=True) for name in _OURS] + [dict(name=name, n=209_462, seed=7) for name in ('gaussian', 'warp')]
-    + [dict(name='published', n=16_000, seed=7)])                   # the slowest last
+    [dict(name=name, n=2_000, seed=7) for name in FLOWS]
+    + [
+        dict(name=name, n=16_000, seed=seed)
+        for seed in (7, *_NEW_SEEDS)
+        for name in _OURS
+    ]
+    + [dict(name=name, n=16_000, seed=101, rotate=True) for name in _OURS]
+    + [dict(name=name, n=209_462, seed=7) for name in ('gaussian', 'warp')]
+    + [dict(name='published', n=16_000, seed=7)]
+)  # the slowest last
+
 
 def _with_memory(entry):
     import resource
-    return try_flow(**entry) | dict(peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10)
+
+    return try_flow(**entry) | dict(
+        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    )
+
 
 def run_flow(
-    path: Path, *,                  # JSON file to write, anew after each fit
-    races: Iterable[dict]=None,     # Arguments of `try_flow`; None: `FLOW_RACES`
-) -> Table: # A row per fit
+    path: Path,
+    *,  # JSON file to write, anew after each fit
+    races: Iterable[dict] = None,  # Arguments of `try_flow`; None: `FLOW_RACES`
+) -> Table:  # A row per fit
     "Run the flows against each other and write the results with what they depend on."
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
+
     rows = []
     for entry in progress(list(races or FLOW_RACES), 'flows', unit='fit'):
-        with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool: rows.append(pool.submit(_with_memory, entry).result())
-        results = [{k: v if isinstance(v, bool) else int(v) if k in ('n', 'seed', 'layers', 'members') else _plain(v) for k, v in row.items()} for row in rows]
-        with atomic(path) as aside: aside.write_text(json.dumps(dict(results=results, machine=_machine()), indent=1))
+        with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+            rows.append(pool.submit(_with_memory, entry).result())
+        results = [
+            {
+                k: v
+                if isinstance(v, bool)
+                else int(v)
+                if k in ('n', 'seed', 'layers', 'members')
+                else _plain(v)
+                for k, v in row.items()
+            }
+            for row in rows
+        ]
+        with atomic(path) as aside:
+            aside.write_text(
+                json.dumps(dict(results=results, machine=_machine()), indent=1)
+            )
     return Table(results)
 
 # %% ../nbs/09b_speed.ipynb #671f8334
-def _tail_rows(data: str, flow: ClassDensity, x: np.ndarray, labels: np.ndarray, draws: int):
+def _tail_rows(
+    data: str, flow: ClassDensity, x: np.ndarray, labels: np.ndarray, draws: int
+):
     """Rows of `pit_tail` with what they belong to: everybody, and the classes with fewer
     than a hundred training objects."""
-    pit, few = class_pit(flow, x, labels, draws=draws), flow.counts.numpy()[labels] < 100
+    pit, few = (
+        class_pit(flow, x, labels, draws=draws),
+        flow.counts.numpy()[labels] < 100,
+    )
     rows = []
     for who, here in (('all', np.ones(len(x), bool)), ('rare', few)):
-        of = dict(data=data, training=int(flow.counts.sum()), who=who, objects=int(here.sum()))
+        of = dict(
+            data=data, training=int(flow.counts.sum()), who=who, objects=int(here.sum())
+        )
         tail = pit_tail(pit[here], labels[here], draws=draws)
         rows += [of | {name: float(row[name]) for name in row.colnames} for row in tail]
     return rows
 
+
 def run_tail(
-    folder: Path, path: Path, *,          # A finished run on the mock survey; JSON file to write
-    sizes: Iterable[int]=(2_000, 16_000), # Training objects of the known density
-    n_test: int=20_000,                   # New objects of the known density, and new mock spectra before cuts
-    draws: int=10_000,                    # Of each class
-    **options,                            # Of `make_density`
-) -> Table: # data, training, who ('all' or 'rare'), objects, level, expected, found, sigma
+    folder: Path,
+    path: Path,
+    *,  # A finished run on the mock survey; JSON file to write
+    sizes: Iterable[int] = (2_000, 16_000),  # Training objects of the known density
+    n_test: int = 20_000,  # New objects of the known density, and new mock spectra before cuts
+    draws: int = 10_000,  # Of each class
+    **options,  # Of `make_density`
+) -> (
+    Table
+):  # data, training, who ('all' or 'rare'), objects, level, expected, found, sigma
     """Test the tail of the density: how many of new objects are found below low levels of
     its probability integral transform."""
     run, rows = Run.load(folder), []
@@ -427,48 +900,85 @@ def run_tail(
         sets = flow_density(n, seed=_NEW_SEEDS[0], n_test=n_test)
         flow = make_density(**options).fit(*sets['train'], validation=sets['valid'])
         rows += _tail_rows('known', flow, *sets['test'], draws)
-    model, select = run.model, partial(preprocess, **dataclasses.asdict(run.config.preprocess))
+    model, select = (
+        run.model,
+        partial(preprocess, **dataclasses.asdict(run.config.preprocess)),
+    )
     survey = [select(raw) for raw in mock_chunks(n_test, rng=run.config.seed + 10_000)]
     latent = np.concatenate([model.members[0].encode(s.flux) for s in survey])
     label = np.concatenate([spectral_class(s.catalog) for s in survey])
     rows += _tail_rows('mock', model.members[0].flows[0], latent, label, draws)
-    with atomic(path) as aside: aside.write_text(json.dumps(dict(results=rows, machine=_machine()), indent=1))
+    with atomic(path) as aside:
+        aside.write_text(json.dumps(dict(results=rows, machine=_machine()), indent=1))
     return Table(rows)
 
 # %% ../nbs/09b_speed.ipynb #c80c3b2b
 def _retrained(n: int, config: Config) -> list[dict]:
     "`run_stability` for one mock survey."
-    data = Spectra.concatenate([preprocess(raw) for raw in mock_chunks(n, rng=config.seed)])
+    data = Spectra.concatenate(
+        [preprocess(raw) for raw in mock_chunks(n, rng=config.seed)]
+    )
     side, label = split_name(data.catalog['specobjid']), spectral_class(data.catalog)
     train, valid = (data[side == s] for s in ('train', 'valid'))
-    fit = partial(fit_pair, train, valid, device=config.device, **dataclasses.asdict(config.autoencoder))
+    fit = partial(
+        fit_pair,
+        train,
+        valid,
+        device=config.device,
+        **dataclasses.asdict(config.autoencoder),
+    )
     ae1, first = fit(rng=config.seed)
     clean = ae1.reconstruct(data.flux)
-    latents = [ae2.encode(clean) for ae2 in (first, fit(ae1=ae1, rng=config.seed + 1000)[1])]
+    latents = [
+        ae2.encode(clean) for ae2 in (first, fit(ae1=ae1, rng=config.seed + 1000)[1])
+    ]
     test = np.flatnonzero(side == 'test')[:20_000]
+
     def flow(x, rng, **other):
         pick = lambda s: (x[side == s], label[side == s])
-        return make_density(rng=rng, **(dataclasses.asdict(config.flow) | other)).fit(*pick('train'), validation=pick('valid'))
-    score = lambda flow, x: anomaly_score(flow, x[test], class_prior(label[side == 'train']))
+        return make_density(rng=rng, **(dataclasses.asdict(config.flow) | other)).fit(
+            *pick('train'), validation=pick('valid')
+        )
+
+    score = lambda flow, x: anomaly_score(
+        flow, x[test], class_prior(label[side == 'train'])
+    )
     one, two, three = flow(latents[0], 0), flow(latents[0], 1), flow(latents[1], 2)
     base = score(one, latents[0])
-    rows = [dict(training=len(train), again=name, **stability(base, score(f, x))) for name, f, x in (('flow', two, latents[0]), ('AE2 and flow', three, latents[1]))]
+    rows = [
+        dict(training=len(train), again=name, **stability(base, score(f, x)))
+        for name, f, x in (
+            ('flow', two, latents[0]),
+            ('AE2 and flow', three, latents[1]),
+        )
+    ]
     if len(train) < 20_000:  # the published flow is too slow for more
         own = lambda f: f.log_prob(latents[0][test], label[test])
         gain = own(one) - own(flow(latents[0], 0, method='published', max_layers=400))
-        for row in rows: row |= dict(above_published=gain.mean(), error=gain.std()/len(gain)**.5)
+        for row in rows:
+            row |= dict(
+                above_published=gain.mean(), error=gain.std() / len(gain) ** 0.5
+            )
     return rows
 
+
 def run_stability(
-    path: Path, *,                             # JSON file to write, anew after each size
-    sizes: Iterable[int]=(20_000, 200_000),    # Mock surveys, before cuts
-    config: Config=None,                       # Networks and seed; None: those of the demo
-) -> Table: # training, again ('flow', 'AE2 and flow'), pearson, overlap, low, high; at small sizes also above_published and error (nat, log p(x given class) of test objects)
+    path: Path,
+    *,  # JSON file to write, anew after each size
+    sizes: Iterable[int] = (20_000, 200_000),  # Mock surveys, before cuts
+    config: Config = None,  # Networks and seed; None: those of the demo
+) -> Table:  # training, again ('flow', 'AE2 and flow'), pearson, overlap, low, high; at small sizes also above_published and error (nat, log p(x given class) of test objects)
     "Train AE2 and the flow again with other seeds; compare the density scores of the same test objects."
     rows = []
     for n in progress(list(sizes), 'stability', unit='survey'):
-        rows += [{k: _plain(v) if isinstance(v, float) else v for k, v in row.items()} for row in _retrained(n, config or load_config('demo'))]
-        with atomic(path) as aside: aside.write_text(json.dumps(dict(results=rows, machine=_machine()), indent=1))
+        rows += [
+            {k: _plain(v) if isinstance(v, float) else v for k, v in row.items()}
+            for row in _retrained(n, config or load_config('demo'))
+        ]
+        with atomic(path) as aside:
+            aside.write_text(
+                json.dumps(dict(results=rows, machine=_machine()), indent=1)
+            )
     return Table(rows)
 
 # %% ../nbs/09b_speed.ipynb #886516f8
@@ -476,32 +986,59 @@ def _top_rows(model: Model, data: Spectra, edges: np.ndarray, k: int) -> list:
     "The k lowest log p among the quiescent of each redshift bin, as sets of ids."
     scores = model.align(model.score(data), split_ids(data.catalog))
     quiet, ids = quiescent(scores), np.asarray(data.catalog['specobjid'])
-    zbin, logp = bin_number(np.asarray(data.catalog['z']), edges), np.asarray(scores['logp'])
+    zbin, logp = (
+        bin_number(np.asarray(data.catalog['z']), edges),
+        np.asarray(scores['logp']),
+    )
     picked = []
     for b in range(1, len(edges)):
         rows = np.flatnonzero(quiet & (zbin == b))
-        picked.append(set(ids[rows[np.argsort(logp[rows], kind='stable')[:k]]].tolist()))
+        picked.append(
+            set(ids[rows[np.argsort(logp[rows], kind='stable')[:k]]].tolist())
+        )
     return picked
 
+
 def run_overlap(
-    folder: Path,                 # A finished run
-    path: Path, *,                # JSON file to write, anew after each seed
-    seeds: Iterable[int]=(1, 2),  # Of further ensembles, beside that of the run
-    k: int=8,                     # Rows per bin
-) -> Table: # one, other: seeds; shared: mean fraction of the k rows of a bin; low, high: of the five bins
+    folder: Path,  # A finished run
+    path: Path,
+    *,  # JSON file to write, anew after each seed
+    seeds: Iterable[int] = (1, 2),  # Of further ensembles, beside that of the run
+    k: int = 8,  # Rows per bin
+) -> Table:  # one, other: seeds; shared: mean fraction of the k rows of a bin; low, high: of the five bins
     "Train the ensemble of a run again and count the rows of table A1 that both share."
     run = Run.load(folder)
     config, data, model = run.config, run.spectra, run.model
-    for member in model.members: member.centre, member.width = 0., 1.
+    for member in model.members:
+        member.centre, member.width = 0.0, 1.0
     tops, rows = {config.seed: _top_rows(model, data, model.edges, k)}, []
     for seed in progress(list(seeds), 'overlap', unit='ensemble'):
-        pairs = fit_networks(data, config.ensemble, rng=seed, **dataclasses.asdict(config.autoencoder))
-        members = fit_densities(data, pairs, rng=seed, **dataclasses.asdict(config.flow))
+        pairs = fit_networks(
+            data, config.ensemble, rng=seed, **dataclasses.asdict(config.autoencoder)
+        )
+        members = fit_densities(
+            data, pairs, rng=seed, **dataclasses.asdict(config.flow)
+        )
         again = _top_rows(Model(members), data, model.edges, k)
         for other, known in tops.items():
-            shared = [len(x & y)/k for x, y in zip(known, again)]
-            rows.append(dict(one=other, other=seed, shared=float(np.mean(shared)), low=min(shared), high=max(shared)))
+            shared = [len(x & y) / k for x, y in zip(known, again)]
+            rows.append(
+                dict(
+                    one=other,
+                    other=seed,
+                    shared=float(np.mean(shared)),
+                    low=min(shared),
+                    high=max(shared),
+                )
+            )
         tops[seed] = again
-        text = dict(results=rows, spectra=len(data), members=config.ensemble, k=k, machine=_machine())
-        with atomic(path) as aside: aside.write_text(json.dumps(text, indent=1))
+        text = dict(
+            results=rows,
+            spectra=len(data),
+            members=config.ensemble,
+            k=k,
+            machine=_machine(),
+        )
+        with atomic(path) as aside:
+            aside.write_text(json.dumps(text, indent=1))
     return Table(rows)

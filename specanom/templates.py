@@ -18,59 +18,100 @@ from astropy.table import Table
 from .core import air_to_vacuum
 
 # %% ../nbs/00a_templates.ipynb #5dd96bf5
-LOG_STEP = 1e-4*np.log(10)           # one lattice step in ln(lambda): 69 km/s
-SPEED_OF_LIGHT = 299792.458          # km/s
+LOG_STEP = 1e-4 * np.log(10)  # one lattice step in ln(lambda): 69 km/s
+SPEED_OF_LIGHT = 299792.458  # km/s
+
 
 def _rebin_template(path: Path, k: np.ndarray) -> tuple:
     "Age (Gyr), metallicity and flux on lattice pixels `k` of one air-wavelength template."
     with fits.open(path) as hdus:
         header, flux = hdus[0].header, hdus[0].data.astype(float)
-    edges = air_to_vacuum(header['CRVAL1'] + header['CDELT1']*(np.arange(len(flux) + 1) - .5))
-    light = np.r_[0, np.cumsum(flux)*header['CDELT1']]
-    new = 10**(1e-4*(np.r_[k, k[-1] + 1] - .5))
-    return header['AGE'], header['Z'], np.diff(np.interp(new, edges, light))/np.diff(new)
+    edges = air_to_vacuum(
+        header['CRVAL1'] + header['CDELT1'] * (np.arange(len(flux) + 1) - 0.5)
+    )
+    light = np.r_[0, np.cumsum(flux) * header['CDELT1']]
+    new = 10 ** (1e-4 * (np.r_[k, k[-1] + 1] - 0.5))
+    return (
+        header['AGE'],
+        header['Z'],
+        np.diff(np.interp(new, edges, light)) / np.diff(new),
+    )
+
 
 def derive_basis(
     folder: Path,  # The BC03 templates: FITS images with AGE, Z, CRVAL1 and CDELT1, air wavelengths
-    licence: Path, # Text file with their licence, kept beside the numbers
-) -> fits.HDUList: # FLUX (40, d) float32 in Lsun/AA/Msun, POPULATIONS (age, metallicity), LICENCE
+    licence: Path,  # Text file with their licence, kept beside the numbers
+) -> (
+    fits.HDUList
+):  # FLUX (40, d) float32 in Lsun/AA/Msun, POPULATIONS (age, metallicity), LICENCE
     "Rebin the BC03 templates to the SDSS lattice in vacuum. Raises `FileNotFoundError` on an empty folder."
     paths = sorted(Path(folder).glob('*.fits'))
-    if not paths: raise FileNotFoundError(f'{folder}: no *.fits templates here')
+    if not paths:
+        raise FileNotFoundError(f'{folder}: no *.fits templates here')
     h = fits.getheader(paths[0])
-    first, last = 1e4*np.log10(air_to_vacuum(h['CRVAL1'] + np.array([0, h['CDELT1']*(h['NAXIS1'] - 1)])))
+    first, last = 1e4 * np.log10(
+        air_to_vacuum(h['CRVAL1'] + np.array([0, h['CDELT1'] * (h['NAXIS1'] - 1)]))
+    )
     k = np.arange(int(np.ceil(first)), int(last) + 1)
     rows = sorted((_rebin_template(p, k) for p in paths), key=lambda r: r[1::-1])
     image = fits.ImageHDU(np.array([r[2] for r in rows], 'f4'), name='FLUX')
-    image.header['K0'], image.header['BUNIT'] = (int(k[0]), 'log10(vacuum wavelength/AA) = 1e-4 (K0 + pixel)'), 'Lsun/AA/Msun'
-    image.header['HISTORY'] = 'Bruzual & Charlot (2003) as in sdss-mangadap 4.5.0, bc03_mpajhu; air to vacuum, rebinned to log lambda'
-    table = Table(dict(age=[r[0] for r in rows], metallicity=[r[1] for r in rows]), units=dict(age='Gyr'))
+    image.header['K0'], image.header['BUNIT'] = (
+        (int(k[0]), 'log10(vacuum wavelength/AA) = 1e-4 (K0 + pixel)'),
+        'Lsun/AA/Msun',
+    )
+    image.header['HISTORY'] = (
+        'Bruzual & Charlot (2003) as in sdss-mangadap 4.5.0, bc03_mpajhu; air to vacuum, rebinned to log lambda'
+    )
+    table = Table(
+        dict(age=[r[0] for r in rows], metallicity=[r[1] for r in rows]),
+        units=dict(age='Gyr'),
+    )
     text = Table(dict(line=Path(licence).read_text().splitlines()))
-    return fits.HDUList([fits.PrimaryHDU(), image, fits.BinTableHDU(table, name='POPULATIONS'), fits.BinTableHDU(text, name='LICENCE')])
+    return fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            image,
+            fits.BinTableHDU(table, name='POPULATIONS'),
+            fits.BinTableHDU(text, name='LICENCE'),
+        ]
+    )
 
 # %% ../nbs/00a_templates.ipynb #a90c7fe6
 def open_data(
-    name: str, # Of a file in the folder `data` of the package
-) -> fits.HDUList: # In memory
+    name: str,  # Of a file in the folder `data` of the package
+) -> fits.HDUList:  # In memory
     "A table of the package. Raises `FileNotFoundError` when it ships none of this name."
-    with resources.as_file(resources.files('specanom')/'data'/name) as path: return fits.open(path, memmap=False)
+    with resources.as_file(resources.files('specanom') / 'data' / name) as path:
+        return fits.open(path, memmap=False)
+
 
 @functools.cache
-def load_basis() -> tuple: # (40, d) float64 flux, first lattice index, table of populations
+def load_basis() -> (
+    tuple
+):  # (40, d) float64 flux, first lattice index, table of populations
     "The stellar populations of the package; index 10 i + j is metallicity i, age j."
     with open_data('bc03_ssp.fits') as hdus:
-        return hdus['FLUX'].data.astype(float), hdus['FLUX'].header['K0'], Table(hdus['POPULATIONS'].data)
+        return (
+            hdus['FLUX'].data.astype(float),
+            hdus['FLUX'].header['K0'],
+            Table(hdus['POPULATIONS'].data),
+        )
 
-def basis_wave() -> np.ndarray: # (d,) AA, vacuum
+
+def basis_wave() -> np.ndarray:  # (d,) AA, vacuum
     "Rest wavelengths of the stellar populations."
     flux, k0, _ = load_basis()
-    return 10**(1e-4*(k0 + np.arange(flux.shape[1])))
+    return 10 ** (1e-4 * (k0 + np.arange(flux.shape[1])))
+
 
 @functools.cache
-def load_sky() -> Table: # One row per lattice pixel between 3800 and 9200 AA
+def load_sky() -> Table:  # One row per lattice pixel between 3800 and 9200 AA
     "The sky noise of the package, see `mock.derive_sky_noise`."
-    with open_data('sdss_sky.fits') as hdus: return Table(hdus['SKY'].data)
+    with open_data('sdss_sky.fits') as hdus:
+        return Table(hdus['SKY'].data)
 
-def real_sky_statistics() -> Table: # low (AA), sigma, width, lag1, lag2
+
+def real_sky_statistics() -> Table:  # low (AA), sigma, width, lag1, lag2
     "`mock.sky_statistics` of the real fibres that the noise was taken from."
-    with open_data('sdss_sky.fits') as hdus: return Table(hdus['CHECK'].data)
+    with open_data('sdss_sky.fits') as hdus:
+        return Table(hdus['CHECK'].data)

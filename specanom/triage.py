@@ -19,78 +19,167 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import hypergeom
 
 from .anomalies import bin_number
-from .core import SDSS_K, SDSS_WAVE, Spectra, id_fraction, read_arrays, write_arrays
+from specanom.core import (
+    SDSS_K,
+    SDSS_WAVE,
+    Spectra,
+    id_fraction,
+    read_arrays,
+    write_arrays,
+)
 from .files import flag_names
-from .inject import ANOMALIES, QUASAR_LINES, REST_K, REST_WAVE, inject, load_m_stars
+from specanom.inject import (
+    ANOMALIES,
+    QUASAR_LINES,
+    REST_K,
+    REST_WAVE,
+    inject,
+    load_m_stars,
+)
 from .lines import NII_RATIO, bpt_class, line_ratio, measure_lines
 from .preprocess import flagged, preprocess
 from .reconstruction import REGIONS, error_by_region, near_lines
 from .templates import SPEED_OF_LIGHT, load_basis, load_sky
 
 # %% ../nbs/06c_triage.ipynb #6a1aa1c3
-_OBSERVED = np.geomspace(3700, 9400, 15)   # AA
-_ARMS = 6000.                              # AA, where the arms of the spectrograph meet (Smee et al. 2013)
+_OBSERVED = np.geomspace(3700, 9400, 15)  # AA
+_ARMS = 6000.0  # AA, where the arms of the spectrograph meet (Smee et al. 2013)
 
-def _bright_sky(observed: np.ndarray) -> np.ndarray: # bool
+
+def _bright_sky(observed: np.ndarray) -> np.ndarray:  # bool
     "Where the night sky's lines beyond 6800 AA are strong: the brightest seventh of it, from the sky fibres of the package."
     sky = load_sky()
     k, flux = np.asarray(sky['k'], float), np.asarray(sky['sky'], float)
-    lines = gaussian_filter1d(np.maximum(flux - gaussian_filter1d(flux, 100), 0), 3)*(k > 1e4*np.log10(6800))
-    return np.interp(1e4*np.log10(observed), k, lines, left=0, right=0) > np.quantile(lines[lines > 0], 6/7)
+    lines = gaussian_filter1d(np.maximum(flux - gaussian_filter1d(flux, 100), 0), 3) * (
+        k > 1e4 * np.log10(6800)
+    )
+    return np.interp(1e4 * np.log10(observed), k, lines, left=0, right=0) > np.quantile(
+        lines[lines > 0], 6 / 7
+    )
 
-def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray: return part/np.maximum(total, 1e-12)
+
+def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return part / np.maximum(total, 1e-12)
+
 
 def residual_features(
-    data: Spectra,              # On REST_GRID
-    reconstruction: np.ndarray, # (n, d)
-) -> np.ndarray: # (n, f) float32
+    data: Spectra,  # On REST_GRID
+    reconstruction: np.ndarray,  # (n, d)
+) -> np.ndarray:  # (n, f) float32
     "Describe residuals by rest and by observed wavelength and by form."
     good, wave, z = data.good, data.wave, np.asarray(data.catalog['z'], float)[:, None]
-    pull = np.where(good, (data.flux - reconstruction)*np.sqrt(data.ivar), 0)
-    square, observed = pull**2, wave*(1 + z)
+    pull = np.where(good, (data.flux - reconstruction) * np.sqrt(data.ivar), 0)
+    square, observed = pull**2, wave * (1 + z)
     total, count = square.sum(1), np.maximum(good.sum(1), 1)
-    ratio = np.where(good, (data.flux - reconstruction)/np.maximum(np.abs(reconstruction), .05*np.median(np.abs(reconstruction), axis=1, keepdims=True)), 0)
-    size = np.sqrt((ratio**2).sum(1)/count)[:, None] + 1e-9
+    ratio = np.where(
+        good,
+        (data.flux - reconstruction)
+        / np.maximum(
+            np.abs(reconstruction),
+            0.05 * np.median(np.abs(reconstruction), axis=1, keepdims=True),
+        ),
+        0,
+    )
+    size = np.sqrt((ratio**2).sum(1) / count)[:, None] + 1e-9
     starts = np.searchsorted(wave, REGIONS['start'])
     by_region = lambda x: np.add.reduceat(np.pad(x, ((0, 0), (0, 1))), starts, axis=1)
-    shape = by_region(ratio)/np.maximum(by_region(good.astype(float)), 1)/size
+    shape = by_region(ratio) / np.maximum(by_region(good.astype(float)), 1) / size
     errors = np.stack(list(error_by_region(data, reconstruction).itercols()), axis=1)
     interval = np.digitize(observed, _OBSERVED)
-    seen = np.stack([np.where(interval == i, pull, 0).sum(1)/np.sqrt(np.maximum(((interval == i) & good).sum(1), 1)) for i in range(1, len(_OBSERVED))], axis=1)
+    seen = np.stack(
+        [
+            np.where(interval == i, pull, 0).sum(1)
+            / np.sqrt(np.maximum(((interval == i) & good).sum(1), 1))
+            for i in range(1, len(_OBSERVED))
+        ],
+        axis=1,
+    )
     bright = _bright_sky(observed)
     smooth = gaussian_filter1d(pull, 3, axis=1)
     last = np.where(good, observed, 0).max(1, keepdims=True)
     red_end, lines = observed > last - 120, near_lines(wave, 600)
-    blue_side, red_side = (observed > _ARMS - 350) & (observed < _ARMS - 100), (observed > _ARMS + 100) & (observed < _ARMS + 350)
-    mean = lambda x, where: _share(np.where(where & good, x, 0).sum(1), (where & good).sum(1))
+    blue_side, red_side = (
+        (observed > _ARMS - 350) & (observed < _ARMS - 100),
+        (observed > _ARMS + 100) & (observed < _ARMS + 350),
+    )
+    mean = lambda x, where: _share(
+        np.where(where & good, x, 0).sum(1), (where & good).sum(1)
+    )
     step = mean(ratio, red_side) - mean(ratio, blue_side)
     ordered = np.sort(square, axis=1)
-    columns = [np.log(total/count + 1e-3), np.log(np.maximum(size[:, 0], 1e-6)), _share((square*bright).sum(1), total), np.log(mean(square, bright) + 1e-2) - np.log(mean(square, ~bright & (observed > 6800)) + 1e-2),
-               _share((square*red_end).sum(1), total), mean(pull, red_end), _share((square*lines).sum(1), total), _share((smooth**2).sum(1), total), _share((square*(pull < 0)).sum(1), total),
-               _share((square*(pull < 0)*~lines).sum(1), total), _share(ordered[:, -10:].sum(1), total), _share(ordered[:, -50:].sum(1), total), step/size[:, 0], np.abs(step)/size[:, 0],
-               np.log(np.maximum(np.asarray(data.catalog['snr'], float), 1)), np.asarray(data.catalog['z'], float), _share(smooth.min(1), np.sqrt(total)), _share(smooth.max(1), np.sqrt(total))]
-    return np.nan_to_num(np.column_stack([*columns, shape, np.log(np.nan_to_num(errors, nan=1) + 1e-2) - np.log(total/count + 1e-2)[:, None], np.tanh(seen/10), np.abs(np.tanh(seen/10))])).astype(np.float32)
+    columns = [
+        np.log(total / count + 1e-3),
+        np.log(np.maximum(size[:, 0], 1e-6)),
+        _share((square * bright).sum(1), total),
+        np.log(mean(square, bright) + 1e-2)
+        - np.log(mean(square, ~bright & (observed > 6800)) + 1e-2),
+        _share((square * red_end).sum(1), total),
+        mean(pull, red_end),
+        _share((square * lines).sum(1), total),
+        _share((smooth**2).sum(1), total),
+        _share((square * (pull < 0)).sum(1), total),
+        _share((square * (pull < 0) * ~lines).sum(1), total),
+        _share(ordered[:, -10:].sum(1), total),
+        _share(ordered[:, -50:].sum(1), total),
+        step / size[:, 0],
+        np.abs(step) / size[:, 0],
+        np.log(np.maximum(np.asarray(data.catalog['snr'], float), 1)),
+        np.asarray(data.catalog['z'], float),
+        _share(smooth.min(1), np.sqrt(total)),
+        _share(smooth.max(1), np.sqrt(total)),
+    ]
+    return np.nan_to_num(
+        np.column_stack(
+            [
+                *columns,
+                shape,
+                np.log(np.nan_to_num(errors, nan=1) + 1e-2)
+                - np.log(total / count + 1e-2)[:, None],
+                np.tanh(seen / 10),
+                np.abs(np.tanh(seen / 10)),
+            ]
+        )
+    ).astype(np.float32)
 
 # %% ../nbs/06c_triage.ipynb #4c785104
 class Triage:
     "Tells kinds of anomalies by their residuals."
+
     def fit(
         self,
-        hosts: Spectra,        # Raw, of the survey, ordinary
-        reconstruct: Callable, # (n, d) rest-frame flux -> (n, d)
-        *, n: int=40,          # Hosts per kind and strength
-        amplitudes: Iterable[float]=(4., 8., 16., 32.), # As in `inject`
-        selection: dict=None,  # Arguments of `preprocess`
-        rng: int=0,
+        hosts: Spectra,  # Raw, of the survey, ordinary
+        reconstruct: Callable,  # (n, d) rest-frame flux -> (n, d)
+        *,
+        n: int = 40,  # Hosts per kind and strength
+        amplitudes: Iterable[float] = (4.0, 8.0, 16.0, 32.0),  # As in `inject`
+        selection: dict = None,  # Arguments of `preprocess`
+        rng: int = 0,
     ) -> 'Triage':
         "Inject, describe, learn. Raises `ValueError` when there are too few hosts."
-        if len(hosts) < 20: raise ValueError(f'{len(hosts)} spectra to inject into are too few: at least 20')
+        if len(hosts) < 20:
+            raise ValueError(
+                f'{len(hosts)} spectra to inject into are too few: at least 20'
+            )
         parts = []
         for number, kind in enumerate(ANOMALIES['name']):
-            pick = hosts[np.sort(np.argsort(id_fraction(hosts.catalog['specobjid'], salt=rng + 31*number))[:n])]
+            pick = hosts[
+                np.sort(
+                    np.argsort(
+                        id_fraction(hosts.catalog['specobjid'], salt=rng + 31 * number)
+                    )[:n]
+                )
+            ]
             every = pick[np.tile(np.arange(len(pick)), len(tuple(amplitudes)))]
-            odd = preprocess(inject(every, kind, np.repeat(list(amplitudes), len(pick)), rng=rng)[0], **(selection or {}))
-            parts.append((residual_features(odd, reconstruct(odd.flux)), np.full(len(odd), number)))
+            odd = preprocess(
+                inject(every, kind, np.repeat(list(amplitudes), len(pick)), rng=rng)[0],
+                **(selection or {}),
+            )
+            parts.append(
+                (
+                    residual_features(odd, reconstruct(odd.flux)),
+                    np.full(len(odd), number),
+                )
+            )
         self.features, self.kinds = (np.concatenate(p) for p in zip(*parts))
         self.__dict__.pop('forest', None)
         return self
@@ -99,294 +188,666 @@ class Triage:
     def forest(self):
         "Learnt when it is first asked, which scoring never does."
         from sklearn.ensemble import RandomForestClassifier
-        return RandomForestClassifier(300, min_samples_leaf=2, random_state=0).fit(self.features, self.kinds)
+
+        return RandomForestClassifier(300, min_samples_leaf=2, random_state=0).fit(
+            self.features, self.kinds
+        )
 
     def __call__(
         self,
-        data: Spectra, reconstruction: np.ndarray, # Rest frame, (n, d)
-    ) -> tuple[np.ndarray, np.ndarray]: # (n, 18) probability of each of `ANOMALIES`; (n,) of an artefact
+        data: Spectra,
+        reconstruction: np.ndarray,  # Rest frame, (n, d)
+    ) -> tuple[
+        np.ndarray, np.ndarray
+    ]:  # (n, 18) probability of each of `ANOMALIES`; (n,) of an artefact
         "Probabilities of the kinds, given that something is odd."
         p = np.zeros((len(data), len(ANOMALIES)))
-        if len(data): p[:, self.forest.classes_] = self.forest.predict_proba(residual_features(data, reconstruction))
+        if len(data):
+            p[:, self.forest.classes_] = self.forest.predict_proba(
+                residual_features(data, reconstruction)
+            )
         return p, p[:, np.asarray(ANOMALIES['artefact'])].sum(1)
 
     def save(self, path: Path):
         "Write what was learnt from; nothing that can be executed."
-        write_arrays(path, dict(features=self.features, kinds=self.kinds), 'Triage', names=list(ANOMALIES['name']))
+        write_arrays(
+            path,
+            dict(features=self.features, kinds=self.kinds),
+            'Triage',
+            names=list(ANOMALIES['name']),
+        )
 
     @classmethod
     def load(cls, path: Path) -> 'Triage':
         "Read what `save` wrote and learn it again when asked. Raises `ValueError` when the file is damaged or holds something else."
         header, arrays = read_arrays(path, 'Triage')
-        if header['names'] != list(ANOMALIES['name']): raise ValueError(f'{path} does not hold a Triage of these kinds')
+        if header['names'] != list(ANOMALIES['name']):
+            raise ValueError(f'{path} does not hold a Triage of these kinds')
         self = cls()
         self.features, self.kinds = arrays['features'], arrays['kinds']
         return self
 
 # %% ../nbs/06c_triage.ipynb #6b1646fb
 def plate_enrichment(
-    top: np.ndarray, # (n,) bool, the strange ones
+    top: np.ndarray,  # (n,) bool, the strange ones
     catalog: Table,  # n rows with plate and mjd
-    by: Iterable[str]=('plate', 'mjd'), # What groups objects; ('fiberid',) for a bad fibre, ('mjd',) for a bad night
-) -> Table: # the columns of `by`, objects, strange, p, p_holm; the most suspicious first
+    by: Iterable[str] = (
+        'plate',
+        'mjd',
+    ),  # What groups objects; ('fiberid',) for a bad fibre, ('mjd',) for a bad night
+) -> (
+    Table
+):  # the columns of `by`, objects, strange, p, p_holm; the most suspicious first
     "Plates with more strange objects than chance allows. Raises `ValueError` when the lengths differ."
     top = np.asarray(top, bool)
-    if len(top) != len(catalog): raise ValueError(f'{len(top)} flags for {len(catalog)} objects')
-    pairs, which = np.unique(np.stack([np.asarray(catalog[name]) for name in by], 1), axis=0, return_inverse=True)
-    n, k = np.bincount(which.ravel()), np.bincount(which.ravel(), weights=top).astype(int)
+    if len(top) != len(catalog):
+        raise ValueError(f'{len(top)} flags for {len(catalog)} objects')
+    pairs, which = np.unique(
+        np.stack([np.asarray(catalog[name]) for name in by], 1),
+        axis=0,
+        return_inverse=True,
+    )
+    n, k = (
+        np.bincount(which.ravel()),
+        np.bincount(which.ravel(), weights=top).astype(int),
+    )
     p = hypergeom.sf(k - 1, len(top), top.sum(), n)
     order = np.lexsort((pairs[:, 0], p))
-    holm = np.minimum(np.maximum.accumulate(p[order]*np.arange(len(p), 0, -1)), 1)
-    return Table(dict(zip(by, pairs[order].T)) | dict(objects=n[order], strange=k[order], p=p[order], p_holm=holm))
+    holm = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return Table(
+        dict(zip(by, pairs[order].T))
+        | dict(objects=n[order], strange=k[order], p=p[order], p_holm=holm)
+    )
+
 
 def stack_residuals(
-    data: Spectra, reconstruction: np.ndarray, # Rest frame, (n, d)
-) -> tuple[np.ndarray, np.ndarray]: # (w,) observed wavelength in AA, (w,) mean residual in its own errors times the root of the number
+    data: Spectra,
+    reconstruction: np.ndarray,  # Rest frame, (n, d)
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (w,) observed wavelength in AA, (w,) mean residual in its own errors times the root of the number
     "Residuals of a group (a plate, a night, a fibre) averaged in the observed frame: what stands out is not in the galaxies."
-    good, observed = data.good, data.wave*(1 + np.asarray(data.catalog['z'], float)[:, None])
-    pull = np.where(good, (data.flux - reconstruction)*np.sqrt(data.ivar), 0)
+    good, observed = (
+        data.good,
+        data.wave * (1 + np.asarray(data.catalog['z'], float)[:, None]),
+    )
+    pull = np.where(good, (data.flux - reconstruction) * np.sqrt(data.ivar), 0)
     grid = np.geomspace(3800, 9200, 1001)
     place = np.digitize(observed, grid)
-    total, count = (np.bincount(place[good], weights=w, minlength=len(grid) + 1)[1:-1] for w in (pull[good], np.ones(good.sum())))
-    return np.sqrt(grid[1:]*grid[:-1]), np.divide(total, np.sqrt(count), out=np.full(len(total), np.nan), where=count > 0)
+    total, count = (
+        np.bincount(place[good], weights=w, minlength=len(grid) + 1)[1:-1]
+        for w in (pull[good], np.ones(good.sum()))
+    )
+    return np.sqrt(grid[1:] * grid[:-1]), np.divide(
+        total, np.sqrt(count), out=np.full(len(total), np.nan), where=count > 0
+    )
 
 # %% ../nbs/06c_triage.ipynb #a5a5e765
-def _peaks(score: np.ndarray, z: np.ndarray, count: int=3, apart: float=.003) -> tuple[np.ndarray, np.ndarray]: # (n, count) each
+def _peaks(
+    score: np.ndarray, z: np.ndarray, count: int = 3, apart: float = 0.003
+) -> tuple[np.ndarray, np.ndarray]:  # (n, count) each
     "The highest values of each row that are at least `apart` in ln(1 + z) from each other."
     score, best, values = score.copy(), [], []
     for _ in range(count):
         i = score.argmax(1)
-        best.append(z[i]); values.append(score[np.arange(len(score)), i])
+        best.append(z[i])
+        values.append(score[np.arange(len(score)), i])
         score[np.abs(np.log1p(z)[None] - np.log1p(z[i])[:, None]) < apart] = -np.inf
     return np.stack(best, 1), np.stack(values, 1)
 
+
 def rescore_redshifts(
-    raw: Spectra,        # Observed frame
-    fit: Callable,       # Rest-frame Spectra -> (reconstruction (n, d), log p (n,))
-    *, z_min: float=.05, z_max: float=.36, # Of the grid
-    step: float=9e-4,    # In ln(1 + z): one bin of the rest-frame grid
-    selection: dict=None,# Further arguments of `preprocess`
-    size: int=4000,      # Trial spectra at a time
-) -> Table: # z_best (n, 3), gain (n,): log-likelihood of the best redshift elsewhere minus that of the catalogue's
+    raw: Spectra,  # Observed frame
+    fit: Callable,  # Rest-frame Spectra -> (reconstruction (n, d), log p (n,))
+    *,
+    z_min: float = 0.05,
+    z_max: float = 0.36,  # Of the grid
+    step: float = 9e-4,  # In ln(1 + z): one bin of the rest-frame grid
+    selection: dict = None,  # Further arguments of `preprocess`
+    size: int = 4000,  # Trial spectra at a time
+) -> Table:  # z_best (n, 3), gain (n,): log-likelihood of the best redshift elsewhere minus that of the catalogue's
     "Ask a model at which redshift a spectrum is most ordinary."
-    grid, z0, out = np.expm1(np.arange(np.log1p(z_min) + step, np.log1p(z_max), step)), np.asarray(raw.catalog['z'], float), []
-    loose = dict(selection or {}) | dict(z_min=-1, z_max=10, max_masked=1.1, min_total_snr=-np.inf)
-    per = max(size//(len(grid) + 1), 1)
+    grid, z0, out = (
+        np.expm1(np.arange(np.log1p(z_min) + step, np.log1p(z_max), step)),
+        np.asarray(raw.catalog['z'], float),
+        [],
+    )
+    loose = dict(selection or {}) | dict(
+        z_min=-1, z_max=10, max_masked=1.1, min_total_snr=-np.inf
+    )
+    per = max(size // (len(grid) + 1), 1)
     for start in range(0, len(raw), per):
-        piece = raw[start:start + per]
+        piece = raw[start : start + per]
         every = piece[np.repeat(np.arange(len(piece)), len(grid) + 1)]
-        every.catalog['z'] = np.concatenate([np.append(grid, z) for z in z0[start:start + per]])
-        every.catalog['zwarning'], every.catalog['class'] = 0, np.where(np.asarray(every.catalog['class']) == 'STAR', 'GALAXY', every.catalog['class'])
+        every.catalog['z'] = np.concatenate(
+            [np.append(grid, z) for z in z0[start : start + per]]
+        )
+        every.catalog['zwarning'], every.catalog['class'] = (
+            0,
+            np.where(
+                np.asarray(every.catalog['class']) == 'STAR',
+                'GALAXY',
+                every.catalog['class'],
+            ),
+        )
         every.catalog['row'] = np.arange(len(every))
         data = preprocess(every, **loose)
         drawn, logp = fit(data)
         used = data.good.sum(1)
-        chi2 = ((data.flux - drawn)**2*data.ivar).sum(1, dtype=float)
+        chi2 = ((data.flux - drawn) ** 2 * data.ivar).sum(1, dtype=float)
         value = np.full(len(every), -np.inf)
-        value[np.asarray(data.catalog['row'])] = np.where(used > 300, logp - .5*chi2/np.maximum(used, 1)*1000, -np.inf)
+        value[np.asarray(data.catalog['row'])] = np.where(
+            used > 300, logp - 0.5 * chi2 / np.maximum(used, 1) * 1000, -np.inf
+        )
         out.append(value.reshape(len(piece), -1))
     value = np.concatenate(out) if out else np.zeros((0, len(grid) + 1))
     best, _ = _peaks(value[:, :-1], grid)
-    elsewhere = np.where(np.abs(np.log1p(grid)[None] - np.log1p(z0)[:, None]) > .006, value[:, :-1], -np.inf).max(1, initial=-np.inf)
+    elsewhere = np.where(
+        np.abs(np.log1p(grid)[None] - np.log1p(z0)[:, None]) > 0.006,
+        value[:, :-1],
+        -np.inf,
+    ).max(1, initial=-np.inf)
     return Table(dict(z_best=best, gain=elsewhere - value[:, -1]))
 
 # %% ../nbs/06c_triage.ipynb #ebeb8732
-_OPTICAL = {4862.7: 46., 5008.2: 13., 4341.7: 13., 6564.6: 195., 1215.7: 93., 1240.8: 2.}   # rest AA: equivalent width, Vanden Berk et al. 2001, Table 2
+_OPTICAL = {
+    4862.7: 46.0,
+    5008.2: 13.0,
+    4341.7: 13.0,
+    6564.6: 195.0,
+    1215.7: 93.0,
+    1240.8: 2.0,
+}  # rest AA: equivalent width, Vanden Berk et al. 2001, Table 2
 _PAD = 2**14
+
 
 def _quasar_template(width: float) -> np.ndarray:
     "Lines of quasars on REST_WAVE, `width` times as broad as in the composite."
     out = np.zeros(len(REST_WAVE))
-    lines = [(r['wave'], r['ew'], r['sigma']) for r in QUASAR_LINES] + [(w, ew, w*.008) for w, ew in _OPTICAL.items()]
-    for wave, ew, sigma in lines: out += ew/(np.sqrt(2*np.pi)*sigma*width)*np.exp(-.5*((REST_WAVE - wave)/(sigma*width))**2)
-    return (1 + out)*(REST_WAVE/2500)**-1.5
+    lines = [(r['wave'], r['ew'], r['sigma']) for r in QUASAR_LINES] + [
+        (w, ew, w * 0.008) for w, ew in _OPTICAL.items()
+    ]
+    for wave, ew, sigma in lines:
+        out += (
+            ew
+            / (np.sqrt(2 * np.pi) * sigma * width)
+            * np.exp(-0.5 * ((REST_WAVE - wave) / (sigma * width)) ** 2)
+        )
+    return (1 + out) * (REST_WAVE / 2500) ** -1.5
+
 
 def _emission_template() -> np.ndarray:
     "Narrow lines of a star-forming galaxy."
     out = np.zeros(len(REST_WAVE))
-    for wave, area in ((3728.5, 3.), (4862.7, 1.), (4960.3, .7), (5008.2, 2.), (6549.9, .9/NII_RATIO), (6564.6, 2.9), (6585.3, .9), (6718.3, .5), (6732.7, .4)):
-        out += area*np.exp(-.5*((np.log(REST_WAVE/wave)*SPEED_OF_LIGHT)/150)**2)
+    for wave, area in (
+        (3728.5, 3.0),
+        (4862.7, 1.0),
+        (4960.3, 0.7),
+        (5008.2, 2.0),
+        (6549.9, 0.9 / NII_RATIO),
+        (6564.6, 2.9),
+        (6585.3, 0.9),
+        (6718.3, 0.5),
+        (6732.7, 0.4),
+    ):
+        out += area * np.exp(
+            -0.5 * ((np.log(REST_WAVE / wave) * SPEED_OF_LIGHT) / 150) ** 2
+        )
     return out
 
-def _templates() -> list[tuple]: # (name, flux on the lattice, first lattice index, high-pass in pixels, lowest and highest redshift)
+
+def _templates() -> (
+    list[tuple]
+):  # (name, flux on the lattice, first lattice index, high-pass in pixels, lowest and highest redshift)
     basis, k0 = load_basis()[:2]
-    galaxies = gaussian_filter1d(np.asarray(basis, float)[[5, 14, 18, 28, 38]], 4, axis=1)
+    galaxies = gaussian_filter1d(
+        np.asarray(basis, float)[[5, 14, 18, 28, 38]], 4, axis=1
+    )
     stars, star_k0, _ = load_m_stars()
-    return ([('GALAXY', g/g.mean(), k0, 80, -.001, 1.) for g in galaxies] + [('GALAXY', _emission_template(), REST_K[0], 80, -.001, 1.2)]
-            + [('QSO', _quasar_template(w), REST_K[0], 350, .01, 4.5) for w in (.4, .7, 1., 1.6)] + [('STAR', s, star_k0, 80, -.002, .002) for s in np.asarray(stars, float)[::3]])
+    return (
+        [('GALAXY', g / g.mean(), k0, 80, -0.001, 1.0) for g in galaxies]
+        + [('GALAXY', _emission_template(), REST_K[0], 80, -0.001, 1.2)]
+        + [
+            ('QSO', _quasar_template(w), REST_K[0], 350, 0.01, 4.5)
+            for w in (0.4, 0.7, 1.0, 1.6)
+        ]
+        + [
+            ('STAR', s, star_k0, 80, -0.002, 0.002)
+            for s in np.asarray(stars, float)[::3]
+        ]
+    )
+
 
 def _high_pass(x: np.ndarray, weight: np.ndarray, width: float) -> np.ndarray:
     "x minus its weighted running mean, relative to it; rows."
-    level = gaussian_filter1d(x*weight, width, axis=-1)/np.maximum(gaussian_filter1d(weight, width, axis=-1), 1e-30)
+    level = gaussian_filter1d(x * weight, width, axis=-1) / np.maximum(
+        gaussian_filter1d(weight, width, axis=-1), 1e-30
+    )
     return np.where(weight > 0, x - level, 0)
 
+
 def match_templates(
-    raw: Spectra, # Observed frame, on SDSS_WAVE
-    *, mask: str='sdss', # Flags that mask a pixel, as in `preprocess`
-    size: int=64, # Spectra at a time
-) -> Table: # z_best (n, 3), kind (n, 3), gain (n, 3): how much chi2 falls by the continuum-free template; gain_catalog (n,), at the catalogue's redshift
+    raw: Spectra,  # Observed frame, on SDSS_WAVE
+    *,
+    mask: str = 'sdss',  # Flags that mask a pixel, as in `preprocess`
+    size: int = 64,  # Spectra at a time
+) -> Table:  # z_best (n, 3), kind (n, 3), gain (n, 3): how much chi2 falls by the continuum-free template; gain_catalog (n,), at the catalogue's redshift
     "The best redshifts of spectra by cross-correlation with galaxies, quasars and stars."
     templates, rows = _templates(), []
     for piece in raw.chunks(size):
         weight = np.where(piece.good, piece.ivar, 0).astype(float)
-        if piece.mask is not None: weight[flagged(piece.mask, mask)] = 0
-        passed = {w: _high_pass(piece.flux.astype(float), (weight > 0).astype(float), w) for w in {t[3] for t in templates}}
+        if piece.mask is not None:
+            weight[flagged(piece.mask, mask)] = 0
+        passed = {
+            w: _high_pass(piece.flux.astype(float), (weight > 0).astype(float), w)
+            for w in {t[3] for t in templates}
+        }
         fw = np.fft.rfft(weight, _PAD)
         grid, gains, kinds = [], [], []
         for name, flux, k0, width, low, high in templates:
             t = _high_pass(flux, np.ones(len(flux)), width)
-            ft, ft2 = np.fft.rfft(t, _PAD).conj(), np.fft.rfft(t*t, _PAD).conj()
-            top, bottom = np.fft.irfft(np.fft.rfft(weight*passed[width], _PAD)*ft, _PAD), np.fft.irfft(fw*ft2, _PAD)
-            shift = np.arange(-_PAD//2, _PAD//2)                                   # data pixel minus template pixel
-            z = 10**(1e-4*(shift + SDSS_K[0] - k0)) - 1
+            ft, ft2 = np.fft.rfft(t, _PAD).conj(), np.fft.rfft(t * t, _PAD).conj()
+            top, bottom = (
+                np.fft.irfft(np.fft.rfft(weight * passed[width], _PAD) * ft, _PAD),
+                np.fft.irfft(fw * ft2, _PAD),
+            )
+            shift = np.arange(-_PAD // 2, _PAD // 2)  # data pixel minus template pixel
+            z = 10 ** (1e-4 * (shift + SDSS_K[0] - k0)) - 1
             use = (z >= low) & (z <= high)
             at = shift[use] % _PAD
-            enough = bottom[:, at] > .02*np.median(bottom[:, at], axis=1, keepdims=True)
-            grid.append(z[use]); kinds.append(np.full(use.sum(), name))
-            gains.append(np.where(enough & (top[:, at] > 0), top[:, at]**2/np.maximum(bottom[:, at], 1e-30), 0))
-        grid, gains, kinds = np.concatenate(grid), np.concatenate(gains, 1), np.concatenate(kinds)
-        best, value, kind, known = [], [], [], np.log1p(np.asarray(piece.catalog['z'], float))[:, None]
-        own = np.where(np.abs(np.log1p(grid)[None] - known) < .003, gains, 0).max(1)
+            enough = bottom[:, at] > 0.02 * np.median(
+                bottom[:, at], axis=1, keepdims=True
+            )
+            grid.append(z[use])
+            kinds.append(np.full(use.sum(), name))
+            gains.append(
+                np.where(
+                    enough & (top[:, at] > 0),
+                    top[:, at] ** 2 / np.maximum(bottom[:, at], 1e-30),
+                    0,
+                )
+            )
+        grid, gains, kinds = (
+            np.concatenate(grid),
+            np.concatenate(gains, 1),
+            np.concatenate(kinds),
+        )
+        best, value, kind, known = (
+            [],
+            [],
+            [],
+            np.log1p(np.asarray(piece.catalog['z'], float))[:, None],
+        )
+        own = np.where(np.abs(np.log1p(grid)[None] - known) < 0.003, gains, 0).max(1)
         for _ in range(3):
             i = gains.argmax(1)
-            best.append(grid[i]); value.append(gains[np.arange(len(gains)), i]); kind.append(kinds[i])
-            gains[np.abs(np.log1p(grid)[None] - np.log1p(grid[i])[:, None]) < .01] = 0
+            best.append(grid[i])
+            value.append(gains[np.arange(len(gains)), i])
+            kind.append(kinds[i])
+            gains[np.abs(np.log1p(grid)[None] - np.log1p(grid[i])[:, None]) < 0.01] = 0
         rows.append((np.stack(best, 1), np.stack(kind, 1), np.stack(value, 1), own))
-    best, kind, value, own = (np.concatenate(p) for p in zip(*rows)) if rows else (np.zeros((0, 3)), np.zeros((0, 3), 'U6'), np.zeros((0, 3)), np.zeros(0))
+    best, kind, value, own = (
+        (np.concatenate(p) for p in zip(*rows))
+        if rows
+        else (np.zeros((0, 3)), np.zeros((0, 3), 'U6'), np.zeros((0, 3)), np.zeros(0))
+    )
     return Table(dict(z_best=best, kind=kind, gain=value, gain_catalog=own))
 
 # %% ../nbs/06c_triage.ipynb #8c9b0b58
-SKY_LINES = {'[O I] 5577': 5578.89, 'Na I 5890': 5891.58, 'Na I 5896': 5897.56, '[O I] 6300': 6302.05, '[O I] 6364': 6365.54}   # AA in vacuum; Osterbrock et al. 1996
+SKY_LINES = {
+    '[O I] 5577': 5578.89,
+    'Na I 5890': 5891.58,
+    'Na I 5896': 5897.56,
+    '[O I] 6300': 6302.05,
+    '[O I] 6364': 6365.54,
+}  # AA in vacuum; Osterbrock et al. 1996
 
-def _sky_line(observed: np.ndarray, within: float=10.) -> np.ndarray: # strings
+
+def _sky_line(observed: np.ndarray, within: float = 10.0) -> np.ndarray:  # strings
     "The line of the sky at a wavelength, 'OH' in the bright bands, '' elsewhere."
-    distance = np.abs(np.asarray(observed)[:, None] - np.array(list(SKY_LINES.values())))
-    return np.where(distance.min(1) < within, np.array(list(SKY_LINES))[distance.argmin(1)], np.where(_bright_sky(observed), 'OH', ''))
+    distance = np.abs(
+        np.asarray(observed)[:, None] - np.array(list(SKY_LINES.values()))
+    )
+    return np.where(
+        distance.min(1) < within,
+        np.array(list(SKY_LINES))[distance.argmin(1)],
+        np.where(_bright_sky(observed), 'OH', ''),
+    )
 
-def _neighbour(raw: Spectra, data: Spectra, pull: np.ndarray) -> np.ndarray: # (n,)
+
+def _neighbour(raw: Spectra, data: Spectra, pull: np.ndarray) -> np.ndarray:  # (n,)
     "Correlation of residuals with the next fibres of the same plate, the stronger of the two, times the root of the number of bins; 0 without a neighbour."
-    place = {key: i for i, key in enumerate(zip(*(np.asarray(raw.catalog[c]).tolist() for c in ('plate', 'mjd', 'fiberid'))))}
-    keys = list(zip(*(np.asarray(data.catalog[c]).tolist() for c in ('plate', 'mjd', 'fiberid'))))
-    observed = data.wave*(1 + np.asarray(data.catalog['z'], float)[:, None])
-    pixel = np.clip(np.rint(1e4*np.log10(observed)).astype(int) - SDSS_K[0], 0, len(SDSS_WAVE) - 1)
+    place = {
+        key: i
+        for i, key in enumerate(
+            zip(
+                *(
+                    np.asarray(raw.catalog[c]).tolist()
+                    for c in ('plate', 'mjd', 'fiberid')
+                )
+            )
+        )
+    }
+    keys = list(
+        zip(
+            *(np.asarray(data.catalog[c]).tolist() for c in ('plate', 'mjd', 'fiberid'))
+        )
+    )
+    observed = data.wave * (1 + np.asarray(data.catalog['z'], float)[:, None])
+    pixel = np.clip(
+        np.rint(1e4 * np.log10(observed)).astype(int) - SDSS_K[0], 0, len(SDSS_WAVE) - 1
+    )
     fibre, found = np.asarray(data.catalog['fiberid'], int), np.zeros((2, len(data)))
     for out, side in zip(found, (-1, 1)):
-        other = np.array([place.get((plate, mjd, f + side), -1) for plate, mjd, f in keys], int)
+        other = np.array(
+            [place.get((plate, mjd, f + side), -1) for plate, mjd, f in keys], int
+        )
         rows = np.flatnonzero(other >= 0)
         seen = raw.ivar[other[rows]] > 0
-        light = gaussian_filter1d(np.where(seen, raw.flux[other[rows]], 0).astype(float), 2, axis=1)[np.arange(len(rows))[:, None], pixel[rows]]
-        use = (data.good[rows] & seen[np.arange(len(rows))[:, None], pixel[rows]]).astype(float)
-        a, b = _high_pass(pull[rows]*use, use, 40), _high_pass(light, use, 40)*np.sqrt(data.ivar[rows])*use
-        out[rows] = (a*b).sum(1)/np.maximum(np.sqrt((a**2).sum(1)*(b**2).sum(1)), 1e-30)*np.sqrt(use.sum(1))
+        light = gaussian_filter1d(
+            np.where(seen, raw.flux[other[rows]], 0).astype(float), 2, axis=1
+        )[np.arange(len(rows))[:, None], pixel[rows]]
+        use = (
+            data.good[rows] & seen[np.arange(len(rows))[:, None], pixel[rows]]
+        ).astype(float)
+        a, b = (
+            _high_pass(pull[rows] * use, use, 40),
+            _high_pass(light, use, 40) * np.sqrt(data.ivar[rows]) * use,
+        )
+        out[rows] = (
+            (a * b).sum(1)
+            / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-30)
+            * np.sqrt(use.sum(1))
+        )
     return np.where(np.abs(found[0]) > np.abs(found[1]), *found)
 
+
 def detector_evidence(
-    raw: Spectra,               # Observed frame, on SDSS_WAVE: the same objects and, for the neighbours, as many others of their plates as there are
-    data: Spectra, reconstruction: np.ndarray, # Rest frame, (n, d)
-) -> QTable: # worst_wave (observed), worst_pull, sky_line, bits, flagged, neighbour; n rows
+    raw: Spectra,  # Observed frame, on SDSS_WAVE: the same objects and, for the neighbours, as many others of their plates as there are
+    data: Spectra,
+    reconstruction: np.ndarray,  # Rest frame, (n, d)
+) -> (
+    QTable
+):  # worst_wave (observed), worst_pull, sky_line, bits, flagged, neighbour; n rows
     "Say where on the detector the worst residual is and what is known of the place. Raises `ValueError` when a raw spectrum is missing."
     place = {i: n for n, i in enumerate(np.asarray(raw.catalog['specobjid']).tolist())}
-    if missing := [i for i in np.asarray(data.catalog['specobjid']).tolist() if i not in place]: raise ValueError(f'no raw spectrum of {len(missing)} objects, the first {missing[0]}')
-    own = np.array([place[i] for i in np.asarray(data.catalog['specobjid']).tolist()], int)
-    pull = np.where(data.good, (data.flux - reconstruction)*np.sqrt(data.ivar), 0).astype(float)
+    if missing := [
+        i for i in np.asarray(data.catalog['specobjid']).tolist() if i not in place
+    ]:
+        raise ValueError(
+            f'no raw spectrum of {len(missing)} objects, the first {missing[0]}'
+        )
+    own = np.array(
+        [place[i] for i in np.asarray(data.catalog['specobjid']).tolist()], int
+    )
+    pull = np.where(
+        data.good, (data.flux - reconstruction) * np.sqrt(data.ivar), 0
+    ).astype(float)
     smooth, rows = gaussian_filter1d(pull, 1, axis=1), np.arange(len(data))
     at = np.abs(smooth).argmax(1)
-    worst = data.wave[at]*(1 + np.asarray(data.catalog['z'], float))
-    near = np.clip(np.rint(1e4*np.log10(worst)).astype(int)[:, None] - SDSS_K[0] + np.arange(-8, 9), 0, len(SDSS_WAVE) - 1)
-    bits = np.zeros(near.shape, 'u4') if raw.mask is None else raw.mask[own[:, None], near]
-    table = QTable(dict(worst_wave=worst*u.AA, worst_pull=smooth[rows, at], sky_line=_sky_line(worst), bits=flag_names(bits),
-                        flagged=(bits != 0).mean(1), neighbour=_neighbour(raw, data, pull)))
-    for name, text in dict(worst_wave='observed wavelength of the strongest residual', worst_pull='that residual in its errors, smoothed', sky_line='line of the night sky there', bits='flags of the pipeline within 8 pixels, those of most pixels first',
-                           flagged='part of those pixels with any bit', neighbour='likeness of the residual to the next fibre, about a normal deviate').items(): table[name].info.description = text
+    worst = data.wave[at] * (1 + np.asarray(data.catalog['z'], float))
+    near = np.clip(
+        np.rint(1e4 * np.log10(worst)).astype(int)[:, None]
+        - SDSS_K[0]
+        + np.arange(-8, 9),
+        0,
+        len(SDSS_WAVE) - 1,
+    )
+    bits = (
+        np.zeros(near.shape, 'u4') if raw.mask is None else raw.mask[own[:, None], near]
+    )
+    table = QTable(
+        dict(
+            worst_wave=worst * u.AA,
+            worst_pull=smooth[rows, at],
+            sky_line=_sky_line(worst),
+            bits=flag_names(bits),
+            flagged=(bits != 0).mean(1),
+            neighbour=_neighbour(raw, data, pull),
+        )
+    )
+    for name, text in dict(
+        worst_wave='observed wavelength of the strongest residual',
+        worst_pull='that residual in its errors, smoothed',
+        sky_line='line of the night sky there',
+        bits='flags of the pipeline within 8 pixels, those of most pixels first',
+        flagged='part of those pixels with any bit',
+        neighbour='likeness of the residual to the next fibre, about a normal deviate',
+    ).items():
+        table[name].info.description = text
     return table
 
-LEAST_NEIGHBOUR = 8.   # likeness to the next fibre, about a normal deviate, that is worth a word
+
+LEAST_NEIGHBOUR = (
+    8.0  # likeness to the next fibre, about a normal deviate, that is worth a word
+)
+
 
 def evidence_words(
-    evidence: QTable, # From `detector_evidence`, n rows
-) -> np.ndarray: # (n,) strings; '' where nothing is known of the place
+    evidence: QTable,  # From `detector_evidence`, n rows
+) -> np.ndarray:  # (n,) strings; '' where nothing is known of the place
     "What is known of the place of the worst residual, in words: sky line, flags, the next fibre."
+
     def words(row):
         line, bits, likeness = row['sky_line'], row['bits'], row['neighbour']
         said = [f'line of the sky {line}'] if line else []
-        if bits: said.append(f'flags {bits}')
-        if abs(likeness) > LEAST_NEIGHBOUR: said.append('like the next fibre' if likeness > 0 else 'like the next fibre upside down')
-        return f"worst at {row['worst_wave'].value:.0f} Å: {', '.join(said)}" if said else ''
+        if bits:
+            said.append(f'flags {bits}')
+        if abs(likeness) > LEAST_NEIGHBOUR:
+            said.append(
+                'like the next fibre'
+                if likeness > 0
+                else 'like the next fibre upside down'
+            )
+        return (
+            f"worst at {row['worst_wave'].value:.0f} Å: {', '.join(said)}"
+            if said
+            else ''
+        )
+
     return np.array([words(row) for row in evidence], dtype='U200')
 
 # %% ../nbs/06c_triage.ipynb #124ea434
-TAGS = ('E+A', 'LINER', 'AGN/QSO', 'Emission', 'Neighbor', 'SN', 'Low SB', 'Red', 'Airglow', 'Misextraction')
+TAGS = (
+    'E+A',
+    'LINER',
+    'AGN/QSO',
+    'Emission',
+    'Neighbor',
+    'SN',
+    'Low SB',
+    'Red',
+    'Airglow',
+    'Misextraction',
+)
+
 
 def line_tags(
-    lines: Table, # From `measure_lines`
-) -> dict: # 'E+A', 'LINER', 'AGN/QSO' -> (n,) bool
+    lines: Table,  # From `measure_lines`
+) -> dict:  # 'E+A', 'LINER', 'AGN/QSO' -> (n,) bool
     "Tags that follow from measured lines."
     column = lambda name: np.asarray(lines[name], float)
     ew, n2 = column('Halpha_ew'), line_ratio(lines, 'NII', 'Halpha')
     bpt = bpt_class(lines)
     with np.errstate(invalid='ignore'):
-        broad = (column('broad') > 0) & (column('Halpha_broad_flux') > 5*column('Halpha_flux_err')) & (column('Halpha_broad_flux') > .5*np.abs(column('Halpha_flux')))
-        return {'E+A': (column('HdeltaA') - column('HdeltaA_err') > 4) & (ew < 3) & ~broad,
-                'LINER': ((bpt == 'LINER') & (ew > 1)) | ((bpt == '') & (n2 > -.1) & (ew > 1) & (ew < 6)), 'AGN/QSO': broad | ((bpt == 'Seyfert') & (ew > 3))}
+        broad = (
+            (column('broad') > 0)
+            & (column('Halpha_broad_flux') > 5 * column('Halpha_flux_err'))
+            & (column('Halpha_broad_flux') > 0.5 * np.abs(column('Halpha_flux')))
+        )
+        return {
+            'E+A': (column('HdeltaA') - column('HdeltaA_err') > 4) & (ew < 3) & ~broad,
+            'LINER': ((bpt == 'LINER') & (ew > 1))
+            | ((bpt == '') & (n2 > -0.1) & (ew > 1) & (ew < 6)),
+            'AGN/QSO': broad | ((bpt == 'Seyfert') & (ew > 3)),
+        }
+
 
 def explanation_tags(
-    lines: Table,      # From `measure_lines`, n rows
-    kinds: np.ndarray, # (n, 18) from `Triage`
-    quasar: np.ndarray=None, # (n,) bool, a quasar at another redshift
-    *, sure: float=.5, # Least probability of a tag that is not measured
-) -> np.ndarray: # (n,) strings, tags joined by ', '
+    lines: Table,  # From `measure_lines`, n rows
+    kinds: np.ndarray,  # (n, 18) from `Triage`
+    quasar: np.ndarray = None,  # (n,) bool, a quasar at another redshift
+    *,
+    sure: float = 0.5,  # Least probability of a tag that is not measured
+) -> np.ndarray:  # (n,) strings, tags joined by ', '
     "Why objects are odd, in the vocabulary of B23's tables."
-    seen = {tag: kinds[:, np.asarray(ANOMALIES['tag']) == tag].sum(1) > sure for tag in TAGS}
-    seen['E+A'] &= ~(np.asarray(lines['HdeltaA'], float) + 2*np.asarray(lines['HdeltaA_err'], float) < 3)   # surely weaker than a k+a (Dressler et al. 1999)
-    seen['Emission'] &= ~(np.fmax(np.asarray(lines['OIII_ew'], float), np.asarray(lines['Halpha_ew'], float)) < 20)                          # not extreme (AA)
-    foreign = np.any([seen[t] for t in ('Neighbor', 'SN', 'Low SB', 'Airglow', 'Misextraction')], axis=0)   # light that is not the galaxy's own spoils its lines
-    given = seen | {tag: seen[tag] | (measured & ~foreign) for tag, measured in line_tags(lines).items()}
-    if quasar is not None: given['AGN/QSO'] = given['AGN/QSO'] | quasar
-    return np.array([', '.join(t for t in TAGS if given[t][i]) or 'unexplained' for i in range(len(lines))], dtype='U60')
+    seen = {
+        tag: kinds[:, np.asarray(ANOMALIES['tag']) == tag].sum(1) > sure for tag in TAGS
+    }
+    seen['E+A'] &= ~(
+        np.asarray(lines['HdeltaA'], float)
+        + 2 * np.asarray(lines['HdeltaA_err'], float)
+        < 3
+    )  # surely weaker than a k+a (Dressler et al. 1999)
+    seen['Emission'] &= ~(
+        np.fmax(
+            np.asarray(lines['OIII_ew'], float), np.asarray(lines['Halpha_ew'], float)
+        )
+        < 20
+    )  # not extreme (AA)
+    foreign = np.any(
+        [seen[t] for t in ('Neighbor', 'SN', 'Low SB', 'Airglow', 'Misextraction')],
+        axis=0,
+    )  # light that is not the galaxy's own spoils its lines
+    given = seen | {
+        tag: seen[tag] | (measured & ~foreign)
+        for tag, measured in line_tags(lines).items()
+    }
+    if quasar is not None:
+        given['AGN/QSO'] = given['AGN/QSO'] | quasar
+    return np.array(
+        [
+            ', '.join(t for t in TAGS if given[t][i]) or 'unexplained'
+            for i in range(len(lines))
+        ],
+        dtype='U60',
+    )
 
 # %% ../nbs/06c_triage.ipynb #7f134d90
-LEAST_GAIN, LEAST_MARGIN, LEAST_RISE = 100., .7, 25.  # a template match must explain so much, and beat the catalogue's redshift by so much in ln; or log-likelihood must rise so much
+LEAST_GAIN, LEAST_MARGIN, LEAST_RISE = (
+    100.0,
+    0.7,
+    25.0,
+)  # a template match must explain so much, and beat the catalogue's redshift by so much in ln; or log-likelihood must rise so much
+
 
 def why_odd(
-    raw: Spectra,          # Observed frame
-    data: Spectra,         # The same objects on REST_GRID, in the same order
+    raw: Spectra,  # Observed frame
+    data: Spectra,  # The same objects on REST_GRID, in the same order
     triage: Triage,
-    fit: Callable,         # Rest-frame Spectra -> (reconstruction (n, d), log p (n,))
-    *, selection: dict=None, # Arguments of `preprocess`
-    odd: np.ndarray=None,    # (n,) bool, whose residual is stranger than chance; the residual of the others explains nothing. None: all
-    beside: Spectra=None,    # Raw, further fibres of the same plates, for light that leaks; None: only those in `raw`
-) -> QTable: # explanation, triage, p_artefact, z_alternative, z_reason, detector, and Halpha_ew, HdeltaA, log_n2_ha, log_o3_hb
+    fit: Callable,  # Rest-frame Spectra -> (reconstruction (n, d), log p (n,))
+    *,
+    selection: dict = None,  # Arguments of `preprocess`
+    odd: np.ndarray = None,  # (n,) bool, whose residual is stranger than chance; the residual of the others explains nothing. None: all
+    beside: Spectra = None,  # Raw, further fibres of the same plates, for light that leaks; None: only those in `raw`
+) -> QTable:  # explanation, triage, p_artefact, z_alternative, z_reason, detector, and Halpha_ew, HdeltaA, log_n2_ha, log_o3_hb
     "Explain objects. Raises `ValueError` when the two sets differ."
-    if np.asarray(raw.catalog['specobjid']).tolist() != np.asarray(data.catalog['specobjid']).tolist(): raise ValueError('raw and preprocessed spectra are not of the same objects in the same order')
+    if (
+        np.asarray(raw.catalog['specobjid']).tolist()
+        != np.asarray(data.catalog['specobjid']).tolist()
+    ):
+        raise ValueError(
+            'raw and preprocessed spectra are not of the same objects in the same order'
+        )
     drawn = fit(data)[0]
     kinds, artefact = triage(data, drawn)
     odd = np.ones(len(data), bool) if odd is None else np.asarray(odd, bool)
-    kinds = kinds*odd[:, None]
+    kinds = kinds * odd[:, None]
     lines, far = measure_lines(raw), match_templates(raw)
-    place = evidence_words(detector_evidence(raw if beside is None else Spectra.concatenate([raw, beside]), data, drawn))
-    near = rescore_redshifts(raw, fit, selection={k: v for k, v in (selection or {}).items() if k in ('max_pixel_snr', 'mask')})
-    margin = np.log(np.maximum(np.asarray(far['gain'])[:, 0], 1e-9)/np.maximum(np.asarray(far['gain_catalog']), 1e-9))
-    own = (artefact < .5) & (kinds[:, np.asarray(ANOMALIES['tag']) == 'SN'].sum(1) < .5)   # a supernova's broad features resemble a quasar's
-    beyond = (np.asarray(far['gain'])[:, 0] > LEAST_GAIN) & (margin > LEAST_MARGIN) & own
+    place = evidence_words(
+        detector_evidence(
+            raw if beside is None else Spectra.concatenate([raw, beside]), data, drawn
+        )
+    )
+    near = rescore_redshifts(
+        raw,
+        fit,
+        selection={
+            k: v for k, v in (selection or {}).items() if k in ('max_pixel_snr', 'mask')
+        },
+    )
+    margin = np.log(
+        np.maximum(np.asarray(far['gain'])[:, 0], 1e-9)
+        / np.maximum(np.asarray(far['gain_catalog']), 1e-9)
+    )
+    own = (artefact < 0.5) & (
+        kinds[:, np.asarray(ANOMALIES['tag']) == 'SN'].sum(1) < 0.5
+    )  # a supernova's broad features resemble a quasar's
+    beyond = (
+        (np.asarray(far['gain'])[:, 0] > LEAST_GAIN) & (margin > LEAST_MARGIN) & own
+    )
     inside = ~beyond & (np.asarray(near['gain']) > LEAST_RISE) & (margin > 0) & own
     kind = np.asarray(far['kind'])[:, 0] if len(far) else np.zeros(0, 'U6')
-    table = QTable(dict(explanation=explanation_tags(lines, kinds, beyond & (kind == 'QSO')), triage=np.select([~odd, artefact > .8, artefact < .2], ['ordinary', 'artefact', 'astrophysics'], 'unclear'), p_artefact=np.where(odd, artefact, np.nan),
-                        z_alternative=np.select([beyond, inside], [np.asarray(far['z_best'])[:, 0], np.asarray(near['z_best'])[:, 0]], np.nan) if len(far) else np.zeros(0),
-                        z_reason=np.select([beyond, inside], [np.char.add(kind.astype('U12'), ' template'), 'model'], '')))
+    table = QTable(
+        dict(
+            explanation=explanation_tags(lines, kinds, beyond & (kind == 'QSO')),
+            triage=np.select(
+                [~odd, artefact > 0.8, artefact < 0.2],
+                ['ordinary', 'artefact', 'astrophysics'],
+                'unclear',
+            ),
+            p_artefact=np.where(odd, artefact, np.nan),
+            z_alternative=np.select(
+                [beyond, inside],
+                [np.asarray(far['z_best'])[:, 0], np.asarray(near['z_best'])[:, 0]],
+                np.nan,
+            )
+            if len(far)
+            else np.zeros(0),
+            z_reason=np.select(
+                [beyond, inside],
+                [np.char.add(kind.astype('U12'), ' template'), 'model'],
+                '',
+            ),
+        )
+    )
     doubted = odd & (table['triage'] != 'astrophysics') & (place != '')
-    table['explanation'] = np.where(doubted, np.char.add(np.char.add(table['explanation'], '; '), place), table['explanation'])
+    table['explanation'] = np.where(
+        doubted,
+        np.char.add(np.char.add(table['explanation'], '; '), place),
+        table['explanation'],
+    )
     table['detector'] = np.where(odd, place, '')
     table['Halpha_ew'], table['HdeltaA'] = lines['Halpha_ew'], lines['HdeltaA']
-    table['log_n2_ha'], table['log_o3_hb'] = line_ratio(lines, 'NII', 'Halpha'), line_ratio(lines, 'OIII', 'Hbeta')
-    for name, text in dict(explanation='why, in the words of B23; then where on the detector', detector='what is known of the place of the worst residual', triage='artefact or astrophysics; ordinary: the residual is no stranger than chance', p_artefact='probability of an artefact', z_alternative='a redshift that fits better; NaN: none does', z_reason='what says so',
-                           Halpha_ew='rest-frame equivalent width of Halpha, positive in emission', HdeltaA='Lick HdeltaA, positive in absorption', log_n2_ha='log of [N II] 6585 over Halpha', log_o3_hb='log of [O III] 5008 over Hbeta').items():
+    table['log_n2_ha'], table['log_o3_hb'] = (
+        line_ratio(lines, 'NII', 'Halpha'),
+        line_ratio(lines, 'OIII', 'Hbeta'),
+    )
+    for name, text in dict(
+        explanation='why, in the words of B23; then where on the detector',
+        detector='what is known of the place of the worst residual',
+        triage='artefact or astrophysics; ordinary: the residual is no stranger than chance',
+        p_artefact='probability of an artefact',
+        z_alternative='a redshift that fits better; NaN: none does',
+        z_reason='what says so',
+        Halpha_ew='rest-frame equivalent width of Halpha, positive in emission',
+        HdeltaA='Lick HdeltaA, positive in absorption',
+        log_n2_ha='log of [N II] 6585 over Halpha',
+        log_o3_hb='log of [O III] 5008 over Hbeta',
+    ).items():
         table[name].info.description = text
     return table
 
+
 def tags_per_bin(
-    table: Table, # With zbin and explanation
-) -> Table: # A row per tag, a column per bin, and their sum
+    table: Table,  # With zbin and explanation
+) -> Table:  # A row per tag, a column per bin, and their sum
     "How often each tag was given, as B23's section 4 counts them."
     bins = np.unique(table['zbin'])
-    has = {t: np.array([t in str(e).split(';')[0].split(', ') for e in table['explanation']], bool) for t in (*TAGS, 'unexplained')}
-    return Table([dict(tag=t) | {f'bin {b}': int((h & (np.asarray(table['zbin']) == b)).sum()) for b in bins} | dict(all=int(h.sum())) for t, h in has.items()])
+    has = {
+        t: np.array(
+            [t in str(e).split(';')[0].split(', ') for e in table['explanation']], bool
+        )
+        for t in (*TAGS, 'unexplained')
+    }
+    return Table(
+        [
+            dict(tag=t)
+            | {
+                f'bin {b}': int((h & (np.asarray(table['zbin']) == b)).sum())
+                for b in bins
+            }
+            | dict(all=int(h.sum()))
+            for t, h in has.items()
+        ]
+    )

@@ -16,92 +16,208 @@ from .autoencoder import OPTIMIZERS, fit_autoencoder
 from .core import Spectra, progress
 
 # %% ../nbs/03c_tune.ipynb #6f270b8b
-RANGES = Table(rows=[
-    ('depth', 'integer', '2', '5', 'hidden layers of the encoder'), ('units', 'integer', 'latent size', 'units of the layer before', 'of each hidden layer'),
-    ('n_latent', 'integer', '2', '14', 'latent numbers'), ('dropout', 'logarithmic', '1e-3', '0.5', 'part of the units left out'),
-    ('lr0', 'linear', '1e-4', '2e-3', 'first learning rate'), ('lr1', 'logarithmic', '5e-6', 'lr0', 'last learning rate'),
-    ('period', 'logarithmic', '2000', '10·(40000//batch)', 'steps of the decay'), ('optimizer', 'choice', 'adam, rmsprop', 'sgd', ''),
-    ('batch_size', 'integer', '16', '256', 'spectra per step')], names=('name', 'scale', 'low', 'high', 'meaning'))   # B23 Table 2
+RANGES = Table(
+    rows=[
+        ('depth', 'integer', '2', '5', 'hidden layers of the encoder'),
+        (
+            'units',
+            'integer',
+            'latent size',
+            'units of the layer before',
+            'of each hidden layer',
+        ),
+        ('n_latent', 'integer', '2', '14', 'latent numbers'),
+        ('dropout', 'logarithmic', '1e-3', '0.5', 'part of the units left out'),
+        ('lr0', 'linear', '1e-4', '2e-3', 'first learning rate'),
+        ('lr1', 'logarithmic', '5e-6', 'lr0', 'last learning rate'),
+        ('period', 'logarithmic', '2000', '10·(40000//batch)', 'steps of the decay'),
+        ('optimizer', 'choice', 'adam, rmsprop', 'sgd', ''),
+        ('batch_size', 'integer', '16', '256', 'spectra per step'),
+    ],
+    names=('name', 'scale', 'low', 'high', 'meaning'),
+)  # B23 Table 2
+
 
 def suggest(
-    trial,           # Of Optuna
-    n_in: int=1000,  # Bins of a spectrum
-) -> dict: # Arguments of `fit_autoencoder`
+    trial,  # Of Optuna
+    n_in: int = 1000,  # Bins of a spectrum
+) -> dict:  # Arguments of `fit_autoencoder`
     "Draw one trial from the ranges of Table 2."
     n_latent, hidden = trial.suggest_int('n_latent', 2, 14), []
-    for layer in range(trial.suggest_int('depth', 2, 5)): hidden.append(trial.suggest_int(f'units_{layer}', n_latent, (hidden or [n_in])[-1]))
+    for layer in range(trial.suggest_int('depth', 2, 5)):
+        hidden.append(
+            trial.suggest_int(f'units_{layer}', n_latent, (hidden or [n_in])[-1])
+        )
     lr0 = trial.suggest_float('lr0', 1e-4, 2e-3)
     batch_size = trial.suggest_int('batch_size', 16, 256)
-    return dict(n_latent=n_latent, hidden=tuple(hidden), dropout=trial.suggest_float('dropout', 1e-3, .5, log=True), lr=(lr0, trial.suggest_float('lr1', 5e-6, lr0, log=True)),
-                period=trial.suggest_int('period', min(2000, 10*(40_000//batch_size)), max(10*(40_000//batch_size), 2000), log=True), optimizer=trial.suggest_categorical('optimizer', list(OPTIMIZERS)),
-                batch_size=batch_size, schedule='decay', clip=0., beta2=.999)
+    return dict(
+        n_latent=n_latent,
+        hidden=tuple(hidden),
+        dropout=trial.suggest_float('dropout', 1e-3, 0.5, log=True),
+        lr=(lr0, trial.suggest_float('lr1', 5e-6, lr0, log=True)),
+        period=trial.suggest_int(
+            'period',
+            min(2000, 10 * (40_000 // batch_size)),
+            max(10 * (40_000 // batch_size), 2000),
+            log=True,
+        ),
+        optimizer=trial.suggest_categorical('optimizer', list(OPTIMIZERS)),
+        batch_size=batch_size,
+        schedule='decay',
+        clip=0.0,
+        beta2=0.999,
+    )
 
 # %% ../nbs/03c_tune.ipynb #16c2f5c1
 def _optuna():
     "Optuna without its chatter. Raises `ImportError` that says how to get it."
-    try: import optuna
-    except ImportError as error: raise ImportError("the search needs Optuna: pip install 'specanom[tune]'") from error
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError(
+            "the search needs Optuna: pip install 'specanom[tune]'"
+        ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
+
 def open_study(
-    path: Path,      # SQLite file; made if missing
-    *, rng: int=512, # Seed of the sampler; the authors' own
+    path: Path,  # SQLite file; made if missing
+    *,
+    rng: int = 512,  # Seed of the sampler; the authors' own
 ):
     "Open or begin a study: TPE, median pruner after ten trials."
     optuna = _optuna()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(study_name='ae1', storage=f'sqlite:///{Path(path).resolve()}', load_if_exists=True, direction='minimize',
-                                pruner=optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=1))
-    study.sampler = optuna.samplers.TPESampler(seed=rng + len(study.get_trials(deepcopy=False)))   # the same seed would draw the first trials again
+    study = optuna.create_study(
+        study_name='ae1',
+        storage=f'sqlite:///{Path(path).resolve()}',
+        load_if_exists=True,
+        direction='minimize',
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=1),
+    )
+    study.sampler = optuna.samplers.TPESampler(
+        seed=rng + len(study.get_trials(deepcopy=False))
+    )  # the same seed would draw the first trials again
     return study
 
+
 def tune(
-    train: Spectra, valid: Spectra, # From `split`
-    path: Path,        # SQLite file of the study
-    *, trials: int=50, # Of the whole study: those that it has already are not repeated
-    epochs: int=10,    # Of a trial
-    rng: int=512, device: str='auto',
+    train: Spectra,
+    valid: Spectra,  # From `split`
+    path: Path,  # SQLite file of the study
+    *,
+    trials: int = 50,  # Of the whole study: those that it has already are not repeated
+    epochs: int = 10,  # Of a trial
+    rng: int = 512,
+    device: str = 'auto',
 ):  # The study
     "Search as Table 2 of B23 did, or go on with a search. Raises `ValueError` when there is nothing to search."
-    if trials < 1 or epochs < 1: raise ValueError(f'{trials} trials of {epochs} epochs: both must be at least 1')
+    if trials < 1 or epochs < 1:
+        raise ValueError(f'{trials} trials of {epochs} epochs: both must be at least 1')
     optuna, study = _optuna(), open_study(path, rng=rng)
+
     def objective(trial):
         def report(epoch, loss, seconds):
             trial.report(loss, epoch)
-            if trial.should_prune(): raise optuna.TrialPruned
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
         settings = suggest(trial, train.flux.shape[1])
-        model = fit_autoencoder(train, valid, epochs=epochs, patience=epochs, rng=rng, device=device, report=report, name=f'trial {trial.number}', **settings)
+        model = fit_autoencoder(
+            train,
+            valid,
+            epochs=epochs,
+            patience=epochs,
+            rng=rng,
+            device=device,
+            report=report,
+            name=f'trial {trial.number}',
+            **settings,
+        )
         return min(h['valid'] for h in model.history)
-    for _ in progress(range(trials - len(study.get_trials(deepcopy=False))), 'trials', unit='trial'): study.optimize(objective, n_trials=1, catch=(FloatingPointError,))
+
+    for _ in progress(
+        range(trials - len(study.get_trials(deepcopy=False))), 'trials', unit='trial'
+    ):
+        study.optimize(objective, n_trials=1, catch=(FloatingPointError,))
     return study
 
-def trials_table(study) -> Table: # A row per trial: number, state, loss, epochs, settings
+
+def trials_table(
+    study,
+) -> Table:  # A row per trial: number, state, loss, epochs, settings
     "The trials of a study."
-    rows = [dict(number=t.number, state=t.state.name.lower(), loss=t.value if t.value is not None else math.nan, epochs=len(t.intermediate_values), n_latent=t.params['n_latent'],
-                 hidden=', '.join(str(t.params[f'units_{k}']) for k in range(t.params['depth'])), optimizer=t.params['optimizer'], batch_size=t.params['batch_size'],
-                 lr0=t.params['lr0'], lr1=t.params['lr1'], dropout=t.params['dropout']) for t in study.get_trials(deepcopy=False) if 'optimizer' in t.params]
+    rows = [
+        dict(
+            number=t.number,
+            state=t.state.name.lower(),
+            loss=t.value if t.value is not None else math.nan,
+            epochs=len(t.intermediate_values),
+            n_latent=t.params['n_latent'],
+            hidden=', '.join(
+                str(t.params[f'units_{k}']) for k in range(t.params['depth'])
+            ),
+            optimizer=t.params['optimizer'],
+            batch_size=t.params['batch_size'],
+            lr0=t.params['lr0'],
+            lr1=t.params['lr1'],
+            dropout=t.params['dropout'],
+        )
+        for t in study.get_trials(deepcopy=False)
+        if 'optimizer' in t.params
+    ]
     return Table(rows)
 
 # %% ../nbs/03c_tune.ipynb #5e41bb2f
-def importances(study) -> dict: # Name -> part of the variance of the loss that it explains; {} with fewer than two complete trials
+def importances(
+    study,
+) -> dict:  # Name -> part of the variance of the loss that it explains; {} with fewer than two complete trials
     "Which settings mattered (fANOVA, Hutter et al. 2014)."
     optuna = _optuna()
-    if sum(t.state.name == 'COMPLETE' for t in study.get_trials(deepcopy=False)) < 2: return {}
-    return optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+    if sum(t.state.name == 'COMPLETE' for t in study.get_trials(deepcopy=False)) < 2:
+        return {}
+    return optuna.importance.get_param_importances(
+        study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+    )
+
 
 def plot_study(study, *, axes=None):
     "The loss of each trial with the best so far, and the importance of the settings; returns the axes."
     if axes is None:
         import matplotlib.pyplot as plt
+
         axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')[1]
     trials = study.get_trials(deepcopy=False)
     done = [t for t in trials if t.state.name == 'COMPLETE']
-    axes[0].plot([t.number for t in done], [t.value for t in done], 'o', ms=4, color='k', label='complete')
+    axes[0].plot(
+        [t.number for t in done],
+        [t.value for t in done],
+        'o',
+        ms=4,
+        color='k',
+        label='complete',
+    )
     pruned = [t for t in trials if t.state.name == 'PRUNED' and t.intermediate_values]
-    axes[0].plot([t.number for t in pruned], [min(t.intermediate_values.values()) for t in pruned], 'x', ms=4, color='.6', label='pruned')
-    if done: axes[0].step([t.number for t in done], np.minimum.accumulate([t.value for t in done]), where='post', color='C3', label='best so far')
-    axes[0].set(xlabel='trial', ylabel='validation χ² per pixel', yscale='log'); axes[0].legend(frameon=False)
+    axes[0].plot(
+        [t.number for t in pruned],
+        [min(t.intermediate_values.values()) for t in pruned],
+        'x',
+        ms=4,
+        color='.6',
+        label='pruned',
+    )
+    if done:
+        axes[0].step(
+            [t.number for t in done],
+            np.minimum.accumulate([t.value for t in done]),
+            where='post',
+            color='C3',
+            label='best so far',
+        )
+    axes[0].set(xlabel='trial', ylabel='validation χ² per pixel', yscale='log')
+    axes[0].legend(frameon=False)
     parts = importances(study)
-    axes[1].barh(list(parts)[::-1], list(parts.values())[::-1], color='C0'); axes[1].set(xlabel='importance')
+    axes[1].barh(list(parts)[::-1], list(parts.values())[::-1], color='C0')
+    axes[1].set(xlabel='importance')
     return axes

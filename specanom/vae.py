@@ -14,69 +14,122 @@ import torch
 from torch import nn
 
 from .autoencoder import draw_weights, pick_device, weighted_loss
-from .core import Spectra, check_grid, check_precision, grid_of, id_fraction, load_network, log, progress, read_arrays, settle, write_arrays
+from specanom.core import (
+    Spectra,
+    check_grid,
+    check_precision,
+    grid_of,
+    id_fraction,
+    load_network,
+    log,
+    progress,
+    read_arrays,
+    settle,
+    write_arrays,
+)
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
 class VAE(nn.Module):
     "O25's variational autoencoder. NumPy flux in, NumPy flux or latents out; deterministic outside of training."
+
     def __init__(
         self,
-        n_in: int=4000,                 # Wavelengths
-        *, hidden: tuple=(256, 128, 64),# Units of the encoder; the decoder mirrors them
-        n_latent: int=12,
-        precision: str='float64',       # Of weights and arithmetic: 'float64', or 'float32'
-        rng: int=0,                     # Seed of the initial weights
+        n_in: int = 4000,  # Wavelengths
+        *,
+        hidden: tuple = (
+            256,
+            128,
+            64,
+        ),  # Units of the encoder; the decoder mirrors them
+        n_latent: int = 12,
+        precision: str = 'float64',  # Of weights and arithmetic: 'float64', or 'float32'
+        rng: int = 0,  # Seed of the initial weights
     ):
         super().__init__()
-        self.settings, self.history = dict(n_in=n_in, hidden=list(hidden), n_latent=n_latent, precision=precision), []
+        self.settings, self.history = (
+            dict(
+                n_in=n_in, hidden=list(hidden), n_latent=n_latent, precision=precision
+            ),
+            [],
+        )
         self.grid = None  # of the spectra that it was trained on
-        dense = lambda sizes: [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b, dtype=torch.float32), nn.ReLU())]
+        dense = lambda sizes: [
+            m
+            for a, b in zip(sizes, sizes[1:])
+            for m in (nn.Linear(a, b, dtype=torch.float32), nn.ReLU())
+        ]
         self.encoder = nn.Sequential(*dense([n_in, *hidden]))
-        self.mean, self.log_variance = (nn.Linear(hidden[-1], n_latent, dtype=torch.float32) for _ in range(2))
-        self.decoder = nn.Sequential(*dense([n_latent, *hidden[::-1]]), nn.Linear(hidden[0], n_in, dtype=torch.float32))
+        self.mean, self.log_variance = (
+            nn.Linear(hidden[-1], n_latent, dtype=torch.float32) for _ in range(2)
+        )
+        self.decoder = nn.Sequential(
+            *dense([n_latent, *hidden[::-1]]),
+            nn.Linear(hidden[0], n_in, dtype=torch.float32),
+        )
         self.register_buffer('fill', torch.ones(n_in, dtype=torch.float32))
         self.to(getattr(torch, check_precision(precision)))
         draw_weights(self, rng)
 
-    def forward(self, x: torch.Tensor, generator: torch.Generator=None) -> tuple: # reconstruction, mean, log-variance, latents
+    def forward(
+        self, x: torch.Tensor, generator: torch.Generator = None
+    ) -> tuple:  # reconstruction, mean, log-variance, latents
         "One pass; latents are drawn when a generator is given."
         h = self.encoder(x)
         mean, log_variance = self.mean(h), self.log_variance(h).clamp(-10, 10)
-        z = mean if generator is None else mean + torch.exp(log_variance/2)*torch.randn(mean.shape, generator=generator, dtype=torch.float64).to(mean)
+        z = (
+            mean
+            if generator is None
+            else mean
+            + torch.exp(log_variance / 2)
+            * torch.randn(mean.shape, generator=generator, dtype=torch.float64).to(mean)
+        )
         return self.decoder(z), mean, log_variance, z
 
-    def _apply_to(self, fn: Callable, x: np.ndarray, size: int=4096) -> np.ndarray:
+    def _apply_to(self, fn: Callable, x: np.ndarray, size: int = 4096) -> np.ndarray:
         out = []
         with torch.inference_mode():
             for start in range(0, max(len(x), 1), size):
-                piece = torch.as_tensor(np.ascontiguousarray(x[start:start + size]))
+                piece = torch.as_tensor(np.ascontiguousarray(x[start : start + size]))
                 out.append(fn(piece.to(self.fill)).cpu().numpy())
         return np.concatenate(out)
 
     def filled(
         self,
-        data: Spectra, # Of `preprocess_o25`
-    ) -> np.ndarray: # (n, n_in) flux, with the training median where nothing was measured
+        data: Spectra,  # Of `preprocess_o25`
+    ) -> (
+        np.ndarray
+    ):  # (n, n_in) flux, with the training median where nothing was measured
         "What the encoder sees. Raises `ValueError` when the grid is not the network's."
-        if data.flux.shape[1] != self.settings['n_in']: raise ValueError(f"the network has {self.settings['n_in']} wavelengths, these spectra {data.flux.shape[1]}")
-        if self.grid: check_grid(data, self.grid, 'the network')
+        if data.flux.shape[1] != self.settings['n_in']:
+            raise ValueError(
+                f"the network has {self.settings['n_in']} wavelengths, these spectra {data.flux.shape[1]}"
+            )
+        if self.grid:
+            check_grid(data, self.grid, 'the network')
         return np.where(data.ivar[:] > 0, data.flux[:], self.fill.cpu().numpy())
 
-    def encode(self, data: Spectra) -> np.ndarray: # (n, n_latent)
+    def encode(self, data: Spectra) -> np.ndarray:  # (n, n_latent)
         "Mean of the latents."
         return self._apply_to(lambda x: self.mean(self.encoder(x)), self.filled(data))
 
-    def decode(self, latent: np.ndarray) -> np.ndarray: # (n, n_in)
+    def decode(self, latent: np.ndarray) -> np.ndarray:  # (n, n_in)
         "Spectra of latents."
         return self._apply_to(lambda z: self.decoder(z).float(), latent)
 
-    def reconstruct(self, data: Spectra) -> np.ndarray: # (n, n_in)
+    def reconstruct(self, data: Spectra) -> np.ndarray:  # (n, n_in)
         "Spectra through the bottleneck, z = mean."
         return self._apply_to(lambda x: self(x)[0].float(), self.filled(data))
 
     def save(self, path: Path):
         "Write settings, history (JSON header) and weights (safetensors)."
-        write_arrays(path, self.state_dict(), 'VAE', settings=self.settings, history=self.history, grid=self.grid)
+        write_arrays(
+            path,
+            self.state_dict(),
+            'VAE',
+            settings=self.settings,
+            history=self.history,
+            grid=self.grid,
+        )
 
     @classmethod
     def load(cls, path: Path) -> 'VAE':
@@ -88,95 +141,186 @@ class VAE(nn.Module):
 
 # %% ../nbs/03b_vae.ipynb #17dd0b24
 def discrepancy(
-    z: torch.Tensor,     # (n, d) latents
-    prior: torch.Tensor, # (m, d) draws from the prior
-) -> torch.Tensor: # Scalar, near 0 when both are alike
+    z: torch.Tensor,  # (n, d) latents
+    prior: torch.Tensor,  # (m, d) draws from the prior
+) -> torch.Tensor:  # Scalar, near 0 when both are alike
     "Maximum mean discrepancy with O25's Gaussian kernel."
     d = z.shape[1]
-    kernel = lambda a, b: torch.exp(-torch.cdist(a, b).square()/d**2).mean()
-    return kernel(z, z) + kernel(prior, prior) - 2*kernel(z, prior)
+    kernel = lambda a, b: torch.exp(-torch.cdist(a, b).square() / d**2).mean()
+    return kernel(z, z) + kernel(prior, prior) - 2 * kernel(z, prior)
+
 
 def divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     "Kullback-Leibler divergence from the prior, averaged over batch and latents as in O25's code."
-    return -.5*(log_variance - mean**2 - log_variance.exp() + 1).mean()
+    return -0.5 * (log_variance - mean**2 - log_variance.exp() + 1).mean()
 
 # %% ../nbs/03b_vae.ipynb #2f2f60a8
 def fit_vae(
-    train: Spectra, valid: Spectra, # Of `preprocess_o25`; valid decides when to stop
-    *, hidden: tuple=(256, 128, 64), n_latent: int=12,
-    mmd: float=10.,        # lambda
-    epochs: int=120, lr: float=1e-3, batch_size: int=256, patience: int=10,
-    precision: str='float64', # Of the network and its training, or 'float32'
-    rng: int=0,            # Seed of weights, batches and draws
-    device: str='auto',    # 'auto', 'cpu', 'cuda'
-    name: str='VAE',       # On the progress bar
-) -> VAE: # `.history` has the losses by epoch
+    train: Spectra,
+    valid: Spectra,  # Of `preprocess_o25`; valid decides when to stop
+    *,
+    hidden: tuple = (256, 128, 64),
+    n_latent: int = 12,
+    mmd: float = 10.0,  # lambda
+    epochs: int = 120,
+    lr: float = 1e-3,
+    batch_size: int = 256,
+    patience: int = 10,
+    precision: str = 'float64',  # Of the network and its training, or 'float32'
+    rng: int = 0,  # Seed of weights, batches and draws
+    device: str = 'auto',  # 'auto', 'cpu', 'cuda'
+    name: str = 'VAE',  # On the progress bar
+) -> VAE:  # `.history` has the losses by epoch
     "Train O25's network. Raises `ValueError` when a set is empty, `FloatingPointError` when the loss diverges."
     for side, s in (('training', train), ('validation', valid)):
-        if len(s) == 0: raise ValueError(f'the {side} set is empty')
+        if len(s) == 0:
+            raise ValueError(f'the {side} set is empty')
     device = pick_device(device)
-    model = VAE(train.flux.shape[1], hidden=hidden, n_latent=n_latent, precision=precision, rng=rng)
+    model = VAE(
+        train.flux.shape[1],
+        hidden=hidden,
+        n_latent=n_latent,
+        precision=precision,
+        rng=rng,
+    )
     good = train.ivar[:] > 0
-    model.fill = torch.from_numpy(np.nan_to_num(_column_median(train.flux[:], good), nan=1.).astype(precision))
+    model.fill = torch.from_numpy(
+        np.nan_to_num(_column_median(train.flux[:], good), nan=1.0).astype(precision)
+    )
     tensor = lambda a: torch.from_numpy(np.asarray(a, precision)).to(device)
     x, x_valid = tensor(model.filled(train)), tensor(model.filled(valid))
     weight, weight_valid = tensor(good), tensor(valid.ivar[:] > 0)
-    best = _train(model.to(device), x, weight, x_valid, weight_valid, mmd=mmd, epochs=epochs, lr=lr, batch_size=batch_size, patience=patience, rng=rng, name=name)
+    best = _train(
+        model.to(device),
+        x,
+        weight,
+        x_valid,
+        weight_valid,
+        mmd=mmd,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        patience=patience,
+        rng=rng,
+        name=name,
+    )
     model.load_state_dict(best)
     model.grid = grid_of(train)
-    log.info('%s: best validation error %.4g', name, min(h['valid'] for h in model.history))
+    log.info(
+        '%s: best validation error %.4g', name, min(h['valid'] for h in model.history)
+    )
     return model.cpu()
+
 
 def _column_median(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     "(d,) median of the measured fluxes at each wavelength; NaN where nobody was measured."
     ordered, count = np.sort(np.where(good, flux, np.inf), axis=0), good.sum(0)
-    return np.where(count > 0, np.take_along_axis(ordered, np.maximum(count - 1, 0)[None]//2, 0)[0], np.nan)
+    return np.where(
+        count > 0,
+        np.take_along_axis(ordered, np.maximum(count - 1, 0)[None] // 2, 0)[0],
+        np.nan,
+    )
 
-def _train(model, x, weight, x_valid, weight_valid, *, mmd, epochs, lr, batch_size, patience, rng, name) -> dict:
+
+def _train(
+    model,
+    x,
+    weight,
+    x_valid,
+    weight_valid,
+    *,
+    mmd,
+    epochs,
+    lr,
+    batch_size,
+    patience,
+    rng,
+    name,
+) -> dict:
     "Minimise the loss; returns the best weights."
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=.1, patience=5)
-    generator, best, best_loss, step = torch.Generator().manual_seed(rng), None, np.inf, 0
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.1, patience=5
+    )
+    generator, best, best_loss, step = (
+        torch.Generator().manual_seed(rng),
+        None,
+        np.inf,
+        0,
+    )
     bar = progress(range(1, epochs + 1), name, unit='epoch')
     for epoch in bar:
-        total = 0.
-        for rows in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
+        total = 0.0
+        for rows in (
+            torch.randperm(len(x), generator=generator).to(x.device).split(batch_size)
+        ):
             out, mean, log_variance, z = model(x[rows], generator)
-            prior = torch.randn((200, z.shape[1]), generator=generator, dtype=torch.float64).to(z)
+            prior = torch.randn(
+                (200, z.shape[1]), generator=generator, dtype=torch.float64
+            ).to(z)
             error = weighted_loss(out, x[rows], weight[rows])
-            loss = x.shape[1]*error + divergence(mean, log_variance) + (mmd - 1)*discrepancy(z, prior)
-            optimizer.zero_grad(); loss.backward(); optimizer.step()
+            loss = (
+                x.shape[1] * error
+                + divergence(mean, log_variance)
+                + (mmd - 1) * discrepancy(z, prior)
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
             step += 1
             settle(optimizer, step)
-            total += error.item()*len(rows)
-        with torch.no_grad(): valid = float(weighted_loss(model(x_valid)[0], x_valid, weight_valid))
+            total += error.item() * len(rows)
+        with torch.no_grad():
+            valid = float(weighted_loss(model(x_valid)[0], x_valid, weight_valid))
         schedule.step(valid)
-        model.history.append(dict(epoch=epoch, train=total/len(x), valid=valid))
+        model.history.append(dict(epoch=epoch, train=total / len(x), valid=valid))
         bar.set_postfix(valid=f'{valid:.3g}')
-        if valid < best_loss: best_loss, best = valid, {k: v.clone() for k, v in model.state_dict().items()}
-        if epoch - 1 - int(np.argmin([h['valid'] for h in model.history])) >= patience: break
-    if best is None: raise FloatingPointError(f'{name}: the loss was never finite; lower the learning rate {lr}')
+        if valid < best_loss:
+            best_loss, best = (
+                valid,
+                {k: v.clone() for k, v in model.state_dict().items()},
+            )
+        if epoch - 1 - int(np.argmin([h['valid'] for h in model.history])) >= patience:
+            break
+    if best is None:
+        raise FloatingPointError(
+            f'{name}: the loss was never finite; lower the learning rate {lr}'
+        )
     return best
 
 # %% ../nbs/03b_vae.ipynb #510fee17
 def fold_number(
-    specobjid: np.ndarray, # (n,) uint64
-    k: int,                # Folds
-) -> np.ndarray: # (n,) 0..k-1
+    specobjid: np.ndarray,  # (n,) uint64
+    k: int,  # Folds
+) -> np.ndarray:  # (n,) 0..k-1
     "Fold of each object, by its identity alone."
-    return (id_fraction(specobjid, salt=5)*k).astype(int)
+    return (id_fraction(specobjid, salt=5) * k).astype(int)
+
 
 def cross_reconstruct(
-    data: Spectra,      # Of `preprocess_o25`
-    fit: Callable=None, # (train, valid, rng) -> a network with `reconstruct`; None: `fit_vae`
-    *, k: int=5,        # Folds, at least 3
-    rng: int=0,
-) -> tuple[np.ndarray, list]: # (n, d) reconstructions, and the k networks
+    data: Spectra,  # Of `preprocess_o25`
+    fit: Callable = None,  # (train, valid, rng) -> a network with `reconstruct`; None: `fit_vae`
+    *,
+    k: int = 5,  # Folds, at least 3
+    rng: int = 0,
+) -> tuple[np.ndarray, list]:  # (n, d) reconstructions, and the k networks
     "Reconstruct every spectrum with a network that saw it neither in training nor for stopping. Raises `ValueError` for too few folds or spectra."
-    if k < 3: raise ValueError(f'k = {k}: at least 3 folds are needed, one to draw, one to stop the training, one to train on')
-    if len(data) < 2*k: raise ValueError(f'{len(data)} spectra are too few for {k} folds')
-    fold, out, networks = fold_number(data.catalog['specobjid'], k), np.zeros(data.flux.shape, 'f4'), []
-    fit = fit or (lambda train, valid, rng: fit_vae(train, valid, rng=rng, name=f'VAE {len(networks) + 1}/{k}'))
+    if k < 3:
+        raise ValueError(
+            f'k = {k}: at least 3 folds are needed, one to draw, one to stop the training, one to train on'
+        )
+    if len(data) < 2 * k:
+        raise ValueError(f'{len(data)} spectra are too few for {k} folds')
+    fold, out, networks = (
+        fold_number(data.catalog['specobjid'], k),
+        np.zeros(data.flux.shape, 'f4'),
+        [],
+    )
+    fit = fit or (
+        lambda train, valid, rng: fit_vae(
+            train, valid, rng=rng, name=f'VAE {len(networks) + 1}/{k}'
+        )
+    )
     for i in range(k):
         mine, stop = fold == i, fold == (i + 1) % k
         networks.append(fit(data[~mine & ~stop], data[stop], rng=rng + i))

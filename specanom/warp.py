@@ -20,32 +20,66 @@ from .flow import WhitenedFlow, check_points, one_thread_each
 # %% ../nbs/04c_warp.ipynb #2cd9d90b
 def _ar_nets(d, depth, hidden, rng):
     "Random orders, masks and starting weights of `depth` autoregressive networks, each next to its reverse."
-    order = np.stack([o for _ in range((depth + 1)//2) for p in [rng.permutation(d)] for o in (p, p[::-1])][:depth])
-    rank, degree = torch.from_numpy(order.argsort(1)), torch.arange(hidden) % max(d - 1, 1)
-    masks = ((degree[:, None] >= rank[:, None]), (degree[:, None] >= degree).expand(depth, -1, -1), (rank[..., None] > degree).repeat(1, 2, 1))
-    uniform = lambda *shape: torch.from_numpy(rng.uniform(-1, 1, shape))/shape[-1]**.5
-    return dict(order=torch.from_numpy(order.copy()), w1=uniform(depth, hidden, d), b1=torch.zeros(depth, hidden), w2=uniform(depth, hidden, hidden),
-                b2=torch.zeros(depth, hidden), w3=torch.zeros(depth, 2*d, hidden), b3=torch.zeros(depth, 2*d)), masks
+    order = np.stack(
+        [
+            o
+            for _ in range((depth + 1) // 2)
+            for p in [rng.permutation(d)]
+            for o in (p, p[::-1])
+        ][:depth]
+    )
+    rank, degree = (
+        torch.from_numpy(order.argsort(1)),
+        torch.arange(hidden) % max(d - 1, 1),
+    )
+    masks = (
+        (degree[:, None] >= rank[:, None]),
+        (degree[:, None] >= degree).expand(depth, -1, -1),
+        (rank[..., None] > degree).repeat(1, 2, 1),
+    )
+    uniform = lambda *shape: (
+        torch.from_numpy(rng.uniform(-1, 1, shape)) / shape[-1] ** 0.5
+    )
+    return dict(
+        order=torch.from_numpy(order.copy()),
+        w1=uniform(depth, hidden, d),
+        b1=torch.zeros(depth, hidden),
+        w2=uniform(depth, hidden, hidden),
+        b2=torch.zeros(depth, hidden),
+        w3=torch.zeros(depth, 2 * d, hidden),
+        b3=torch.zeros(depth, 2 * d),
+    ), masks
 
-def _networks(p): return list(zip(*(p[k].unbind() for k in ('w1', 'b1', 'w2', 'b2', 'w3', 'b3'))))
+
+def _networks(p):
+    return list(zip(*(p[k].unbind() for k in ('w1', 'b1', 'w2', 'b2', 'w3', 'b3'))))
+
 
 def _shift_scale(x, network):
     "What a network adds to each coordinate of x (n, d), and the logarithm of its factor; coordinate i is told those before it only."
     w1, b1, w2, b2, w3, b3 = network
     linear, silu = torch.nn.functional.linear, torch.nn.functional.silu
-    shift, log_scale = linear(silu(linear(silu(linear(x, w1, b1)), w2, b2)), w3, b3).chunk(2, 1)
-    return shift, 2*torch.tanh(log_scale/2)
+    shift, log_scale = linear(
+        silu(linear(silu(linear(x, w1, b1)), w2, b2)), w3, b3
+    ).chunk(2, 1)
+    return shift, 2 * torch.tanh(log_scale / 2)
+
 
 def _warp(x, p):
     "Whitened points x (n, d) to warped points (n, d) and log-determinant (n,)."
     scale, shift, tail, skew = p['tails']
-    v = x @ p['linear'].T*scale.exp() + shift
-    t = torch.asinh(v)*tail.exp() + skew
-    z, logdet = torch.sinh(t), torch.linalg.slogdet(p['linear'])[1] + (torch.log(torch.cosh(t)) + tail + scale - .5*torch.log1p(v*v)).sum(1)
+    v = x @ p['linear'].T * scale.exp() + shift
+    t = torch.asinh(v) * tail.exp() + skew
+    z, logdet = (
+        torch.sinh(t),
+        torch.linalg.slogdet(p['linear'])[1]
+        + (torch.log(torch.cosh(t)) + tail + scale - 0.5 * torch.log1p(v * v)).sum(1),
+    )
     for network in _networks(p):
         shift, log_scale = _shift_scale(z, network)
-        z, logdet = (z + shift)*log_scale.exp(), logdet + log_scale.sum(1)
+        z, logdet = (z + shift) * log_scale.exp(), logdet + log_scale.sum(1)
     return z, logdet
+
 
 def _unwarp(z, p):
     "Undo `_warp`, coordinate by coordinate."
@@ -53,157 +87,290 @@ def _unwarp(z, p):
         x = torch.zeros_like(z)
         for i in order:
             shift, log_scale = _shift_scale(x, network)
-            x[:, i] = z[:, i]*(-log_scale[:, i]).exp() - shift[:, i]
+            x[:, i] = z[:, i] * (-log_scale[:, i]).exp() - shift[:, i]
         z = x
     scale, shift, tail, skew = p['tails']
-    v = (torch.sinh((torch.asinh(z) - skew)*(-tail).exp()) - shift)*(-scale).exp()
+    v = (torch.sinh((torch.asinh(z) - skew) * (-tail).exp()) - shift) * (-scale).exp()
     return torch.linalg.solve(p['linear'], v.T).T
 
 # %% ../nbs/04c_warp.ipynb #4e9e7e94
-_PRIOR_COV, _PRIOR_MEAN = 10., .3   # what the prior weighs, in objects
-_FREEDOM = 5.                       # degrees of freedom that a Gaussian without objects has
+_PRIOR_COV, _PRIOR_MEAN = 10.0, 0.3  # what the prior weighs, in objects
+_FREEDOM = 5.0  # degrees of freedom that a Gaussian without objects has
+
 
 def _mixture_log_prob(z, p, c=slice(None)):
     "Log density (n, C) of warped points z (n, d) under the mixtures of the classes c: Gaussians, or Student's t once `_predictive` has been applied."
-    (lower, mean, log_weight), d = (p[k][c] for k in ('lower', 'mean', 'log_weight')), z.shape[1]
-    r2 = (z @ lower.reshape(-1, d).T - (lower @ mean[..., None]).reshape(-1)).view(len(z), *mean.shape).square().sum(-1)
+    (lower, mean, log_weight), d = (
+        (p[k][c] for k in ('lower', 'mean', 'log_weight')),
+        z.shape[1],
+    )
+    r2 = (
+        (z @ lower.reshape(-1, d).T - (lower @ mean[..., None]).reshape(-1))
+        .view(len(z), *mean.shape)
+        .square()
+        .sum(-1)
+    )
     log_peak = log_weight + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    if 'freedom' not in p: return torch.logsumexp(log_peak - .5*r2, -1) - .5*d*math.log(2*math.pi)
-    nu = p['freedom'][c].double()                                # the difference of large numbers
-    log_norm = torch.lgamma((nu + d)/2) - torch.lgamma(nu/2) - .5*d*torch.log(nu*math.pi)
-    return torch.logsumexp(log_peak + log_norm.to(z.dtype) - (.5*(nu + d)).to(z.dtype)*torch.log1p(r2/nu.to(z.dtype)), -1)
+    if 'freedom' not in p:
+        return torch.logsumexp(log_peak - 0.5 * r2, -1) - 0.5 * d * math.log(
+            2 * math.pi
+        )
+    nu = p['freedom'][c].double()  # the difference of large numbers
+    log_norm = (
+        torch.lgamma((nu + d) / 2)
+        - torch.lgamma(nu / 2)
+        - 0.5 * d * torch.log(nu * math.pi)
+    )
+    return torch.logsumexp(
+        log_peak
+        + log_norm.to(z.dtype)
+        - (0.5 * (nu + d)).to(z.dtype) * torch.log1p(r2 / nu.to(z.dtype)),
+        -1,
+    )
 
-def _inverse_root(cov): return torch.linalg.inv(torch.linalg.cholesky(cov))
+
+def _inverse_root(cov):
+    return torch.linalg.inv(torch.linalg.cholesky(cov))
+
 
 def _class_mixture(x, k, rng, steps=20):
     "Start k Gaussians on one class x (d, n) by expectation-maximisation; with too few objects they are the prior's."
     (d, n), eye = x.shape, torch.eye(len(x), dtype=x.dtype)
-    weight = torch.full((k,), 1/k, dtype=x.dtype)
-    if n < 30*k: return .3*torch.from_numpy(rng.normal(size=(k, d))) + x.sum(1)/(n + 2), eye.expand(k, -1, -1), weight.log()
-    mean, spread = x[:, torch.from_numpy(rng.choice(n, k, replace=False))].T, torch.cov(x).reshape(d, d) + 1e-6*eye
-    cov = spread.expand(k, -1, -1)/k**.5
+    weight = torch.full((k,), 1 / k, dtype=x.dtype)
+    if n < 30 * k:
+        return (
+            0.3 * torch.from_numpy(rng.normal(size=(k, d))) + x.sum(1) / (n + 2),
+            eye.expand(k, -1, -1),
+            weight.log(),
+        )
+    mean, spread = (
+        x[:, torch.from_numpy(rng.choice(n, k, replace=False))].T,
+        torch.cov(x).reshape(d, d) + 1e-6 * eye,
+    )
+    cov = spread.expand(k, -1, -1) / k**0.5
     for _ in range(steps):
         gap = x - mean[..., None]
         lower = _inverse_root(cov)
-        r = ((weight.log() + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1))[:, None] - .5*(lower @ gap).square().sum(1)).softmax(0)
+        r = (
+            (weight.log() + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1))[:, None]
+            - 0.5 * (lower @ gap).square().sum(1)
+        ).softmax(0)
         size = r.sum(1)
-        mean, weight = r @ x.T/size[:, None].clamp(min=1e-9), (size + 1)/(n + k)
+        mean, weight = r @ x.T / size[:, None].clamp(min=1e-9), (size + 1) / (n + k)
         gap = x - mean[..., None]
-        cov = ((gap*r[:, None]) @ gap.mT + _PRIOR_COV*spread/k)/(size + _PRIOR_COV)[:, None, None]
+        cov = ((gap * r[:, None]) @ gap.mT + _PRIOR_COV * spread / k) / (
+            size + _PRIOR_COV
+        )[:, None, None]
     return mean, _inverse_root(cov), weight.log()
+
 
 def _penalty(q):
     "Minus the log prior of the Gaussians without constants: normal, inverse Wishart, Dirichlet."
     log_scale = q['lower'].diagonal(dim1=-2, dim2=-1).log()
-    return .5*_PRIOR_MEAN*q['mean'].square().sum() + _PRIOR_COV*(.5*q['lower'].square().sum() - log_scale.sum()) - q['log_weight'].sum()
+    return (
+        0.5 * _PRIOR_MEAN * q['mean'].square().sum()
+        + _PRIOR_COV * (0.5 * q['lower'].square().sum() - log_scale.sum())
+        - q['log_weight'].sum()
+    )
+
 
 def _predictive(q, counts):
     "Turn each Gaussian into Student's t, by what its mean and covariance are uncertain."
-    size = counts[:, None]*q['log_weight'].exp()
-    narrower = (size + _FREEDOM)/(size + _PRIOR_COV)/(1 + 1/(size + _PRIOR_MEAN))
-    return q | dict(lower=q['lower']*narrower.sqrt()[..., None, None], freedom=size + _FREEDOM)
+    size = counts[:, None] * q['log_weight'].exp()
+    narrower = (size + _FREEDOM) / (size + _PRIOR_COV) / (1 + 1 / (size + _PRIOR_MEAN))
+    return q | dict(
+        lower=q['lower'] * narrower.sqrt()[..., None, None], freedom=size + _FREEDOM
+    )
 
 # %% ../nbs/04c_warp.ipynb #7050a7f3
 class _Trial:
     "Free parameters of the warp and the mixtures, and what they say."
+
     def __init__(self, x, counts, mixtures, depth, hidden, rng, dtype):
         nets, self.masks = _ar_nets(len(x), depth, hidden, rng)
         self.order = nets.pop('order')
-        parts = zip(*[_class_mixture(part, mixtures, rng) for part in x.split(counts.tolist(), 1)])
-        nets |= dict(zip(('mean', 'lower', 'log_weight'), map(torch.stack, parts))) | dict(tails=torch.zeros(4, len(x)), linear=torch.eye(len(x)))
+        parts = zip(
+            *[
+                _class_mixture(part, mixtures, rng)
+                for part in x.split(counts.tolist(), 1)
+            ]
+        )
+        nets |= dict(
+            zip(('mean', 'lower', 'log_weight'), map(torch.stack, parts))
+        ) | dict(tails=torch.zeros(4, len(x)), linear=torch.eye(len(x)))
         nets['log_diagonal'] = nets['lower'].diagonal(dim1=-2, dim2=-1).log()
-        start = {k: round_off(v.double(), 16) for k, v in nets.items()}   # the same on every processor, see `settle`
+        start = {
+            k: round_off(v.double(), 16) for k, v in nets.items()
+        }  # the same on every processor, see `settle`
         self.free = {k: v.to(dtype).clone().requires_grad_() for k, v in start.items()}
 
     def tensors(self):
         "The parameters with masks, positive diagonals and normalised weights."
-        q = {k: v for k, v in self.free.items() if k != 'log_diagonal'} | dict(order=self.order)
-        q |= {f'w{i}': q[f'w{i}']*mask for i, mask in enumerate(self.masks, 1)}
-        return q | dict(lower=q['lower'].tril(-1) + torch.diag_embed(self.free['log_diagonal'].exp()), log_weight=q['log_weight'].log_softmax(-1))
+        q = {k: v for k, v in self.free.items() if k != 'log_diagonal'} | dict(
+            order=self.order
+        )
+        q |= {f'w{i}': q[f'w{i}'] * mask for i, mask in enumerate(self.masks, 1)}
+        return q | dict(
+            lower=q['lower'].tril(-1)
+            + torch.diag_embed(self.free['log_diagonal'].exp()),
+            log_weight=q['log_weight'].log_softmax(-1),
+        )
 
     def optimiser(self, rate):
         decay = [self.free[k] for k in ('w1', 'w2', 'w3')]
         rest = [v for k, v in self.free.items() if k not in ('w1', 'w2', 'w3')]
-        return torch.optim.AdamW([dict(params=decay, weight_decay=.03), dict(params=rest, weight_decay=0.)], lr=rate, betas=(.9, .99), fused=True)
+        return torch.optim.AdamW(
+            [
+                dict(params=decay, weight_decay=0.03),
+                dict(params=rest, weight_decay=0.0),
+            ],
+            lr=rate,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+
 
 def _own_log_prob(x, label, q):
     "Log density (n,) of whitened points x (n, d) under their own class, with Gaussians: what training climbs."
     z, logdet = _warp(x, q)
-    lower, mean, log_weight = (q[k].index_select(0, label) for k in ('lower', 'mean', 'log_weight'))
+    lower, mean, log_weight = (
+        q[k].index_select(0, label) for k in ('lower', 'mean', 'log_weight')
+    )
     r2 = (lower @ (z[:, None] - mean)[..., None])[..., 0].square().sum(-1)
-    return logdet + torch.logsumexp(log_weight + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1) - .5*r2, -1) - .5*z.shape[1]*math.log(2*math.pi)
+    return (
+        logdet
+        + torch.logsumexp(
+            log_weight + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * r2, -1
+        )
+        - 0.5 * z.shape[1] * math.log(2 * math.pi)
+    )
+
 
 @torch.no_grad()
 def _mean_log_prob(x, label, q):
     "Mean log density of whitened points x (n, d) under their own class, by the finished model."
+
     def total(x, label):
         z, logdet = _warp(x, q)
-        return (logdet + _mixture_log_prob(z, q).gather(1, label[:, None])[:, 0]).double().sum()
-    return float(sum(map(total, x.split(8192), label.split(8192))))/len(x)
+        return (
+            (logdet + _mixture_log_prob(z, q).gather(1, label[:, None])[:, 0])
+            .double()
+            .sum()
+        )
+
+    return float(sum(map(total, x.split(8192), label.split(8192)))) / len(x)
+
 
 def fit_warp(
-    train: tuple, # x (d, n) whitened, ordered by class, and counts (C,)
-    valid: tuple, # The same of the validation set
+    train: tuple,  # x (d, n) whitened, ordered by class, and counts (C,)
+    valid: tuple,  # The same of the validation set
     *,
-    mixtures: int=4,  # Gaussians per class
-    epochs: int=100,  # Passes over the data
-    depth: int=8,     # Autoregressive networks
-    hidden: int=32,   # Width of their hidden layers
-    rate: float=.04,  # Highest learning rate
-    rng: int|np.random.Generator=0,
-    precision: str='float64', # Of the training, or 'float32'
-    quiet: bool=False, # No progress bar
-) -> tuple: # tensors by name; mean log density of train (at most 20,000 objects) and validation at each check
+    mixtures: int = 4,  # Gaussians per class
+    epochs: int = 100,  # Passes over the data
+    depth: int = 8,  # Autoregressive networks
+    hidden: int = 32,  # Width of their hidden layers
+    rate: float = 0.04,  # Highest learning rate
+    rng: int | np.random.Generator = 0,
+    precision: str = 'float64',  # Of the training, or 'float32'
+    quiet: bool = False,  # No progress bar
+) -> tuple:  # tensors by name; mean log density of train (at most 20,000 objects) and validation at each check
     "Fit one warp for all classes together with a Gaussian mixture for each. Raises `ValueError` when no density is finite."
     rng, dtype = np.random.default_rng(rng), getattr(torch, check_precision(precision))
     trial = _Trial(*train, mixtures, depth, hidden, rng, dtype)
-    (x, label), (xv, label_v) = ((x.T.to(dtype).contiguous(), torch.repeat_interleave(torch.arange(len(counts)), counts)) for x, counts in (train, valid))
+    (x, label), (xv, label_v) = (
+        (
+            x.T.to(dtype).contiguous(),
+            torch.repeat_interleave(torch.arange(len(counts)), counts),
+        )
+        for x, counts in (train, valid)
+    )
     n, some = len(x), torch.from_numpy(rng.permutation(len(x))[:20_000])
-    batch = min(512, max(n//8, 1)); steps = min(max(epochs*n//batch, 20), 20_000)
+    batch = min(512, max(n // 8, 1))
+    steps = min(max(epochs * n // batch, 20), 20_000)
     optimiser = trial.optimiser(rate)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=.1)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rate, total_steps=steps, pct_start=0.1
+    )
     best, history, rows = None, [], torch.empty(0, dtype=torch.long)
     for step in range(steps + 1) if quiet else progress(range(steps + 1), 'flow steps'):
-        if step % max(steps//20, 1) == 0 or step == steps:
+        if step % max(steps // 20, 1) == 0 or step == steps:
             q = trial.tensors()
             final = _predictive(q, train[1])
-            history.append((_mean_log_prob(x[some], label[some], final), _mean_log_prob(xv, label_v, final)))
-            if math.isfinite(history[-1][1]) and (best is None or history[-1][1] > best[0]): best = history[-1][1], {k: v.detach().clone() for k, v in q.items()}
-        if step == steps: break
-        if len(rows) < batch: rows = torch.from_numpy(rng.permutation(n))
+            history.append(
+                (
+                    _mean_log_prob(x[some], label[some], final),
+                    _mean_log_prob(xv, label_v, final),
+                )
+            )
+            if math.isfinite(history[-1][1]) and (
+                best is None or history[-1][1] > best[0]
+            ):
+                best = history[-1][1], {k: v.detach().clone() for k, v in q.items()}
+        if step == steps:
+            break
+        if len(rows) < batch:
+            rows = torch.from_numpy(rng.permutation(n))
         pick, rows = rows[:batch], rows[batch:]
         q = trial.tensors()
-        loss = _penalty(q)/n - _own_log_prob(x[pick], label[pick], q).mean()
-        optimiser.zero_grad(); loss.backward()
-        torch.nn.utils.clip_grad_norm_(trial.free.values(), 5.)
-        optimiser.step(); cycle.step()
+        loss = _penalty(q) / n - _own_log_prob(x[pick], label[pick], q).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trial.free.values(), 5.0)
+        optimiser.step()
+        cycle.step()
         settle(optimiser, step + 1)
-    if best is None: raise ValueError('no density is finite: look for values of x that are far too large')
-    return _predictive({k: v if k == 'order' else v.double() for k, v in best[1].items()}, train[1]), np.array(history)
+    if best is None:
+        raise ValueError(
+            'no density is finite: look for values of x that are far too large'
+        )
+    return _predictive(
+        {k: v if k == 'order' else v.double() for k, v in best[1].items()}, train[1]
+    ), np.array(history)
 
 # %% ../nbs/04c_warp.ipynb #5764aaef
-_WIDTHS = tuple(round(.9 + .02*i, 2) for i in range(11))   # factors of the inverse widths that are tried
+_WIDTHS = tuple(
+    round(0.9 + 0.02 * i, 2) for i in range(11)
+)  # factors of the inverse widths that are tried
+
 
 @dataclass(eq=False, repr=False)
 class WarpFlow(WhitenedFlow, method='warp'):
     "One warp for all classes with a mixture for each, averaged over members."
+
     rotate: ClassVar[bool] = False
     checked: ClassVar[str] = 'checks on the way'
     _: KW_ONLY
-    members: int = 4          # Fits whose densities are averaged
-    mixtures: int = 4         # Gaussians per class
-    epochs: int = 100         # Passes over the data
-    max_layers: int = 100     # The warp has 8 layers, or this many if it is fewer
-    precision: str = 'float64' # Or 'float32': 0.6 of the time, another density on another processor
-    warp: dict = field(default=None, init=False)              # Tensors of `fit_warp`, each with a first axis of members
+    members: int = 4  # Fits whose densities are averaged
+    mixtures: int = 4  # Gaussians per class
+    epochs: int = 100  # Passes over the data
+    max_layers: int = 100  # The warp has 8 layers, or this many if it is fewer
+    precision: str = (
+        'float64'  # Or 'float32': 0.6 of the time, another density on another processor
+    )
+    warp: dict = field(
+        default=None, init=False
+    )  # Tensors of `fit_warp`, each with a first axis of members
 
     def __post_init__(self):
         self.at_least(n_classes=1, members=1, mixtures=1, epochs=1, max_layers=1)
         check_precision(self.precision)
 
     def _fit_rest(self, x, xv, counts_v):
-        (z, logdet), (zv, _), rngs = self._whiten(x), self._whiten(xv), np.random.default_rng(self.rng).spawn(self.members)
-        fit = lambda m: fit_warp((z, self.counts), (zv, counts_v), mixtures=self.mixtures, epochs=self.epochs, depth=min(8, self.max_layers), rng=rngs[m], precision=self.precision, quiet=self.quiet or m > 0)
+        (z, logdet), (zv, _), rngs = (
+            self._whiten(x),
+            self._whiten(xv),
+            np.random.default_rng(self.rng).spawn(self.members),
+        )
+        fit = lambda m: fit_warp(
+            (z, self.counts),
+            (zv, counts_v),
+            mixtures=self.mixtures,
+            epochs=self.epochs,
+            depth=min(8, self.max_layers),
+            rng=rngs[m],
+            precision=self.precision,
+            quiet=self.quiet or m > 0,
+        )
         warps, histories = zip(*one_thread_each(fit, range(self.members)))
         self.warp = {k: torch.stack([warp[k] for warp in warps]) for k in warps[0]}
         self._choose_width(xv, counts_v)
@@ -213,12 +380,15 @@ class WarpFlow(WhitenedFlow, method='warp'):
         "Narrow or widen all mixtures by the one factor that validation finds most probable: an average of members is too broad, a member alone too narrow."
         x, label = xv.T.numpy(), np.repeat(np.arange(self.n_classes), counts_v.numpy())
         lower = self.warp['lower']
-        def score(factor):
-            self.warp['lower'] = factor*lower
-            return float(self.log_prob(x, label).mean())
-        self.warp['lower'] = max(_WIDTHS, key=score)*lower
 
-    def _member(self, m): return {k: v[m] for k, v in self.warp.items()}
+        def score(factor):
+            self.warp['lower'] = factor * lower
+            return float(self.log_prob(x, label).mean())
+
+        self.warp['lower'] = max(_WIDTHS, key=score) * lower
+
+    def _member(self, m):
+        return {k: v[m] for k, v in self.warp.items()}
 
     def _warped(self, x, m):
         "Points (n, d) to warped points (n, d) and log-determinant (n,), by member m."
@@ -233,38 +403,63 @@ class WarpFlow(WhitenedFlow, method='warp'):
     def _log_probs(self, x, c=slice(None)):
         "Log density (M, n, C) of points (n, d) under the classes c, by each member."
         self._fitted()
+
         def one(m):
             z, logdet = self._warped(x, m)
             return _mixture_log_prob(z, self._member(m), c) + logdet[:, None]
+
         return torch.stack([one(m) for m in range(self.members)])
 
     def _pull(self, z, c, m=0):
         "Undo `_warped`."
         return self._unwhiten(_unwarp(z, self._member(m)).T)
 
-    def sample(self,
-        labels: np.ndarray, # (n,) the class of each object to draw
+    def sample(
+        self,
+        labels: np.ndarray,  # (n,) the class of each object to draw
         *,
-        rng: int|np.random.Generator=0,
-    ) -> np.ndarray: # (n, d)
+        rng: int | np.random.Generator = 0,
+    ) -> np.ndarray:  # (n, d)
         "Draw one object of each given class, by a member drawn for each."
         rng = np.random.default_rng(rng)
         z = rng.normal(size=(len(labels), len(self._fitted().mean)))
-        labels, member, x = check_points(z, labels, n_classes=self.n_classes)[1], rng.integers(self.members, size=len(z)), np.empty_like(z)
+        labels, member, x = (
+            check_points(z, labels, n_classes=self.n_classes)[1],
+            rng.integers(self.members, size=len(z)),
+            np.empty_like(z),
+        )
         share, chi = rng.random((len(z), 1)), rng.random(len(z))
-        for m in range(self.members): x[member == m] = self._draw(m, *(a[member == m] for a in (z, labels, share, chi)))
+        for m in range(self.members):
+            x[member == m] = self._draw(
+                m, *(a[member == m] for a in (z, labels, share, chi))
+            )
         return x
 
     @torch.no_grad()
     def _draw(self, m, z, labels, share, chi):
         "Turn numbers drawn from a normal (n, d) and from two uniform distributions into objects, by member m."
-        p = {k: v[labels] for k, v in self._member(m).items() if k in ('log_weight', 'mean', 'lower', 'freedom')}
-        pick = np.arange(len(z)), (share > p['log_weight'].exp().cumsum(-1)[:, :-1].numpy()).sum(1)
+        p = {
+            k: v[labels]
+            for k, v in self._member(m).items()
+            if k in ('log_weight', 'mean', 'lower', 'freedom')
+        }
+        pick = (
+            np.arange(len(z)),
+            (share > p['log_weight'].exp().cumsum(-1)[:, :-1].numpy()).sum(1),
+        )
         mean, lower, nu = (p[k][pick] for k in ('mean', 'lower', 'freedom'))
-        z = torch.from_numpy(z)*torch.from_numpy(nu.numpy()/chdtri(nu.numpy(), chi)).sqrt()[:, None]    # Student's t: a normal with a random width
-        return self._pull(mean + torch.linalg.solve_triangular(lower, z[..., None], upper=False)[..., 0], 0, m).numpy()
+        z = (
+            torch.from_numpy(z)
+            * torch.from_numpy(nu.numpy() / chdtri(nu.numpy(), chi)).sqrt()[:, None]
+        )  # Student's t: a normal with a random width
+        return self._pull(
+            mean
+            + torch.linalg.solve_triangular(lower, z[..., None], upper=False)[..., 0],
+            0,
+            m,
+        ).numpy()
 
-    def state(self) -> dict: # Name -> tensor
+    def state(self) -> dict:  # Name -> tensor
         "What `fit` has found; the tensors of the warp as warp.NAME."
         return super().state() | {f'warp.{k}': v for k, v in self.warp.items()}
 
@@ -275,7 +470,9 @@ class WarpFlow(WhitenedFlow, method='warp'):
         self.warp = {name.removeprefix('warp.'): state[name] for name in names}
 
     @property
-    def n_layers(self) -> int: return self.warp['order'].shape[1] if self.warp else 0
+    def n_layers(self) -> int:
+        return self.warp['order'].shape[1] if self.warp else 0
 
     @property
-    def n_members(self) -> int: return self.members
+    def n_members(self) -> int:
+        return self.members

@@ -17,19 +17,56 @@ from .files import BITS
 from .templates import load_sky
 
 # %% ../nbs/01d_write.ipynb #67050d6b
-_COMMON = [('PLATE', 'J', 'plate'), ('MJD', 'J', 'mjd'), ('FIBERID', 'J', 'fiberid'), ('PLUG_RA', 'D', 'ra'), ('PLUG_DEC', 'D', 'dec'),
-           ('CLASS', '6A', 'class'), ('SUBCLASS', '21A', 'subclass'), ('Z', 'E', 'z'), ('Z_ERR', 'E', 'zerr'), ('ZWARNING', 'J', 'zwarning'),
-           ('VDISP', 'E', 'vdisp'), ('SN_MEDIAN_ALL', 'E', 'sn_median'), ('PRIMTARGET', 'J', 'primtarget')]
+_COMMON = [
+    ('PLATE', 'J', 'plate'),
+    ('MJD', 'J', 'mjd'),
+    ('FIBERID', 'J', 'fiberid'),
+    ('PLUG_RA', 'D', 'ra'),
+    ('PLUG_DEC', 'D', 'dec'),
+    ('CLASS', '6A', 'class'),
+    ('SUBCLASS', '21A', 'subclass'),
+    ('Z', 'E', 'z'),
+    ('Z_ERR', 'E', 'zerr'),
+    ('ZWARNING', 'J', 'zwarning'),
+    ('VDISP', 'E', 'vdisp'),
+    ('SN_MEDIAN_ALL', 'E', 'sn_median'),
+    ('PRIMTARGET', 'J', 'primtarget'),
+]
 _RESULTS = {  # (column, FITS format, catalogue column)
-    'sdss': [('SURVEY', '6A', 'survey'), ('PLATEQUALITY', '8A', 'platequality'), ('SPECOBJID', '22A', 'specobjid'), ('RUN2D', '3A', 'run2d'),
-             ('SOURCETYPE', '19A', 'objtype'), ('LEGACY_TARGET1', 'J', 'primtarget'), *_COMMON],
-    'boss': [('PLATEQUALITY', '8A', 'platequality'), ('RUN2D', '7A', 'run2d'), ('OBJTYPE', '16A', 'objtype'), ('SPECOBJID', 'K', 'specobjid'), *_COMMON]}
+    'sdss': [
+        ('SURVEY', '6A', 'survey'),
+        ('PLATEQUALITY', '8A', 'platequality'),
+        ('SPECOBJID', '22A', 'specobjid'),
+        ('RUN2D', '3A', 'run2d'),
+        ('SOURCETYPE', '19A', 'objtype'),
+        ('LEGACY_TARGET1', 'J', 'primtarget'),
+        *_COMMON,
+    ],
+    'boss': [
+        ('PLATEQUALITY', '8A', 'platequality'),
+        ('RUN2D', '7A', 'run2d'),
+        ('OBJTYPE', '16A', 'objtype'),
+        ('SPECOBJID', 'K', 'specobjid'),
+        *_COMMON,
+    ],
+}
+
 
 def _results_hdu(row, kind: str) -> fits.BinTableHDU:
     "HDU 2: one row of pipeline results."
-    columns = [fits.Column(name, form, array=np.array([f'{row[key]:>22}' if form == '22A' else row[key]]), bzero=2**63 if form == 'K' else None)
-               for name, form, key in _RESULTS[kind]]
-    return fits.BinTableHDU.from_columns(columns, name='SPECOBJ' if kind == 'sdss' else 'SPALL')
+    columns = [
+        fits.Column(
+            name,
+            form,
+            array=np.array([f'{row[key]:>22}' if form == '22A' else row[key]]),
+            bzero=2**63 if form == 'K' else None,
+        )
+        for name, form, key in _RESULTS[kind]
+    ]
+    return fits.BinTableHDU.from_columns(
+        columns, name='SPECOBJ' if kind == 'sdss' else 'SPALL'
+    )
+
 
 def _coadd_hdu(spectra: Spectra, i: int) -> fits.BinTableHDU:
     "HDU 1: the spectrum, trimmed to the pixels that exist."
@@ -38,90 +75,235 @@ def _coadd_hdu(spectra: Spectra, i: int) -> fits.BinTableHDU:
     sky = load_sky()
     of_sky = lambda name: np.interp(SDSS_K[cut], sky['k'], sky[name])
     bits = spectra.mask[i, cut].astype('i4')
-    columns = [('flux', 'E', spectra.flux[i, cut]), ('loglam', 'E', 1e-4*SDSS_K[cut]), ('ivar', 'E', spectra.ivar[i, cut]), ('and_mask', 'J', bits),
-               ('or_mask', 'J', bits), ('wdisp', 'E', of_sky('wdisp')), ('sky', 'E', of_sky('sky')), ('model', 'E', spectra.flux[i, cut])]
-    return fits.BinTableHDU.from_columns([fits.Column(n, f, array=a) for n, f, a in columns], name='COADD')
+    columns = [
+        ('flux', 'E', spectra.flux[i, cut]),
+        ('loglam', 'E', 1e-4 * SDSS_K[cut]),
+        ('ivar', 'E', spectra.ivar[i, cut]),
+        ('and_mask', 'J', bits),
+        ('or_mask', 'J', bits),
+        ('wdisp', 'E', of_sky('wdisp')),
+        ('sky', 'E', of_sky('sky')),
+        ('model', 'E', spectra.flux[i, cut]),
+    ]
+    return fits.BinTableHDU.from_columns(
+        [fits.Column(n, f, array=a) for n, f, a in columns], name='COADD'
+    )
+
 
 def _line_hdu(row) -> fits.BinTableHDU:
     "HDU 3: a line table with the emission lines' names, wavelengths and redshift."
     lines = LINES[LINES['kind'] == 'emission']
-    columns = [('PLATE', 'J', row['plate']), ('MJD', 'J', row['mjd']), ('FIBERID', 'J', row['fiberid']), ('LINENAME', '13A', lines['label']),
-               ('LINEWAVE', 'D', lines['wave']), ('LINEZ', 'E', row['z'])]
-    spread = lambda x: np.char.encode(np.asarray(x), 'ascii', 'replace') if np.ndim(x) and np.asarray(x).dtype.kind == 'U' else np.broadcast_to(x, len(lines))
-    return fits.BinTableHDU.from_columns([fits.Column(n, f, array=spread(a)) for n, f, a in columns], name='SPZLINE')
+    columns = [
+        ('PLATE', 'J', row['plate']),
+        ('MJD', 'J', row['mjd']),
+        ('FIBERID', 'J', row['fiberid']),
+        ('LINENAME', '13A', lines['label']),
+        ('LINEWAVE', 'D', lines['wave']),
+        ('LINEZ', 'E', row['z']),
+    ]
+    spread = lambda x: (
+        np.char.encode(np.asarray(x), 'ascii', 'replace')
+        if np.ndim(x) and np.asarray(x).dtype.kind == 'U'
+        else np.broadcast_to(x, len(lines))
+    )
+    return fits.BinTableHDU.from_columns(
+        [fits.Column(n, f, array=spread(a)) for n, f, a in columns], name='SPZLINE'
+    )
+
 
 def _exposure_hdus(coadd: fits.BinTableHDU, row) -> list:
     "What a full file appends: one blue and one red exposure."
     spectrograph = 1 if row['fiberid'] <= 320 else 2
     out = []
-    for arm, inside in (('B', coadd.data['loglam'] < np.log10(6150)), ('R', coadd.data['loglam'] > np.log10(5800))):
+    for arm, inside in (
+        ('B', coadd.data['loglam'] < np.log10(6150)),
+        ('R', coadd.data['loglam'] > np.log10(5800)),
+    ):
         part = coadd.data[inside]
-        columns = [fits.Column(n, f, array=part[of]) for n, f, of in (('flux', 'E', 'flux'), ('loglam', 'E', 'loglam'), ('ivar', 'E', 'ivar'),
-                   ('mask', 'J', 'or_mask'), ('wdisp', 'E', 'wdisp'), ('sky', 'E', 'sky'))]
+        columns = [
+            fits.Column(n, f, array=part[of])
+            for n, f, of in (
+                ('flux', 'E', 'flux'),
+                ('loglam', 'E', 'loglam'),
+                ('ivar', 'E', 'ivar'),
+                ('mask', 'J', 'or_mask'),
+                ('wdisp', 'E', 'wdisp'),
+                ('sky', 'E', 'sky'),
+            )
+        ]
         columns.append(fits.Column('calib', 'E', array=np.ones(len(part))))
-        out.append(fits.BinTableHDU.from_columns(columns, name=f'{arm}{spectrograph}-{row["mjd"]:08d}-00000001-00000002'))
+        out.append(
+            fits.BinTableHDU.from_columns(
+                columns, name=f'{arm}{spectrograph}-{row["mjd"]:08d}-00000001-00000002'
+            )
+        )
     return out
 
+
 def write_spec(
-    spectra: Spectra,     # Raw, on `SDSS_WAVE`
-    folder: Path,         # Made if missing
-    *, layout: str='lite', # 'lite', or 'full': with exposures
-    kind: str='sdss',      # 'sdss' (SPECOBJ) or 'boss' (SPALL)
-) -> list[Path]: # One file per spectrum
+    spectra: Spectra,  # Raw, on `SDSS_WAVE`
+    folder: Path,  # Made if missing
+    *,
+    layout: str = 'lite',  # 'lite', or 'full': with exposures
+    kind: str = 'sdss',  # 'sdss' (SPECOBJ) or 'boss' (SPALL)
+) -> list[Path]:  # One file per spectrum
     "Write spec-PLATE-MJD-FIBER.fits files in the layout of SDSS. Raises `ValueError` on other grids, layouts and kinds."
-    if layout not in ('lite', 'full') or kind not in _RESULTS: raise ValueError(f"layout must be 'lite' or 'full' and kind 'sdss' or 'boss', not {layout!r} and {kind!r}")
-    if spectra.mask is None or not np.array_equal(spectra.wave, SDSS_WAVE): raise ValueError('only raw spectra on SDSS_WAVE with their mask can be written as spec files')
+    if layout not in ('lite', 'full') or kind not in _RESULTS:
+        raise ValueError(
+            f"layout must be 'lite' or 'full' and kind 'sdss' or 'boss', not {layout!r} and {kind!r}"
+        )
+    if spectra.mask is None or not np.array_equal(spectra.wave, SDSS_WAVE):
+        raise ValueError(
+            'only raw spectra on SDSS_WAVE with their mask can be written as spec files'
+        )
     folder, paths = Path(folder), []
     folder.mkdir(parents=True, exist_ok=True)
     for i, (row, name) in enumerate(zip(spectra.catalog, spec_name(spectra.catalog))):
         coadd, primary = _coadd_hdu(spectra, i), fits.PrimaryHDU()
-        primary.header.update(PLATEID=row['plate'], MJD=row['mjd'], FIBERID=row['fiberid'], PLUG_RA=row['ra'], PLUG_DEC=row['dec'], VACUUM=True,
-                              COEFF0=1e-4*(int(load_sky()['k'][0]) - 8), COEFF1=1e-4, NEXP=2, BUNIT='1E-17 erg/cm^2/s/Ang', PLATEQUA=row['platequality'])
-        if kind == 'sdss': primary.header['SPEC_ID'] = f"{row['specobjid']:>22}"
-        hdus = [primary, coadd, _results_hdu(row, kind), _line_hdu(row)] + (_exposure_hdus(coadd, row) if layout == 'full' else [])
-        paths.append(folder/f'spec-{name}.fits')
+        primary.header.update(
+            PLATEID=row['plate'],
+            MJD=row['mjd'],
+            FIBERID=row['fiberid'],
+            PLUG_RA=row['ra'],
+            PLUG_DEC=row['dec'],
+            VACUUM=True,
+            COEFF0=1e-4 * (int(load_sky()['k'][0]) - 8),
+            COEFF1=1e-4,
+            NEXP=2,
+            BUNIT='1E-17 erg/cm^2/s/Ang',
+            PLATEQUA=row['platequality'],
+        )
+        if kind == 'sdss':
+            primary.header['SPEC_ID'] = f"{row['specobjid']:>22}"
+        hdus = [primary, coadd, _results_hdu(row, kind), _line_hdu(row)] + (
+            _exposure_hdus(coadd, row) if layout == 'full' else []
+        )
+        paths.append(folder / f'spec-{name}.fits')
         fits.HDUList(hdus).writeto(paths[-1], overwrite=True)
     return paths
 
 # %% ../nbs/01d_write.ipynb #55324c7d
 NOPLUG, NODATA = BITS['NOPLUG'], BITS['NODATA']
-SKY, UNPLUGGED, NO_SPECTRUM = 1 << 0, 1 << 7, 1 << 9   # ZWARNING: sky fibre, fibre not plugged, no data
+SKY, UNPLUGGED, NO_SPECTRUM = (
+    1 << 0,
+    1 << 7,
+    1 << 9,
+)  # ZWARNING: sky fibre, fibre not plugged, no data
 FIBRES = {'sdss': 640, 'boss': 1000}
-_FILL = {'OBJTYPE': 'NA', 'HOLETYPE': 'OBJECT', 'CLASS': 'STAR', 'TFILE': 'spEigenStar-55734.fits', 'ZWARNING': UNPLUGGED | NO_SPECTRUM}  # where there is no object
+_FILL = {
+    'OBJTYPE': 'NA',
+    'HOLETYPE': 'OBJECT',
+    'CLASS': 'STAR',
+    'TFILE': 'spEigenStar-55734.fits',
+    'ZWARNING': UNPLUGGED | NO_SPECTRUM,
+}  # where there is no object
 
 _PLUGMAP = [  # (column, FITS format, catalogue column); None: the table's default or 0
-    ('OBJID', '5J', None), ('HOLETYPE', '16A', None), ('RA', 'D', 'ra'), ('DEC', 'D', 'dec'), ('MAG', '5E', 'true_fibermag'), ('STARL', 'E', None),
-    ('EXPL', 'E', None), ('DEVAUCL', 'E', None), ('OBJTYPE', '16A', 'objtype'), ('XFOCAL', 'D', None), ('YFOCAL', 'D', None),
-    ('SPECTROGRAPHID', 'J', None), ('FIBERID', 'J', None), ('THROUGHPUT', 'J', None), ('PRIMTARGET', 'J', 'primtarget'), ('SECTARGET', 'J', None)]
+    ('OBJID', '5J', None),
+    ('HOLETYPE', '16A', None),
+    ('RA', 'D', 'ra'),
+    ('DEC', 'D', 'dec'),
+    ('MAG', '5E', 'true_fibermag'),
+    ('STARL', 'E', None),
+    ('EXPL', 'E', None),
+    ('DEVAUCL', 'E', None),
+    ('OBJTYPE', '16A', 'objtype'),
+    ('XFOCAL', 'D', None),
+    ('YFOCAL', 'D', None),
+    ('SPECTROGRAPHID', 'J', None),
+    ('FIBERID', 'J', None),
+    ('THROUGHPUT', 'J', None),
+    ('PRIMTARGET', 'J', 'primtarget'),
+    ('SECTARGET', 'J', None),
+]
 _ZBEST = [
-    ('PLATE', 'J', None), ('TILE', 'J', None), ('MJD', 'J', None), ('FIBERID', 'J', None), ('OBJID', '5J', None), ('OBJTYPE', '16A', 'objtype'),
-    ('PLUG_RA', 'D', 'ra'), ('PLUG_DEC', 'D', 'dec'), ('CLASS', '6A', 'class'), ('SUBCLASS', '21A', 'subclass'), ('Z', 'E', 'z'), ('Z_ERR', 'E', 'zerr'),
-    ('RCHI2', 'E', None), ('DOF', 'J', None), ('RCHI2DIFF', 'E', None), ('TFILE', '24A', None), ('TCOLUMN', '10J', None), ('NPOLY', 'J', None),
-    ('THETA', '10E', None), ('VDISP', 'E', 'vdisp'), ('VDISP_ERR', 'E', None), ('VDISPZ', 'E', None), ('VDISPZ_ERR', 'E', None), ('VDISPCHI2', 'E', None),
-    ('VDISPNPIX', 'E', None), ('VDISPDOF', 'J', None), ('WAVEMIN', 'E', None), ('WAVEMAX', 'E', None), ('WCOVERAGE', 'E', None),
-    ('ZWARNING', 'J', 'zwarning'), ('SN_MEDIAN', '5E', 'sn_median'), ('SN_MEDIAN_ALL', 'E', 'sn_median'), ('CHI68P', 'E', None), ('FRACNSIGMA', '10E', None),
-    ('FRACNSIGHI', '10E', None), ('FRACNSIGLO', '10E', None), ('SPECTROFLUX', '5E', None), ('SPECTROFLUX_IVAR', '5E', None), ('SPECTROSYNFLUX', '5E', None),
-    ('SPECTROSYNFLUX_IVAR', '5E', None), ('SPECTROSKYFLUX', '5E', None), ('ANYANDMASK', 'J', None), ('ANYORMASK', 'J', None)]
+    ('PLATE', 'J', None),
+    ('TILE', 'J', None),
+    ('MJD', 'J', None),
+    ('FIBERID', 'J', None),
+    ('OBJID', '5J', None),
+    ('OBJTYPE', '16A', 'objtype'),
+    ('PLUG_RA', 'D', 'ra'),
+    ('PLUG_DEC', 'D', 'dec'),
+    ('CLASS', '6A', 'class'),
+    ('SUBCLASS', '21A', 'subclass'),
+    ('Z', 'E', 'z'),
+    ('Z_ERR', 'E', 'zerr'),
+    ('RCHI2', 'E', None),
+    ('DOF', 'J', None),
+    ('RCHI2DIFF', 'E', None),
+    ('TFILE', '24A', None),
+    ('TCOLUMN', '10J', None),
+    ('NPOLY', 'J', None),
+    ('THETA', '10E', None),
+    ('VDISP', 'E', 'vdisp'),
+    ('VDISP_ERR', 'E', None),
+    ('VDISPZ', 'E', None),
+    ('VDISPZ_ERR', 'E', None),
+    ('VDISPCHI2', 'E', None),
+    ('VDISPNPIX', 'E', None),
+    ('VDISPDOF', 'J', None),
+    ('WAVEMIN', 'E', None),
+    ('WAVEMAX', 'E', None),
+    ('WCOVERAGE', 'E', None),
+    ('ZWARNING', 'J', 'zwarning'),
+    ('SN_MEDIAN', '5E', 'sn_median'),
+    ('SN_MEDIAN_ALL', 'E', 'sn_median'),
+    ('CHI68P', 'E', None),
+    ('FRACNSIGMA', '10E', None),
+    ('FRACNSIGHI', '10E', None),
+    ('FRACNSIGLO', '10E', None),
+    ('SPECTROFLUX', '5E', None),
+    ('SPECTROFLUX_IVAR', '5E', None),
+    ('SPECTROSYNFLUX', '5E', None),
+    ('SPECTROSYNFLUX_IVAR', '5E', None),
+    ('SPECTROSKYFLUX', '5E', None),
+    ('ANYANDMASK', 'J', None),
+    ('ANYORMASK', 'J', None),
+]
 
-def _fibre_table(columns: list, catalog: Table, fibres: int, **given) -> fits.BinTableHDU:
+
+def _fibre_table(
+    columns: list, catalog: Table, fibres: int, **given
+) -> fits.BinTableHDU:
     "One row per fibre: catalogue values where there is an object, `given` arrays, and the defaults elsewhere."
     out, at = [], catalog['fiberid'] - 1
     for name, form, key in columns:
         count, text = int(form[:-1] or 1), form[-1] == 'A'
-        column = np.full(fibres, _FILL.get(name, ''), f'U{count}') if text else np.full((fibres, count)[:1 + (count > 1)], _FILL.get(name, 0), dict(J='i4', E='f4', D='f8')[form[-1]])
-        if key in catalog.colnames: column[at] = catalog[key][:, None] if column.ndim == 2 else catalog[key]
+        column = (
+            np.full(fibres, _FILL.get(name, ''), f'U{count}')
+            if text
+            else np.full(
+                (fibres, count)[: 1 + (count > 1)],
+                _FILL.get(name, 0),
+                dict(J='i4', E='f4', D='f8')[form[-1]],
+            )
+        )
+        if key in catalog.colnames:
+            column[at] = catalog[key][:, None] if column.ndim == 2 else catalog[key]
         out.append(fits.Column(name, form, array=given.get(name, column)))
     return fits.BinTableHDU.from_columns(out)
 
+
 def _plate_images(spectra: Spectra, fibres: int) -> tuple:
     "First lattice index and the (fibre, pixel) images flux, ivar, mask of one plate; fibres without an object have no data."
-    first = int(load_sky()['k'][0]) - 8                                       # the COEFF0 that the spec files of the plate state
+    first = (
+        int(load_sky()['k'][0]) - 8
+    )  # the COEFF0 that the spec files of the plate state
     exists = np.flatnonzero((spectra.good | (spectra.mask > 0)).any(0))
-    if first > SDSS_K[exists[0]]: raise ValueError(f'the spectra begin before the plate: {SDSS_WAVE[exists[0]]:.1f} AA')
+    if first > SDSS_K[exists[0]]:
+        raise ValueError(
+            f'the spectra begin before the plate: {SDSS_WAVE[exists[0]]:.1f} AA'
+        )
     cut, at = slice(first - SDSS_K[0], exists[-1] + 1), spectra.catalog['fiberid'] - 1
-    images = [np.full((fibres, cut.stop - cut.start), fill, dtype) for fill, dtype in ((0, 'f4'), (0, 'f4'), (NODATA, 'i4'))]
-    for image, part in zip(images, (spectra.flux, spectra.ivar, spectra.mask)): image[at] = part[:, cut]
+    images = [
+        np.full((fibres, cut.stop - cut.start), fill, dtype)
+        for fill, dtype in ((0, 'f4'), (0, 'f4'), (NODATA, 'i4'))
+    ]
+    for image, part in zip(images, (spectra.flux, spectra.ivar, spectra.mask)):
+        image[at] = part[:, cut]
     return first, *images
+
 
 def _plate_tables(catalog: Table, mask: np.ndarray) -> tuple:
     "PLUGMAP and the table of redshifts. Of the fibres without an object some look at the sky, as 32 of 640 do; the others are not plugged (in `mask`, too)."
@@ -131,37 +313,105 @@ def _plate_tables(catalog: Table, mask: np.ndarray) -> tuple:
     is_sky = empty & (number % 20 == 0)
     mask[empty & ~is_sky] |= NOPLUG
     bits, row = np.bitwise_or.reduce(mask, axis=1), catalog[0]
-    plugmap = _fibre_table(_PLUGMAP, catalog, fibres, FIBERID=number, SPECTROGRAPHID=1 + (number > fibres//2))
-    zbest = _fibre_table(_ZBEST, catalog, fibres, PLATE=np.full(fibres, row['plate']), MJD=np.full(fibres, row['mjd']), FIBERID=number, ANYANDMASK=bits, ANYORMASK=bits)
-    for hdu in (plugmap, zbest): hdu.data['OBJTYPE'][is_sky] = 'SKY'
+    plugmap = _fibre_table(
+        _PLUGMAP,
+        catalog,
+        fibres,
+        FIBERID=number,
+        SPECTROGRAPHID=1 + (number > fibres // 2),
+    )
+    zbest = _fibre_table(
+        _ZBEST,
+        catalog,
+        fibres,
+        PLATE=np.full(fibres, row['plate']),
+        MJD=np.full(fibres, row['mjd']),
+        FIBERID=number,
+        ANYANDMASK=bits,
+        ANYORMASK=bits,
+    )
+    for hdu in (plugmap, zbest):
+        hdu.data['OBJTYPE'][is_sky] = 'SKY'
     zbest.data['ZWARNING'][is_sky] = SKY
     plugmap.name = 'PLUGMAP'
     return plugmap, zbest
 
+
 def write_plate(
-    spectra: Spectra,      # Raw, on `SDSS_WAVE`; any number of plates, each object in its fibre
-    folder: Path,          # The folder of one reduction, as .../redux/26; made if missing
-    *, kind: str='sdss', # 'sdss' (640 fibres, spZbest beside spPlate) or 'boss' (1000 fibres, spZbest in a folder RUN1D)
-) -> list[Path]: # spPlate and spZbest of each plate
+    spectra: Spectra,  # Raw, on `SDSS_WAVE`; any number of plates, each object in its fibre
+    folder: Path,  # The folder of one reduction, as .../redux/26; made if missing
+    *,
+    kind: str = 'sdss',  # 'sdss' (640 fibres, spZbest beside spPlate) or 'boss' (1000 fibres, spZbest in a folder RUN1D)
+) -> list[Path]:  # spPlate and spZbest of each plate
     "Write PLATE/spPlate-PLATE-MJD.fits and the spZbest file beside it. Raises `ValueError` on other grids and kinds."
-    if kind not in FIBRES: raise ValueError(f"kind must be 'sdss' or 'boss', not {kind!r}")
-    if spectra.mask is None or not np.array_equal(spectra.wave, SDSS_WAVE): raise ValueError('only raw spectra on SDSS_WAVE with their mask can be written as plates')
-    nights = sorted(set(zip(spectra.catalog['plate'].tolist(), spectra.catalog['mjd'].tolist())))
-    return [path for plate, mjd in nights
-            for path in _write_one_plate(spectra[(spectra.catalog['plate'] == plate) & (spectra.catalog['mjd'] == mjd)], Path(folder)/f'{plate:04d}', kind)]
+    if kind not in FIBRES:
+        raise ValueError(f"kind must be 'sdss' or 'boss', not {kind!r}")
+    if spectra.mask is None or not np.array_equal(spectra.wave, SDSS_WAVE):
+        raise ValueError(
+            'only raw spectra on SDSS_WAVE with their mask can be written as plates'
+        )
+    nights = sorted(
+        set(zip(spectra.catalog['plate'].tolist(), spectra.catalog['mjd'].tolist()))
+    )
+    return [
+        path
+        for plate, mjd in nights
+        for path in _write_one_plate(
+            spectra[
+                (spectra.catalog['plate'] == plate) & (spectra.catalog['mjd'] == mjd)
+            ],
+            Path(folder) / f'{plate:04d}',
+            kind,
+        )
+    ]
+
 
 def _write_one_plate(spectra: Spectra, folder: Path, kind: str) -> list[Path]:
-    plate, mjd, run2d, quality = (spectra.catalog[name][0] for name in ('plate', 'mjd', 'run2d', 'platequality'))
+    plate, mjd, run2d, quality = (
+        spectra.catalog[name][0] for name in ('plate', 'mjd', 'run2d', 'platequality')
+    )
     first, flux, ivar, mask = _plate_images(spectra, FIBRES[kind])
     plugmap, zbest = _plate_tables(spectra.catalog, mask)
     sky = load_sky()
-    of_sky = lambda name: np.broadcast_to(np.interp(first + np.arange(flux.shape[1]), sky['k'], sky[name]).astype('f4'), flux.shape)
+    of_sky = lambda name: np.broadcast_to(
+        np.interp(first + np.arange(flux.shape[1]), sky['k'], sky[name]).astype('f4'),
+        flux.shape,
+    )
     primary, head = fits.PrimaryHDU(flux), fits.PrimaryHDU()
-    for hdu in (primary, head): hdu.header.update(PLATEID=plate, MJD=mjd, RUN2D=run2d, PLATEQUA=quality, NEXP=2, COEFF0=1e-4*first, COEFF1=1e-4, VACUUM=True, BUNIT='1E-17 erg/cm^2/s/Ang')
+    for hdu in (primary, head):
+        hdu.header.update(
+            PLATEID=plate,
+            MJD=mjd,
+            RUN2D=run2d,
+            PLATEQUA=quality,
+            NEXP=2,
+            COEFF0=1e-4 * first,
+            COEFF1=1e-4,
+            VACUUM=True,
+            BUNIT='1E-17 erg/cm^2/s/Ang',
+        )
     head.header['RUN1D'] = run1d = str(run2d) if kind == 'boss' else ''
-    paths = [folder/f'spPlate-{plate:04d}-{mjd}.fits', folder/run1d/f'spZbest-{plate:04d}-{mjd}.fits']
+    paths = [
+        folder / f'spPlate-{plate:04d}-{mjd}.fits',
+        folder / run1d / f'spZbest-{plate:04d}-{mjd}.fits',
+    ]
     paths[1].parent.mkdir(parents=True, exist_ok=True)
-    images = {'IVAR': ivar, 'ANDMASK': mask, 'ORMASK': mask, 'WAVEDISP': of_sky('wdisp'), 'PLUGMAP': None, 'SKY': of_sky('sky')}
-    fits.HDUList([primary] + [plugmap if array is None else fits.ImageHDU(array, name=name) for name, array in images.items()]).writeto(paths[0], overwrite=True)
-    fits.HDUList([head, zbest, fits.ImageHDU(flux)]).writeto(paths[1], overwrite=True)     # HDU 2 is the best fit; here the data
+    images = {
+        'IVAR': ivar,
+        'ANDMASK': mask,
+        'ORMASK': mask,
+        'WAVEDISP': of_sky('wdisp'),
+        'PLUGMAP': None,
+        'SKY': of_sky('sky'),
+    }
+    fits.HDUList(
+        [primary]
+        + [
+            plugmap if array is None else fits.ImageHDU(array, name=name)
+            for name, array in images.items()
+        ]
+    ).writeto(paths[0], overwrite=True)
+    fits.HDUList([head, zbest, fits.ImageHDU(flux)]).writeto(
+        paths[1], overwrite=True
+    )  # HDU 2 is the best fit; here the data
     return paths

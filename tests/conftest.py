@@ -1,4 +1,5 @@
 """What all tests share: where things are, a quiet environment, folders of their own, copies of the project to work on."""
+
 import fcntl
 import os
 import shutil
@@ -9,7 +10,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(ROOT.glob('nbs/*.ipynb'))
-GENERATED = shutil.ignore_patterns('.git', '.venv', '_proc', '_docs', 'runs', 'build', 'dist', '*.egg-info', '__pycache__', '.ipynb_checkpoints', '.pytest_cache')
+GENERATED = shutil.ignore_patterns(
+    '.git',
+    '.venv',
+    '_proc',
+    '_docs',
+    'runs',
+    'build',
+    'dist',
+    '*.egg-info',
+    '__pycache__',
+    '.ipynb_checkpoints',
+    '.pytest_cache',
+)
 
 os.environ.update(OMP_NUM_THREADS='1', MPLBACKEND='agg')
 os.environ.pop('IN_TEST', None)  # nbdev's own commands do nothing when it is set
@@ -17,14 +30,16 @@ os.environ.pop('IN_TEST', None)  # nbdev's own commands do nothing when it is se
 
 def pytest_configure(config):
     "Before the workers start: one folder for all of them, with an empty SPECANOM_HOME where a notebook finds what another one cached."
-    if hasattr(config, 'workerinput'): return
+    if hasattr(config, 'workerinput'):
+        return
     os.environ['SPECANOM_TESTS'] = tempfile.mkdtemp(prefix='specanom-tests-')
     os.environ['SPECANOM_HOME'] = os.environ['SPECANOM_TESTS'] + '/home'
 
 
 def pytest_unconfigure(config):
     "After the last test."
-    if not hasattr(config, 'workerinput'): shutil.rmtree(os.environ['SPECANOM_TESTS'], ignore_errors=True)
+    if not hasattr(config, 'workerinput'):
+        shutil.rmtree(os.environ['SPECANOM_TESTS'], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):
@@ -34,8 +49,11 @@ def pytest_collection_modifyitems(items):
 
 def each_notebook(function):
     "Run a test once for every notebook; an empty folder is an error, because a suite without notebooks proves nothing."
-    if not NOTEBOOKS: raise FileNotFoundError(f'no notebook in {ROOT/"nbs"}')
-    return pytest.mark.parametrize('notebook', NOTEBOOKS, ids=lambda p: p.stem)(function)
+    if not NOTEBOOKS:
+        raise FileNotFoundError(f'no notebook in {ROOT / "nbs"}')
+    return pytest.mark.parametrize('notebook', NOTEBOOKS, ids=lambda p: p.stem)(
+        function
+    )
 
 
 def copy_project(folder):
@@ -45,11 +63,12 @@ def copy_project(folder):
 
 def once(name, make):
     "A folder that `make(folder)` fills the first time any worker asks for it; the others wait."
-    folder = Path(os.environ['SPECANOM_TESTS'])/name
+    folder = Path(os.environ['SPECANOM_TESTS']) / name
     with open(f'{folder}.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            try: make(folder)
+            try:
+                make(folder)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise

@@ -1,4 +1,5 @@
 """The command in all surroundings: one line for whatever goes wrong, and a status that says whether anything came of it."""
+
 import dataclasses
 import os
 import re
@@ -21,113 +22,250 @@ def quiet(monkeypatch):
 
 def shell(*words, **settings):
     "The command in a process of its own, with these variables around it."
-    env = {k: v for k, v in os.environ.items() if k not in ('SPECANOM_DEBUG', 'PYTHONPATH')} | dict(PYTHONPATH=str(ROOT)) | settings
-    return subprocess.run([sys.executable, '-m', 'specanom', *map(str, words)], capture_output=True, env=env, cwd=settings.get('CWD', ROOT))
+    env = (
+        {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ('SPECANOM_DEBUG', 'PYTHONPATH')
+        }
+        | dict(PYTHONPATH=str(ROOT))
+        | settings
+    )
+    return subprocess.run(
+        [sys.executable, '-m', 'specanom', *map(str, words)],
+        capture_output=True,
+        env=env,
+        cwd=settings.get('CWD', ROOT),
+    )
 
 
 # ---- words
 
-@pytest.mark.parametrize('words,nearest', [
-    (['rnu'], 'run'), (['scor', 'x'], 'score'), (['run', '--sead', '3'], '--seed'), (['run', '--sead=3'], '--seed'), (['run', '--profile', 'tny'], 'tiny'),
-    (['download', 'c', '--layuot', 'lite'], '--layout'), (['query', 'b24'], 'b23'), (['score', 'x', '--mdoel', 'y'], '--model'),
-])
+
+@pytest.mark.parametrize(
+    'words,nearest',
+    [
+        (['rnu'], 'run'),
+        (['scor', 'x'], 'score'),
+        (['run', '--sead', '3'], '--seed'),
+        (['run', '--sead=3'], '--seed'),
+        (['run', '--profile', 'tny'], 'tiny'),
+        (['download', 'c', '--layuot', 'lite'], '--layout'),
+        (['query', 'b24'], 'b23'),
+        (['score', 'x', '--mdoel', 'y'], '--model'),
+    ],
+)
 def test_nearest_word(words, nearest, capsys):
     "A mistyped command, option or choice is answered with the nearest one, in a line or two."
-    with pytest.raises(SystemExit) as end: main(words)
+    with pytest.raises(SystemExit) as end:
+        main(words)
     err = capsys.readouterr().err
     assert end.value.code == 2 and len(err.strip().splitlines()) == 2, err
-    if '--mdoel' not in words: assert f'did you mean {nearest}?' in err, err  # there, the option that is missing comes first
+    if '--mdoel' not in words:
+        assert f'did you mean {nearest}?' in err, (
+            err
+        )  # there, the option that is missing comes first
 
 
-@pytest.mark.parametrize('setting,said', [
-    ('flow.method=wrap', "did you mean 'warp'"), ('device=gpu', "must be one of 'auto', 'cpu'"), ('query.layout=plat', "did you mean 'plate'"),
-    ('autoencoder.n_latent=0', 'the nearest is 1'), ('autoencoder.hidden=[0]', 'the nearest is 1'), ('autoencoder.hidden=[]', 'at least one layer'),
-    ('autoencoder.hidden=5', r'write \[5\]'), ('autoencoder.hidden=["a"]', 'must hold numbers'), ('autoencoder.hidden=[10000000000]', 'the nearest is 20000'),
-    ('autoencoder.ae1_lr=[1e-3]', 'must be two rates'), ('autoencoder.ae1_epochs=-1', 'the nearest is 1'), ('preprocess.max_masked=1.5', 'the nearest is 1'),
-    ('preprocess.z_min=nan', 'must be from'), ('preprocess.z_min=0.9', 'must be below'), ('n=1e3', 'write 1000'), ('n=-1', 'at least 1'), ('seed=-1', 'the nearest is 0'),
-    ('query.known=yes', 'write true'), ('query.release=18', 'the nearest is 17'), ('anomalies.fdr=2', 'between 0 and 1'), ('threads=-2', 'the nearest is 0'),
-    ('flow.patience', 'NAME=VALUE'), ('flow=3', 'is a section'), ('flow.pateince=3', "did you mean 'patience'"),
-])
+@pytest.mark.parametrize(
+    'setting,said',
+    [
+        ('flow.method=wrap', "did you mean 'warp'"),
+        ('device=gpu', "must be one of 'auto', 'cpu'"),
+        ('query.layout=plat', "did you mean 'plate'"),
+        ('autoencoder.n_latent=0', 'the nearest is 1'),
+        ('autoencoder.hidden=[0]', 'the nearest is 1'),
+        ('autoencoder.hidden=[]', 'at least one layer'),
+        ('autoencoder.hidden=5', r'write \[5\]'),
+        ('autoencoder.hidden=["a"]', 'must hold numbers'),
+        ('autoencoder.hidden=[10000000000]', 'the nearest is 20000'),
+        ('autoencoder.ae1_lr=[1e-3]', 'must be two rates'),
+        ('autoencoder.ae1_epochs=-1', 'the nearest is 1'),
+        ('preprocess.max_masked=1.5', 'the nearest is 1'),
+        ('preprocess.z_min=nan', 'must be from'),
+        ('preprocess.z_min=0.9', 'must be below'),
+        ('n=1e3', 'write 1000'),
+        ('n=-1', 'at least 1'),
+        ('seed=-1', 'the nearest is 0'),
+        ('query.known=yes', 'write true'),
+        ('query.release=18', 'the nearest is 17'),
+        ('anomalies.fdr=2', 'between 0 and 1'),
+        ('threads=-2', 'the nearest is 0'),
+        ('flow.patience', 'NAME=VALUE'),
+        ('flow=3', 'is a section'),
+        ('flow.pateince=3', "did you mean 'patience'"),
+    ],
+)
 def test_impossible_settings(setting, said, monkeypatch, capsys):
     "Refused before any work, with the nearest possible value or name."
     import specanom.pipeline
-    monkeypatch.setattr(specanom.pipeline, 'run', lambda *a, **k: pytest.fail('the work began'))
-    try: assert main(['run', '--set', setting]) == 2
-    except SystemExit as end: assert end.code == 2
+
+    monkeypatch.setattr(
+        specanom.pipeline, 'run', lambda *a, **k: pytest.fail('the work began')
+    )
+    try:
+        assert main(['run', '--set', setting]) == 2
+    except SystemExit as end:
+        assert end.code == 2
     assert re.search(said, capsys.readouterr().err)
 
 
 def test_every_setting():
     "Whatever is set to whatever: a configuration or a ValueError in one line that names it."
-    values = [-1, 0, 10**30, -1., 0., 1e300, float('nan'), float('inf'), '', 'x', True, [], [0], [-1, 'a'], {'a': 1}, None]
+    values = [
+        -1,
+        0,
+        10**30,
+        -1.0,
+        0.0,
+        1e300,
+        float('nan'),
+        float('inf'),
+        '',
+        'x',
+        True,
+        [],
+        [0],
+        [-1, 'a'],
+        {'a': 1},
+        None,
+    ]
     sections = {f.name: getattr(Config(), f.name) for f in dataclasses.fields(Config)}
-    names = [n for n, v in sections.items() if not dataclasses.is_dataclass(v)] + [f'{n}.{f.name}' for n, v in sections.items() if dataclasses.is_dataclass(v) for f in dataclasses.fields(v)]
+    names = [n for n, v in sections.items() if not dataclasses.is_dataclass(v)] + [
+        f'{n}.{f.name}'
+        for n, v in sections.items()
+        if dataclasses.is_dataclass(v)
+        for f in dataclasses.fields(v)
+    ]
     tried = refused = 0
     for name in names:
         for value in values:
             tried += 1
-            try: load_config(**{name: value})
+            try:
+                load_config(**{name: value})
             except ValueError as error:
                 refused += 1
-                assert name.split('.')[-1] in str(error) or name == 'profile', (name, value, str(error))
-    assert tried > 500 and refused > .8*tried, (tried, refused)
+                assert name.split('.')[-1] in str(error) or name == 'profile', (
+                    name,
+                    value,
+                    str(error),
+                )
+    assert tried > 500 and refused > 0.8 * tried, (tried, refused)
 
 
 # ---- errors
 
 ERRORS = [
-    (KeyError('flow'), 'KeyError'), (RuntimeError('a\n\nb'), 'RuntimeError: a b'), (RecursionError('deep'), 'RecursionError'), (ZeroDivisionError(), 'ZeroDivisionError'),
-    (MemoryError(), 'not enough memory'), (UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'bad'), 'UnicodeDecodeError'), (AssertionError(), 'AssertionError'),
-    (ValueError('two\nlines'), 'specanom: two lines'), (FileNotFoundError(2, 'No such file or directory', 'here/it.fits'), 'specanom: here/it.fits: No such file'), (OSError('plain'), 'specanom: plain'),
+    (KeyError('flow'), 'KeyError'),
+    (RuntimeError('a\n\nb'), 'RuntimeError: a b'),
+    (RecursionError('deep'), 'RecursionError'),
+    (ZeroDivisionError(), 'ZeroDivisionError'),
+    (MemoryError(), 'not enough memory'),
+    (UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'bad'), 'UnicodeDecodeError'),
+    (AssertionError(), 'AssertionError'),
+    (ValueError('two\nlines'), 'specanom: two lines'),
+    (
+        FileNotFoundError(2, 'No such file or directory', 'here/it.fits'),
+        'specanom: here/it.fits: No such file',
+    ),
+    (OSError('plain'), 'specanom: plain'),
 ]
 
 
-@pytest.mark.parametrize('error,said', ERRORS, ids=lambda x: type(x).__name__ if isinstance(x, Exception) else '')
+@pytest.mark.parametrize(
+    'error,said',
+    ERRORS,
+    ids=lambda x: type(x).__name__ if isinstance(x, Exception) else '',
+)
 def test_no_traceback(error, said, monkeypatch, capsys):
     "Whatever fails is one line and status 2; --debug and SPECANOM_DEBUG show the place."
-    def fail(args): raise error
+
+    def fail(args):
+        raise error
+
     monkeypatch.setitem(cli._COMMANDS, 'info', fail)
     assert main(['info']) == 2
     err = capsys.readouterr().err
-    assert said in err and len(err.strip().splitlines()) == 1 and 'Traceback' not in err, err
-    with pytest.raises(type(error)): main(['info', '--debug'])
+    assert (
+        said in err and len(err.strip().splitlines()) == 1 and 'Traceback' not in err
+    ), err
+    with pytest.raises(type(error)):
+        main(['info', '--debug'])
     monkeypatch.setenv('SPECANOM_DEBUG', '1')
-    with pytest.raises(type(error)): main(['info'])
+    with pytest.raises(type(error)):
+        main(['info'])
 
 
 def test_damaged_files(tmp_path, capsys):
     "Configurations and catalogues that are none: one line that names the file."
-    for name, text in (('c.toml', b'\xff\xfe'), ('d.toml', b'flow = ['), ('e.toml', b'[flow]\npatience = "x"'), ('f.toml', b'[flow]\nmembers = -3'), ('g.toml', b'[[flow]]\nx=1')):
-        (tmp_path/name).write_bytes(text)
-        assert main(['run', '--config', str(tmp_path/name)]) == 2
+    for name, text in (
+        ('c.toml', b'\xff\xfe'),
+        ('d.toml', b'flow = ['),
+        ('e.toml', b'[flow]\npatience = "x"'),
+        ('f.toml', b'[flow]\nmembers = -3'),
+        ('g.toml', b'[[flow]]\nx=1'),
+    ):
+        (tmp_path / name).write_bytes(text)
+        assert main(['run', '--config', str(tmp_path / name)]) == 2
         err = capsys.readouterr().err
-        assert (name in err or name == 'f.toml') and len(err.strip().splitlines()) == 1, err
-    for name, text in (('c.ecsv', b'\xff\xfe'), ('c.fits', b'SIMPLE  ='), ('d.ecsv', b''), ('e.csv', b'a,b\n1\n')):
-        (tmp_path/name).write_bytes(text)
-        assert main(['download', str(tmp_path/name), '--out', str(tmp_path/'out')]) == 2
+        assert (name in err or name == 'f.toml') and len(
+            err.strip().splitlines()
+        ) == 1, err
+    for name, text in (
+        ('c.ecsv', b'\xff\xfe'),
+        ('c.fits', b'SIMPLE  ='),
+        ('d.ecsv', b''),
+        ('e.csv', b'a,b\n1\n'),
+    ):
+        (tmp_path / name).write_bytes(text)
+        assert (
+            main(['download', str(tmp_path / name), '--out', str(tmp_path / 'out')])
+            == 2
+        )
         err = capsys.readouterr().err
         assert name in err and len(err.strip().splitlines()) == 1, err
 
 
-@pytest.mark.parametrize('words,said', [
-    (['score', 'x.fits', '--model', 'none', '--out', 'd.txt'], 'must end in .ecsv, .fits, .csv'),
-    (['score', 'x.fits', '--model', 'none', '--out', 'folder.ecsv'], 'a folder of this name'),
-    (['query', '--out', 'cat.xlsx'], 'must end in'),
-    (['tune', 'none', '--out', 'study.txt'], 'must end in .sqlite or .db'),
-    (['tune', 'none', '--trials', '0'], 'must be at least 1'),
-    (['explain', 'x.fits', '--model', 'none', '--out', 'file'], 'is a file, and a folder'),
-    (['explain', 'x.fits', '--model', 'none', '--score', 'chi'], "not 'chi'; did you mean chi2"),
-    (['explain', 'x.fits', '--model', 'none', '--segments', 'unifrom'], 'did you mean uniform'),
-    (['download', 'c.ecsv', '--out', 'file'], 'is a file, and a folder'),
-    (['run', '--out', 'file'], 'is a file, and a folder'),
-])
+@pytest.mark.parametrize(
+    'words,said',
+    [
+        (
+            ['score', 'x.fits', '--model', 'none', '--out', 'd.txt'],
+            'must end in .ecsv, .fits, .csv',
+        ),
+        (
+            ['score', 'x.fits', '--model', 'none', '--out', 'folder.ecsv'],
+            'a folder of this name',
+        ),
+        (['query', '--out', 'cat.xlsx'], 'must end in'),
+        (['tune', 'none', '--out', 'study.txt'], 'must end in .sqlite or .db'),
+        (['tune', 'none', '--trials', '0'], 'must be at least 1'),
+        (
+            ['explain', 'x.fits', '--model', 'none', '--out', 'file'],
+            'is a file, and a folder',
+        ),
+        (
+            ['explain', 'x.fits', '--model', 'none', '--score', 'chi'],
+            "not 'chi'; did you mean chi2",
+        ),
+        (
+            ['explain', 'x.fits', '--model', 'none', '--segments', 'unifrom'],
+            'did you mean uniform',
+        ),
+        (['download', 'c.ecsv', '--out', 'file'], 'is a file, and a folder'),
+        (['run', '--out', 'file'], 'is a file, and a folder'),
+    ],
+)
 def test_refused_before_the_work(words, said, tmp_path, monkeypatch, capsys):
     "Endings and places of output, and names of scores, are looked at first."
     monkeypatch.chdir(tmp_path)
-    (tmp_path/'folder.ecsv').mkdir()
-    (tmp_path/'file').write_text('precious')
+    (tmp_path / 'folder.ecsv').mkdir()
+    (tmp_path / 'file').write_text('precious')
     assert main(words) == 2
-    assert said in capsys.readouterr().err and (tmp_path/'file').read_text() == 'precious'
+    assert (
+        said in capsys.readouterr().err
+        and (tmp_path / 'file').read_text() == 'precious'
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ['file', 'folder.ecsv']
 
 
@@ -137,31 +275,72 @@ def test_nothing_came_of_it(tmp_path, monkeypatch, capsys):
     import specanom.query as query
     from specanom.core import Spectra, reject_table, SDSS_WAVE
     import numpy as np
-    none = Spectra(np.zeros((0, len(SDSS_WAVE)), 'f4'), np.zeros((0, len(SDSS_WAVE)), 'f4'), SDSS_WAVE, make_catalog(), rejected=reject_table(['a.fits'], 'read', ['the file is empty']))
+
+    none = Spectra(
+        np.zeros((0, len(SDSS_WAVE)), 'f4'),
+        np.zeros((0, len(SDSS_WAVE)), 'f4'),
+        SDSS_WAVE,
+        make_catalog(),
+        rejected=reject_table(['a.fits'], 'read', ['the file is empty']),
+    )
     seen = []
     monkeypatch.setattr(pipeline.Run, 'load', classmethod(lambda cls, folder: None))
-    monkeypatch.setattr(pipeline, 'score_files', lambda files, run: seen.append(files) or (none, none.catalog, none.rejected))
+    monkeypatch.setattr(
+        pipeline,
+        'score_files',
+        lambda files, run: seen.append(files) or (none, none.catalog, none.rejected),
+    )
     monkeypatch.setattr(query, 'download_spectra', lambda *a, **k: none)
-    write_table(make_catalog(dict(specobjid=[1], run2d=['26'])), tmp_path/'c.ecsv')
-    relative = os.path.relpath(tmp_path/'b.fits')
-    assert main(['score', str(tmp_path/'a.fits'), relative, '--model', 'r', '--out', str(tmp_path/'d.ecsv')]) == 1
-    assert 'a.fits: the file is empty' in capsys.readouterr().out and not (tmp_path/'d.ecsv').exists()
-    assert seen == [[tmp_path/'a.fits', tmp_path/'b.fits']], 'absolute and relative names together are one kind'
-    assert main(['explain', 'a.fits', '--model', 'r', '--out', str(tmp_path/'e')]) == 1 and not (tmp_path/'e').exists()
-    assert main(['download', str(tmp_path/'c.ecsv'), '--out', str(tmp_path/'f')]) == 1
+    write_table(make_catalog(dict(specobjid=[1], run2d=['26'])), tmp_path / 'c.ecsv')
+    relative = os.path.relpath(tmp_path / 'b.fits')
+    assert (
+        main(
+            [
+                'score',
+                str(tmp_path / 'a.fits'),
+                relative,
+                '--model',
+                'r',
+                '--out',
+                str(tmp_path / 'd.ecsv'),
+            ]
+        )
+        == 1
+    )
+    assert (
+        'a.fits: the file is empty' in capsys.readouterr().out
+        and not (tmp_path / 'd.ecsv').exists()
+    )
+    assert seen == [[tmp_path / 'a.fits', tmp_path / 'b.fits']], (
+        'absolute and relative names together are one kind'
+    )
+    assert (
+        main(['explain', 'a.fits', '--model', 'r', '--out', str(tmp_path / 'e')]) == 1
+        and not (tmp_path / 'e').exists()
+    )
+    assert (
+        main(['download', str(tmp_path / 'c.ecsv'), '--out', str(tmp_path / 'f')]) == 1
+    )
 
 
 def test_store_with_a_slash(monkeypatch):
     "`x.zarr/` is `x.zarr`."
     import specanom.pipeline as pipeline
-    class Found(Exception): pass
-    def run(config, *a, **k): raise Found(config.source)
+
+    class Found(Exception):
+        pass
+
+    def run(config, *a, **k):
+        raise Found(config.source)
+
     monkeypatch.setattr(pipeline, 'run', run)
     for given, meant in (('x.zarr/', 'x.zarr'), ('/', '/'), ('./mock', './mock')):
-        with pytest.raises(Found, match=f'^{meant}$'): main(['run', '--source', given, '--debug'])
+        with pytest.raises(Found, match=f'^{meant}$'):
+            main(['run', '--source', given, '--debug'])
 
 
 # ---- surroundings
+
 
 def test_module():
     "python -m specanom is the command."
@@ -174,7 +353,12 @@ def test_broken_pipe():
     "A reader that goes away ends the output without a word."
     read, write = os.pipe()
     os.close(read)
-    got = subprocess.run([sys.executable, '-m', 'specanom', 'cite'], stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
+    got = subprocess.run(
+        [sys.executable, '-m', 'specanom', 'cite'],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
     os.close(write)
     assert got.returncode == 141 and got.stderr == b'', got.stderr
 
@@ -182,7 +366,14 @@ def test_broken_pipe():
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
 def test_answer_on_a_full_disk():
     "The answer itself cannot be written."
-    with open('/dev/full', 'w') as full: got = subprocess.run([sys.executable, '-m', 'specanom', 'cite'], stdout=full, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+    with open('/dev/full', 'w') as full:
+        got = subprocess.run(
+            [sys.executable, '-m', 'specanom', 'cite'],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+        )
     assert got.returncode == 2 and len(got.stderr.strip().splitlines()) == 1, got.stderr
 
 
@@ -201,9 +392,18 @@ assert load_config(file=path + '/c.toml').source == '\\u591c'
 
 def test_terminal_without_letters(tmp_path):
     "Where only ASCII is known, names are shown as codes, and files are UTF-8 all the same."
-    got = shell('info', tmp_path/'夜', **ASCII)
-    assert got.returncode == 2 and b'Traceback' not in got.stderr and len(got.stderr.splitlines()) == 1, got.stderr
-    got = subprocess.run([sys.executable, '-c', LETTERS, tmp_path], env=os.environ | dict(PYTHONPATH=str(ROOT)) | ASCII, capture_output=True, text=True)
+    got = shell('info', tmp_path / '夜', **ASCII)
+    assert (
+        got.returncode == 2
+        and b'Traceback' not in got.stderr
+        and len(got.stderr.splitlines()) == 1
+    ), got.stderr
+    got = subprocess.run(
+        [sys.executable, '-c', LETTERS, tmp_path],
+        env=os.environ | dict(PYTHONPATH=str(ROOT)) | ASCII,
+        capture_output=True,
+        text=True,
+    )
     assert got.returncode == 0, got.stderr
 
 
@@ -211,20 +411,51 @@ def test_backend_of_a_notebook():
     "A backend that a notebook left in the environment does not keep the command from drawing."
     code = 'from specanom.cli import main; main(["cite"]); import matplotlib.pyplot as plt; plt.figure(); print(plt.get_backend())'
     env = os.environ | dict(PYTHONPATH=str(ROOT), MPLBACKEND='module://no.such.backend')
-    got = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+    got = subprocess.run(
+        [sys.executable, '-c', code], env=env, capture_output=True, text=True
+    )
     assert got.returncode == 0 and got.stdout.strip().endswith('agg'), got.stderr
 
 
 def test_clone_in_the_working_folder(tmp_path):
     "An editable install, as `make` makes it, works where the clone lies beside."
+
     def install(env):
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', env], check=True)
         site = next(env.glob('lib/python*/site-packages'))
-        (site/'dependencies.pth').write_text(sysconfig.get_path('purelib') + '\n')  # the builder, too
-        subprocess.run([sys.executable, '-m', 'pip', '--python', env/'bin'/'python', 'install', '--quiet', '--no-deps', '--no-index', '--no-build-isolation', '-e', copy_project(env/'project')], check=True)
+        (site / 'dependencies.pth').write_text(
+            sysconfig.get_path('purelib') + '\n'
+        )  # the builder, too
+        subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'pip',
+                '--python',
+                env / 'bin' / 'python',
+                'install',
+                '--quiet',
+                '--no-deps',
+                '--no-index',
+                '--no-build-isolation',
+                '-e',
+                copy_project(env / 'project'),
+            ],
+            check=True,
+        )
+
     env = once('editable', install)
-    (tmp_path/'specanom'/'specanom').mkdir(parents=True)
+    (tmp_path / 'specanom' / 'specanom').mkdir(parents=True)
     environ = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
-    for command in (['-m', 'specanom', 'cite'], ['-c', 'import specanom.core as c; c.provenance(); c.cached']):
-        got = subprocess.run([env/'bin'/'python', *command], cwd=tmp_path, capture_output=True, text=True, env=environ)
+    for command in (
+        ['-m', 'specanom', 'cite'],
+        ['-c', 'import specanom.core as c; c.provenance(); c.cached'],
+    ):
+        got = subprocess.run(
+            [env / 'bin' / 'python', *command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=environ,
+        )
         assert got.returncode == 0, got.stderr

@@ -1,4 +1,5 @@
 "The rules of the house, see CONTRIBUTING: who may know whom."
+
 import ast
 import re
 
@@ -6,7 +7,7 @@ import pytest
 
 from conftest import ROOT
 
-NOTEBOOKS = sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))
+NOTEBOOKS = sorted((ROOT / 'nbs').glob('[0-9]*.ipynb'))
 ORDER = {}  # module -> place of its notebook
 for place, notebook in enumerate(NOTEBOOKS):
     found = re.search(r'default_exp (\w+)', notebook.read_text(encoding='utf-8'))
@@ -16,10 +17,10 @@ for place, notebook in enumerate(NOTEBOOKS):
 
 def imports_of(module):
     "(line, module of the house, name) of every import, those within functions too."
-    tree = ast.parse((ROOT/'specanom'/f'{module}.py').read_text(encoding='utf-8'))
+    tree = ast.parse((ROOT / 'specanom' / f'{module}.py').read_text(encoding='utf-8'))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            whole = '.'*node.level + (node.module or '')
+            whole = '.' * node.level + (node.module or '')
             inside = re.fullmatch(r'(?:\.|specanom\.)(\w+)', whole)
             for alias in node.names:
                 if inside:
@@ -38,5 +39,5 @@ def test_imports_go_down(module):
 def test_every_module_has_a_notebook():
     "What the package holds was exported, and has a place in the order."
     by_hand = {'__init__', '__main__', '_modidx'}
-    modules = {p.stem for p in (ROOT/'specanom').glob('*.py')} - by_hand
+    modules = {p.stem for p in (ROOT / 'specanom').glob('*.py')} - by_hand
     assert modules == set(ORDER)

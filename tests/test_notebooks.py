@@ -1,4 +1,5 @@
 """Every notebook runs from top to bottom, and shows what its committed version shows."""
+
 import json
 import os
 import re
@@ -14,8 +15,8 @@ import pytest
 from conftest import NOTEBOOKS, ROOT, each_notebook
 
 LIMIT = 300  # seconds for one notebook on a busy machine; the aim is 30
-CLOSE = .1   # numbers may differ by this fraction: another processor rounds, and so trains, differently
-FAR = .1     # fraction of the numbers that may differ by more: what is trained rounds differently on another processor
+CLOSE = 0.1  # numbers may differ by this fraction: another processor rounds, and so trains, differently
+FAR = 0.1  # fraction of the numbers that may differ by more: what is trained rounds differently on another processor
 NUMBER = r'(?<![A-Za-z_])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b|\binf\b'
 
 
@@ -24,14 +25,20 @@ def text_of(outputs):
     said = []
     for output in outputs:
         data = {'text/stream': output.get('text', '')} | output.get('data', {})
-        said += [''.join(v) for kind, v in sorted(data.items()) if kind.startswith('text/')]
+        said += [
+            ''.join(v) for kind, v in sorted(data.items()) if kind.startswith('text/')
+        ]
     return re.sub(r'id="table\d+"', '', '\n'.join(said)).strip()
 
 
 def figure_sizes(outputs):
     "Widths and heights of the PNG images, from their headers."
-    images = [b64decode(o['data']['image/png']) for o in outputs if 'image/png' in o.get('data', {})]
-    return [int.from_bytes(image[at:at + 4]) for image in images for at in (16, 20)]
+    images = [
+        b64decode(o['data']['image/png'])
+        for o in outputs
+        if 'image/png' in o.get('data', {})
+    ]
+    return [int.from_bytes(image[at : at + 4]) for image in images for at in (16, 20)]
 
 
 def words(text):
@@ -49,7 +56,7 @@ def same(a, b):
 
 
 def close(a, b):
-    return same(a, b) or abs(a - b) <= CLOSE*max(abs(a), abs(b))
+    return same(a, b) or abs(a - b) <= CLOSE * max(abs(a), abs(b))
 
 
 def same_kind(old, new):
@@ -64,12 +71,30 @@ def compare(notebook, fresh):
     "What is stale, as a list of lines; pairs of numbers that changed; the count of all numbers."
     stale, changed, total = [], [], 0
     for cell in json.loads(notebook.read_text(encoding='utf-8'))['cells']:
-        if cell['id'] not in fresh: continue  # no code, or not run because of a flag
+        if cell['id'] not in fresh:
+            continue  # no code, or not run because of a flag
         old, new = cell['outputs'], fresh[cell['id']]
         said, says = text_of(old), text_of(new)
         total += len(numbers(says))
-        if same_kind(old, new): changed += [pair for pair in zip(numbers(said), numbers(says)) if not same(*pair)]
-        else: stale += [f'cell {cell["id"]}:', *islice(unified_diff(said.splitlines(), says.splitlines(), 'committed', 'now', n=0, lineterm=''), 20)]
+        if same_kind(old, new):
+            changed += [
+                pair for pair in zip(numbers(said), numbers(says)) if not same(*pair)
+            ]
+        else:
+            stale += [
+                f'cell {cell["id"]}:',
+                *islice(
+                    unified_diff(
+                        said.splitlines(),
+                        says.splitlines(),
+                        'committed',
+                        'now',
+                        n=0,
+                        lineterm='',
+                    ),
+                    20,
+                ),
+            ]
     return stale, changed, total
 
 
@@ -78,32 +103,48 @@ PROCESSORS = {  # what else a notebook must show the same on: environment variab
     'avx2': {'ATEN_CPU_CAPABILITY': 'avx2', 'MKL_ENABLE_INSTRUCTIONS': 'AVX2'},
     'threads': {'SPECANOM_THREADS': '2'},
 }
-TRAINS = re.compile(r'\bfit_(pair|relabelled|vae|networks|densities)\b|make_density\(|(Sliced|Warp)Flow\(|Triage\(')
+TRAINS = re.compile(
+    r'\bfit_(pair|relabelled|vae|networks|densities)\b|make_density\(|(Sliced|Warp)Flow\(|Triage\('
+)
 
 
 def trains(notebook):
     "Whether a notebook trains something, which another processor might do differently."
     cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
-    return any(c['cell_type'] == 'code' and TRAINS.search(''.join(c['source'])) for c in cells)
+    return any(
+        c['cell_type'] == 'code' and TRAINS.search(''.join(c['source'])) for c in cells
+    )
 
 
 def check(notebook, tmp_path, environment):
     "Run in a process of its own, in at most LIMIT seconds, and compare with what is committed."
-    fresh = tmp_path/'outputs.json'
-    command = [sys.executable, ROOT/'.ci'/'execute.py', notebook, fresh]
-    run = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                           start_new_session=True, env=os.environ | environment)
-    try: log, _ = run.communicate(timeout=LIMIT)
+    fresh = tmp_path / 'outputs.json'
+    command = [sys.executable, ROOT / '.ci' / 'execute.py', notebook, fresh]
+    run = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=os.environ | environment,
+    )
+    try:
+        log, _ = run.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
         pytest.fail(f'{notebook.name} took more than {LIMIT} s', pytrace=False)
-    if run.returncode: pytest.fail('\n'.join([notebook.name, *log.splitlines()[-60:]]), pytrace=False)
+    if run.returncode:
+        pytest.fail('\n'.join([notebook.name, *log.splitlines()[-60:]]), pytrace=False)
     stale, changed, total = compare(notebook, json.loads(fresh.read_text()))
     far = sum(not close(*pair) for pair in changed)
-    if stale or far > FAR*total:
+    if stale or far > FAR * total:
         advice = f'{notebook.name} does not show what its code prints ({far} of {total} numbers are far off): run it again and commit it'
         pytest.fail('\n'.join([advice, *stale[:60]]), pytrace=False)
-    if changed: warnings.warn(f'{notebook.name}: {len(changed)} of {total} numbers differ a little from the committed ones, as they may on another processor')
+    if changed:
+        warnings.warn(
+            f'{notebook.name}: {len(changed)} of {total} numbers differ a little from the committed ones, as they may on another processor'
+        )
 
 
 @each_notebook
@@ -112,8 +153,12 @@ def test_notebook(notebook, tmp_path):
     check(notebook, tmp_path, {})
 
 
-@pytest.mark.parametrize('processor', os.environ.get('SPECANOM_PROCESSORS', 'default').split())
-@pytest.mark.parametrize('notebook', [pytest.param(n, id=n.stem) for n in NOTEBOOKS if trains(n)])
+@pytest.mark.parametrize(
+    'processor', os.environ.get('SPECANOM_PROCESSORS', 'default').split()
+)
+@pytest.mark.parametrize(
+    'notebook', [pytest.param(n, id=n.stem) for n in NOTEBOOKS if trains(n)]
+)
 def test_processor(notebook, processor, tmp_path):
     "Shows the same with other instructions of the processor, or on two threads; what is trained is trained again."
     home = os.environ['SPECANOM_HOME'] + f'-{processor}'

@@ -1,4 +1,5 @@
 """The wheel, installed where neither the source tree nor any development tool can help it."""
+
 import ast
 import re
 import subprocess
@@ -12,8 +13,19 @@ from importlib.metadata import packages_distributions
 import pytest
 from conftest import ROOT, copy_project, once
 
-TOOLS = {'nbdev', 'fastcore', 'execnb', 'ghapi', 'pytest', 'IPython', 'ipykernel', 'smalldocs'}  # never needed to use the library
-MODULES = sorted(p.stem for p in (ROOT/'specanom').glob('*.py') if p.stem != '__init__')
+TOOLS = {
+    'nbdev',
+    'fastcore',
+    'execnb',
+    'ghapi',
+    'pytest',
+    'IPython',
+    'ipykernel',
+    'smalldocs',
+}  # never needed to use the library
+MODULES = sorted(
+    p.stem for p in (ROOT / 'specanom').glob('*.py') if p.stem != '__init__'
+)
 IMPORT_ALL = f'''
 import importlib, sys
 for tool in {TOOLS}: sys.modules[tool] = None  # as if it were not installed
@@ -26,26 +38,59 @@ print(specanom.__file__)
 @pytest.fixture(scope='module')
 def wheel():
     "The wheel, built from the source distribution, as for a release."
+
     def build(folder):
-        command = [sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder/'dist', copy_project(folder)]
+        command = [
+            sys.executable,
+            '-m',
+            'build',
+            '--no-isolation',
+            '--outdir',
+            folder / 'dist',
+            copy_project(folder),
+        ]
         run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode: pytest.fail('\n'.join((run.stdout + run.stderr).splitlines()[-60:]), pytrace=False)
+        if run.returncode:
+            pytest.fail(
+                '\n'.join((run.stdout + run.stderr).splitlines()[-60:]), pytrace=False
+            )
+
     return next(once('wheel', build).glob('dist/*.whl'))
 
 
 @pytest.fixture(scope='module')
 def clean_env(wheel):
     "A new environment with the wheel in it, which finds the dependencies, and only them, where the tests find them."
+
     def install(env):
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', env], check=True)
-        subprocess.run([sys.executable, '-m', 'pip', '--python', env/'bin'/'python', 'install', '--quiet', '--no-deps', '--no-index', wheel], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'pip',
+                '--python',
+                env / 'bin' / 'python',
+                'install',
+                '--quiet',
+                '--no-deps',
+                '--no-index',
+                wheel,
+            ],
+            check=True,
+        )
         site = next(env.glob('lib/python*/site-packages'))
-        (site/'dependencies.pth').write_text(sysconfig.get_path('purelib') + '\n')  # .pth files over there, an editable install's too, are not read
+        (site / 'dependencies.pth').write_text(
+            sysconfig.get_path('purelib') + '\n'
+        )  # .pth files over there, an editable install's too, are not read
+
     return once('env', install)
 
 
 def python(env, code, cwd):
-    return subprocess.run([env/'bin'/'python', '-c', code], cwd=cwd, capture_output=True, text=True)
+    return subprocess.run(
+        [env / 'bin' / 'python', '-c', code], cwd=cwd, capture_output=True, text=True
+    )
 
 
 def test_imports(clean_env, tmp_path):
@@ -58,32 +103,51 @@ def test_imports(clean_env, tmp_path):
 def test_data_files(wheel):
     "The wheel holds every file of the package and nothing else."
     inside = {n for n in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in n}
-    source = {p.relative_to(ROOT).as_posix() for p in (ROOT/'specanom').rglob('*') if p.is_file() and '__pycache__' not in p.parts}
+    source = {
+        p.relative_to(ROOT).as_posix()
+        for p in (ROOT / 'specanom').rglob('*')
+        if p.is_file() and '__pycache__' not in p.parts
+    }
     assert inside == source
 
 
 def test_command(clean_env, tmp_path):
     "specanom --help answers in less than 2 s."
+
     def once():
         start = time.perf_counter()
-        run = subprocess.run([clean_env/'bin'/'specanom', '--help'], cwd=tmp_path, capture_output=True, text=True)
-        assert run.returncode == 0 and 'usage: specanom' in run.stdout, run.stdout + run.stderr
+        run = subprocess.run(
+            [clean_env / 'bin' / 'specanom', '--help'],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0 and 'usage: specanom' in run.stdout, (
+            run.stdout + run.stderr
+        )
         return time.perf_counter() - start
+
     assert min(once() for _ in range(3)) < 2
 
 
 def imports(module):
     "(top-level package, whether it is imported with the module) for everything that a module imports."
-    tree = ast.parse((ROOT/'specanom'/f'{module}.py').read_text(encoding='utf-8'))
+    tree = ast.parse((ROOT / 'specanom' / f'{module}.py').read_text(encoding='utf-8'))
     for node in ast.walk(tree):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
         yield from ((name.partition('.')[0], node in tree.body) for name in names)
 
 
 def declared(key):
     "Distribution names in a requirements line of settings.ini."
     config = ConfigParser(delimiters=['='])
-    config.read(ROOT/'settings.ini', encoding='utf-8')
+    config.read(ROOT / 'settings.ini', encoding='utf-8')
     return {normal(re.match(r'[\w.-]+', r)[0]) for r in config['DEFAULT'][key].split()}
 
 
@@ -93,16 +157,24 @@ def normal(name):
 
 def test_requirements():
     "settings.ini declares what the modules import; what only a function imports may be optional, but never a tool."
-    required, optional = declared('requirements'), declared('dev_requirements') - {normal(t) for t in TOOLS}
+    required, optional = (
+        declared('requirements'),
+        declared('dev_requirements') - {normal(t) for t in TOOLS},
+    )
     distributions = packages_distributions()
     for module in MODULES:
         for name, always in imports(module):
-            if name == 'specanom' or name in sys.stdlib_module_names: continue
+            if name == 'specanom' or name in sys.stdlib_module_names:
+                continue
             found = {normal(d) for d in distributions.get(name, [name])}
-            assert found & (required if always else required | optional), f'specanom/{module}.py imports {name}, which settings.ini does not declare'
+            assert found & (required if always else required | optional), (
+                f'specanom/{module}.py imports {name}, which settings.ini does not declare'
+            )
 
 
 def test_environment():
     "The pinned tools and the libraries agree with each other."
-    run = subprocess.run([sys.executable, '-m', 'pip', 'check'], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, '-m', 'pip', 'check'], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stdout

@@ -1,4 +1,5 @@
 """What is generated agrees with what it is generated from, and the notebooks keep their form."""
+
 import ast
 import configparser
 import json
@@ -11,7 +12,11 @@ import yaml
 from conftest import NOTEBOOKS, ROOT, copy_project, each_notebook
 
 MAX_IMAGE, MAX_NOTEBOOK = 120_000, 1_000_000  # bytes
-UNWANTED = (*(f'/{folder}/' for folder in ('home', 'tmp', 'Users', 'root')), 'application/javascript', 'audio/')
+UNWANTED = (
+    *(f'/{folder}/' for folder in ('home', 'tmp', 'Users', 'root')),
+    'application/javascript',
+    'audio/',
+)
 BY_HAND = {'__init__.py', '__main__.py'}  # what nbdev cannot make
 FLAGS = ('eval: false', 'notest', 'slow', 'skip_exec')
 
@@ -28,7 +33,9 @@ def cells_of(notebook, kind):
 
 
 def has_directive(source, *names):
-    return any(re.match(rf'#\|\s*({"|".join(names)})\b', line) for line in source.splitlines())
+    return any(
+        re.match(rf'#\|\s*({"|".join(names)})\b', line) for line in source.splitlines()
+    )
 
 
 def is_module(notebook):
@@ -37,34 +44,53 @@ def is_module(notebook):
 
 def test_export(tmp_path):
     "The library is what the notebooks export, no module more and none less."
-    project = copy_project(tmp_path/'copy')
-    def modules(): return {p.name: p.read_text(encoding='utf-8') for p in (project/'specanom').glob('*.py')}
+    project = copy_project(tmp_path / 'copy')
+
+    def modules():
+        return {
+            p.name: p.read_text(encoding='utf-8')
+            for p in (project / 'specanom').glob('*.py')
+        }
+
     committed = modules()
-    for name in committed.keys() - BY_HAND: (project/'specanom'/name).unlink()
+    for name in committed.keys() - BY_HAND:
+        (project / 'specanom' / name).unlink()
     subprocess.run([tool('nbdev_export')], cwd=project, check=True)
     exported = modules()
-    changed = sorted(n for n in committed | exported if committed.get(n) != exported.get(n))
-    assert not changed, f'run nbdev_export: {", ".join(changed)} differ from the notebooks'
+    changed = sorted(
+        n for n in committed | exported if committed.get(n) != exported.get(n)
+    )
+    assert not changed, (
+        f'run nbdev_export: {", ".join(changed)} differ from the notebooks'
+    )
 
 
 def test_clean(tmp_path):
     "The notebooks carry no execution counts, no editor metadata, no memory addresses."
-    project = copy_project(tmp_path/'copy')
+    project = copy_project(tmp_path / 'copy')
     before = {p.name: p.read_bytes() for p in project.glob('nbs/*.ipynb')}
     subprocess.run([tool('nbdev_clean')], cwd=project, check=True)
-    changed = [p.name for p in sorted(project.glob('nbs/*.ipynb')) if p.read_bytes() != before[p.name]]
+    changed = [
+        p.name
+        for p in sorted(project.glob('nbs/*.ipynb'))
+        if p.read_bytes() != before[p.name]
+    ]
     assert not changed, f'run nbdev_clean: {", ".join(changed)}'
 
 
 def test_readme():
     "README.md is what index.ipynb says."
-    run = subprocess.run([sys.executable, ROOT/'.ci'/'readme.py', '--check'], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, ROOT / '.ci' / 'readme.py', '--check'],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
 
 
 def test_index_lists_every_notebook():
     "The table of notebooks in index.ipynb links every other one, and nothing that is not there."
-    index = '\n'.join(cells_of(ROOT/'nbs'/'index.ipynb', 'markdown'))
+    index = '\n'.join(cells_of(ROOT / 'nbs' / 'index.ipynb', 'markdown'))
     linked = re.findall(r'\]\(([\w-]+\.ipynb)\)', index)
     assert set(linked) == {p.name for p in NOTEBOOKS} - {'index.ipynb'}
 
@@ -72,14 +98,25 @@ def test_index_lists_every_notebook():
 def test_site_settings():
     "_quarto.yml and settings.ini describe the same project, and nbs/_quarto.yml is a link to the former."
     config = configparser.ConfigParser(delimiters=['='])
-    config.read(ROOT/'settings.ini', encoding='utf-8')
-    settings, quarto = config['DEFAULT'], yaml.safe_load((ROOT/'_quarto.yml').read_text())
+    config.read(ROOT / 'settings.ini', encoding='utf-8')
+    settings, quarto = (
+        config['DEFAULT'],
+        yaml.safe_load((ROOT / '_quarto.yml').read_text()),
+    )
     user, repo, site = settings['user'], settings['repo'], quarto['website']
-    assert (ROOT/'nbs'/'_quarto.yml').is_symlink() and (ROOT/'nbs'/'_quarto.yml').samefile(ROOT/'_quarto.yml')
+    assert (ROOT / 'nbs' / '_quarto.yml').is_symlink() and (
+        ROOT / 'nbs' / '_quarto.yml'
+    ).samefile(ROOT / '_quarto.yml')
     assert quarto['project']['output-dir'] == settings['doc_path']
-    assert site['title'] == settings['lib_name'] and site['description'] == settings['description'] and site['repo-branch'] == settings['branch']
+    assert (
+        site['title'] == settings['lib_name']
+        and site['description'] == settings['description']
+        and site['repo-branch'] == settings['branch']
+    )
     assert site['repo-url'] == settings['git_url'] % dict(user=user, repo=repo)
-    assert site['site-url'] == settings['doc_host'] % dict(user=user) + settings['doc_baseurl'] % dict(repo=repo)
+    assert site['site-url'] == settings['doc_host'] % dict(user=user) + settings[
+        'doc_baseurl'
+    ] % dict(repo=repo)
 
 
 @each_notebook
@@ -87,41 +124,72 @@ def test_form(notebook):
     "Title and subtitle first, one module of the same name, more words than code, few cells left out of the test."
     prose, code = cells_of(notebook, 'markdown'), cells_of(notebook, 'code')
     titled = bool(re.fullmatch(r'# .+\n+> .+\n*', prose[0]))
-    assert titled, 'the first cell is "# title" and "> subtitle" and nothing more: nbdev would leave the rest out of the site'
-    exports = [m[1] for c in code for m in re.finditer(r'^#\|\s*default_exp\s+(\S+)', c, re.M)]
-    assert exports == ([] if notebook.stem == 'index' else [re.sub(r'^\d+[a-z]?_', '', notebook.stem)]), 'one notebook, one module, one name'
+    assert titled, (
+        'the first cell is "# title" and "> subtitle" and nothing more: nbdev would leave the rest out of the site'
+    )
+    exports = [
+        m[1] for c in code for m in re.finditer(r'^#\|\s*default_exp\s+(\S+)', c, re.M)
+    ]
+    assert exports == (
+        [] if notebook.stem == 'index' else [re.sub(r'^\d+[a-z]?_', '', notebook.stem)]
+    ), 'one notebook, one module, one name'
     n_words = sum(len(p.split()) for p in prose)
     n_lines = sum(bool(line.strip()) for c in code for line in c.splitlines())
     assert n_words >= n_lines, f'{n_words} words for {n_lines} lines of code'
     skipped = sum(has_directive(c, *FLAGS) for c in code)
-    assert skipped <= max(1, .05*len(code)), f'{skipped} of {len(code)} cells are not tested'
+    assert skipped <= max(1, 0.05 * len(code)), (
+        f'{skipped} of {len(code)} cells are not tested'
+    )
 
 
 def mixes_imports(source):
     "Whether a cell imports something and does something else too."
     tree = ast.parse(re.sub(r'^\s*%.*', '', source, flags=re.M))
     imported = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body]
-    return not all(imported) and any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.walk(tree))
+    return not all(imported) and any(
+        isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.walk(tree)
+    )
 
 
 @each_notebook
 def test_imports_stand_alone(notebook):
     "nbdev runs a cell with an import to build the site, without the cells before it: only the hidden cell at the top may do more."
-    cells = [c for c in cells_of(notebook, 'code') if not has_directive(c, 'hide', 'exports?', 'exporti', 'eval')]
+    cells = [
+        c
+        for c in cells_of(notebook, 'code')
+        if not has_directive(c, 'hide', 'exports?', 'exporti', 'eval')
+    ]
     mixed = [c for c in cells if is_module(notebook) and mixes_imports(c)]
-    assert not mixed, 'move the imports to a cell of their own:\n' + '\n---\n'.join(mixed)
+    assert not mixed, 'move the imports to a cell of their own:\n' + '\n---\n'.join(
+        mixed
+    )
 
 
 @each_notebook
 def test_outputs(notebook):
     "Outputs hold no error, no warning, nothing of the machine that made them, and are small."
     raw = notebook.read_text(encoding='utf-8')
-    assert notebook.stat().st_size <= MAX_NOTEBOOK, f'{notebook.stat().st_size} bytes; at most {MAX_NOTEBOOK}'
+    assert notebook.stat().st_size <= MAX_NOTEBOOK, (
+        f'{notebook.stat().st_size} bytes; at most {MAX_NOTEBOOK}'
+    )
     outputs = [o for c in json.loads(raw)['cells'] for o in c.get('outputs', [])]
-    noise = [''.join(o.get('text', o.get('evalue', '')))[:200] for o in outputs if o['output_type'] == 'error' or o.get('name') == 'stderr']
+    noise = [
+        ''.join(o.get('text', o.get('evalue', '')))[:200]
+        for o in outputs
+        if o['output_type'] == 'error' or o.get('name') == 'stderr'
+    ]
     assert not noise, f'errors and warnings are shown: {noise}'
-    found = [text for text in UNWANTED if any(text in json.dumps(o, ensure_ascii=False) for o in outputs)]
+    found = [
+        text
+        for text in UNWANTED
+        if any(text in json.dumps(o, ensure_ascii=False) for o in outputs)
+    ]
     assert not found, f'outputs name {found}'
-    sizes = [len(image)*3//4 for o in outputs for kind, image in o.get('data', {}).items() if kind.startswith('image/')]
+    sizes = [
+        len(image) * 3 // 4
+        for o in outputs
+        for kind, image in o.get('data', {}).items()
+        if kind.startswith('image/')
+    ]
     large = [size for size in sizes if size > MAX_IMAGE]
     assert not large, f'images of {large} bytes; at most {MAX_IMAGE}'
