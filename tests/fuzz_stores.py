@@ -8,7 +8,6 @@ and only a reader that fails without naming the file counts as lost.
 """
 
 import argparse
-import json
 import logging
 import re
 import shutil

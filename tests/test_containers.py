@@ -2,20 +2,17 @@
 
 import errno
 import logging
-import os
 import pickle
 import resource
 import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import MaskedColumn, QTable, Table
-from fuzz_stores import test_damaged_files  # noqa: F401: a bounded part of it
+from fuzz_stores import test_damaged_files  # noqa: F401 (a bounded part of it)
 from specanom import core
 from specanom.core import (
     FLUX_UNIT,

@@ -393,7 +393,7 @@ def test_units_are_converted_or_refused(tmp_path):
         }.items()
     ):
 
-        def change(hdus):
+        def change(hdus, unit=unit, factor=factor):
             hdus[0].header['BUNIT'] = unit
             hdus[1].data['flux'] *= factor
             hdus[1].data['ivar'] = np.minimum(4 / factor**2, 3e38) * (
@@ -406,9 +406,11 @@ def test_units_are_converted_or_refused(tmp_path):
         )
         np.testing.assert_allclose(odd.ivar[0][odd.good[0]], 4, rtol=1e-5)
     for card in ('Jy', 'counts', 17, ''):
-        _, why = beside_good(
-            tmp_path / f'no{card}', lambda hdus: hdus[0].header.set('BUNIT', card)
-        )
+
+        def change(hdus, card=card):
+            hdus[0].header['BUNIT'] = card
+
+        _, why = beside_good(tmp_path / f'no{card}', change)
         assert f"BUNIT = '{card}'" in why or card == ''
     odd, _ = beside_good(
         tmp_path / 'column',

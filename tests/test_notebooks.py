@@ -143,7 +143,8 @@ def check(notebook, tmp_path, environment):
         pytest.fail('\n'.join([advice, *stale[:60]]), pytrace=False)
     if changed:
         warnings.warn(
-            f'{notebook.name}: {len(changed)} of {total} numbers differ a little from the committed ones, as they may on another processor'
+            f'{notebook.name}: {len(changed)} of {total} numbers differ a little from the committed ones, as they may on another processor',
+            stacklevel=2,
         )
 
 

@@ -38,6 +38,14 @@ def has_directive(source, *names):
     )
 
 
+def visible_lines(notebook):
+    "Lines of code that a reader of the site passes: neither exported nor folded."
+    away = ('export', 'exporti', 'exports', 'hide', 'default_exp', 'code-fold')
+    code = cells_of(notebook, 'code')
+    shown = '\n'.join(c for c in code if not has_directive(c, *away)).splitlines()
+    return [line for line in shown if line.strip() and not line.startswith('#|')]
+
+
 def is_module(notebook):
     return any(has_directive(c, 'default_exp') for c in cells_of(notebook, 'code'))
 
@@ -121,7 +129,7 @@ def test_site_settings():
 
 @each_notebook
 def test_form(notebook):
-    "Title and subtitle first, one module of the same name, more words than code, few cells left out of the test."
+    "Title and subtitle first, one module of the same name, more words than code to be read, few cells left out of the test."
     prose, code = cells_of(notebook, 'markdown'), cells_of(notebook, 'code')
     titled = bool(re.fullmatch(r'# .+\n+> .+\n*', prose[0]))
     assert titled, (
@@ -134,7 +142,7 @@ def test_form(notebook):
         [] if notebook.stem == 'index' else [re.sub(r'^\d+[a-z]?_', '', notebook.stem)]
     ), 'one notebook, one module, one name'
     n_words = sum(len(p.split()) for p in prose)
-    n_lines = sum(bool(line.strip()) for c in code for line in c.splitlines())
+    n_lines = len(visible_lines(notebook))
     assert n_words >= n_lines, f'{n_words} words for {n_lines} lines of code'
     skipped = sum(has_directive(c, *FLAGS) for c in code)
     assert skipped <= max(1, 0.05 * len(code)), (
