@@ -12,7 +12,7 @@ from specanom.core import load_config
 from specanom.detection import our_methods, pae_scores
 from specanom.mock import mock_survey
 from specanom.model import Model, fit_densities, fit_networks, raw_scores
-from specanom.pipeline import explain_spectra
+from specanom.pipeline import STAGES, Run, explain_spectra
 from specanom.preprocess import preprocess
 from specanom.scores import ANOMALY_SCORES, add_score, score_weights, shown_columns
 from specanom.significance import Calibration
@@ -119,6 +119,15 @@ def test_calibrations_keep_their_names(entered, trained, survey, tmp_path):
     assert 'bump' in new.colnames and 'p_bump' not in new.colnames
     for name in ('p_as', 'p_re', 'p_all'):
         assert np.array_equal(old[name], new[name])
+
+
+def test_a_run_goes_through_its_scores_again(tmp_path, request):
+    "An entry is part of the key of the stage that scores."
+    run = Run(tmp_path / 'run', load_config('tiny'))
+    scores = next(stage for stage in STAGES if stage.name == 'scores')
+    before = run.key(scores)
+    request.getfixturevalue('entered')
+    assert run.key(scores) != before
 
 
 @pytest.mark.parametrize(
