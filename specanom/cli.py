@@ -65,6 +65,15 @@ def _nearest(word: str, known: list[str]) -> str:
     return f'; did you mean {near[0]}?' if near else ''
 
 
+class _ScoreHelp(str):
+    "Help that names the scores when it is shown: the registry loads NumPy."
+
+    def __mod__(self, values):
+        from specanom.scores import describe_scores
+
+        return str(self) % (values | dict(scores=describe_scores()))
+
+
 def make_parser() -> argparse.ArgumentParser:
     "The command line of specanom."
     parser = _Parser(
@@ -204,7 +213,7 @@ def make_parser() -> argparse.ArgumentParser:
         '--score',
         default='re',
         metavar='SCORE',
-        help="'as' (density), 're' (reconstruction error), or one of the eight of O25: mse, chi2, mse_trim, ... (default: re)",
+        help=_ScoreHelp('what is explained: %(scores)s (default: %(default)s)'),
     )
     p.add_argument(
         '--segments',
@@ -493,9 +502,6 @@ _SHOWN = dict(
     z_alternative='.4f',
     logp='.2f',
     re='.2f',
-    p_as='.1e',
-    p_re='.1e',
-    p_all='.1e',
     q='.2g',
 )
 
@@ -504,8 +510,8 @@ def _lines(table, names, rows: int = 0) -> list[str]:
     "The columns of a table as lines of text."
     shown = table[[n for n in names if n in table.colnames]][: rows or None]
     for name in shown.colnames:
-        if name in _SHOWN:
-            shown[name].info.format = _SHOWN[name]
+        if name.startswith('p_') or name in _SHOWN:
+            shown[name].info.format = _SHOWN.get(name, '.1e')
     return shown.pformat(max_lines=-1, max_width=-1, show_dtype=False)
 
 
@@ -533,8 +539,10 @@ def score_command(args) -> str:
         raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
     if args.out is not None:
         write_table(table, args.out)
-    shown = 'file z class subclass logp re p_as p_re p_all extrapolated'
-    said = _lines(table, shown.split()) + aside
+    from specanom.scores import shown_columns
+
+    shown = ['file', 'z', 'class', 'subclass', *shown_columns(), 'extrapolated']
+    said = _lines(table, shown) + aside
     return '\n'.join([*said, _demonstration(run.model)]).rstrip()
 
 
@@ -555,9 +563,13 @@ def anomalies_command(args) -> str:
     said = [
         f'{len(found)} of {ranked} objects are listed; about {100 * args.fdr:g} % of them are expected to be false'
     ]
-    shown = 'plate mjd fiber z class subclass logp re p_all q members rank_low rank_high explanation triage z_alternative'
+    from specanom.scores import column_of, own_p
+
+    shown = 'plate mjd fiber z class subclass'.split() + [*map(column_of, own_p())]
+    shown += 'p_all q members rank_low rank_high explanation'.split()
+    shown += ['triage', 'z_alternative']
     if len(found):
-        said += _lines(found, shown.split(), args.rows)
+        said += _lines(found, shown, args.rows)
     mock = (
         'mock survey: a demonstration, no discovery'
         if run.config.source == 'mock'
@@ -586,11 +598,9 @@ def check_command(args) -> str:
 def _check_explanation(score: str, kind: str, n: int):
     "Raise `ValueError`, before anything is read, for what does not exist."
     from specanom.segments import SEGMENTATIONS
-    from specanom.reconstruction import SCORES
+    from specanom.scores import ANOMALY_SCORES
 
-    choices = dict(
-        score=(score, ['as', 're', *SCORES]), segments=(kind, [*SEGMENTATIONS])
-    )
+    choices = dict(score=(score, [*ANOMALY_SCORES]), segments=(kind, [*SEGMENTATIONS]))
     for what, (word, known) in choices.items():
         if word in known:
             continue

@@ -312,9 +312,12 @@ def residual_scores(
 def unit_median(
     data: Spectra,
     reconstruction: np.ndarray,  # (n, d)
+    *,
+    level: np.ndarray = None,  # (n, 1) flux to divide by, or one; None: the medians
 ) -> tuple[Spectra, np.ndarray]:  # Both without unit
     "Divide spectra and reconstructions by the median of the measured flux; 1 where nothing was measured."
-    level = _level(data.flux, data.good).astype(np.float32)
+    if level is None:
+        level = _level(data.flux, data.good).astype(np.float32)
     return Spectra(
         data.flux / level, data.ivar * level**2, data.wave, data.catalog, unit=''
     ), reconstruction / level
