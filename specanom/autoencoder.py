@@ -8,7 +8,7 @@ __all__ = ['NETWORKS', 'STEADY', 'SCHEDULES', 'PRESETS', 'OPTIMIZERS', 'draw_wei
            'inpaint', 'plot_loss']
 
 # %% ../nbs/03a_autoencoder.ipynb #0a3e37d7
-import math, threading, time
+import contextlib, math, threading, time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -488,26 +488,35 @@ def fit_autoencoder(
         lost = weighted_loss(model(x[rows]), x[rows], here)
         return lost, lost
 
-    train_network(
-        model,
-        OPTIMIZERS[optimizer](model.parameters(), lr[0], beta2),
-        batch_loss,
-        partial(_evaluate, model, *checked),
-        n=len(x),
-        epochs=epochs,
-        batch_size=batch_size,
-        patience=patience,
-        rate=partial(
-            learning_rate, steps=steps, lr=lr, schedule=schedule, period=period
-        ),
-        clip=clip,
-        rng=rng,
-        name=name,
-        quiet=quiet,
-        report=report,
-        stopped=stopped,
-    )
+    with _seeded(rng) if model.settings['dropout'] else contextlib.nullcontext():
+        train_network(
+            model,
+            OPTIMIZERS[optimizer](model.parameters(), lr[0], beta2),
+            batch_loss,
+            partial(_evaluate, model, *checked),
+            n=len(x),
+            epochs=epochs,
+            batch_size=batch_size,
+            patience=patience,
+            rate=partial(
+                learning_rate, steps=steps, lr=lr, schedule=schedule, period=period
+            ),
+            clip=clip,
+            rng=rng,
+            name=name,
+            quiet=quiet,
+            report=report,
+            stopped=stopped,
+        )
     return model.cpu()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int):
+    "Let dropout draw by a seed; it knows no generator but torch's own."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _tensors(model, data, loss, device):

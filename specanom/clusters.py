@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 from scipy.stats import hypergeom
 
-from .core import Spectra, atomic, digest, mark_lines, progress
+from .core import Spectra, atomic, axes_or_new, digest, mark_lines, progress
 from .explain import explain_many
 from .lines import line_ratio
 from .segments import Segments
@@ -238,10 +238,7 @@ def compare_k(
 
 def plot_compare_k(table: Table, *, axes=None):
     "Inertia, silhouette and stability against k; returns the axes."
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(1, 3, figsize=(9, 2.6), layout='constrained')[1]
+    axes = axes_or_new(axes, 1, 3, figsize=(9, 2.6))
     for ax, name in zip(axes, ('inertia', 'silhouette', 'ari')):
         ax.plot(table['k'], table[name], 'o-', color='k', ms=3)
         ax.set(
@@ -446,10 +443,7 @@ def plot_cluster(
 
 def plot_population(data: Spectra, top: np.ndarray, *, ax=None):
     "Median spectrum of all and of the strangest (O25), each spectrum divided by its median; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 2.8), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 2.8))
     for rows, name, color in (
         (np.ones(len(data), bool), 'all', '.6'),
         (np.asarray(top, bool), 'strangest', 'C3'),

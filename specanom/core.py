@@ -7,12 +7,12 @@ __all__ = ['log', 'CURVES', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'L
            'FLUX_UNIT', 'STORE_FORMAT', 'PRECISIONS', 'SETTLE', 'PROFILES', 'vacuum_to_air', 'air_to_vacuum',
            'galactic_extinction', 'mark_lines', 'axes_or_new', 'Catalog', 'text_id', 'make_catalog', 'spec_name',
            'fits_specobjid', 'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path', 'fits_text',
-           'write_as', 'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'load_network',
-           'masked_median', 'implausible_flux', 'StoreArray', 'Spectra', 'store_digest', 'check_store', 'write_chunks',
-           'grid_of', 'check_grid', 'bounded_map', 'map_chunks', 'progress', 'check_precision', 'seed_of', 'round_off',
-           'settle', 'QueryConfig', 'MockConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig',
-           'AnomaliesConfig', 'Config', 'load_config', 'check_config', 'digest', 'home', 'cached', 'id_fraction',
-           'versions', 'provenance']
+           'write_as', 'write_table', 'read_table', 'write_json', 'read_json', 'write_arrays', 'read_arrays',
+           'load_network', 'masked_median', 'implausible_flux', 'StoreArray', 'Spectra', 'store_digest', 'check_store',
+           'write_chunks', 'grid_of', 'check_grid', 'bounded_map', 'map_chunks', 'progress', 'check_precision',
+           'seed_of', 'round_off', 'settle', 'QueryConfig', 'MockConfig', 'PreprocessConfig', 'AutoencoderConfig',
+           'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'check_config', 'digest', 'home', 'cached',
+           'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, difflib, errno, hashlib, html, io, json, logging, os, platform, re, shutil, socket, subprocess, tempfile, tomllib, warnings
@@ -849,6 +849,15 @@ def _first_line(error: Exception) -> str:
     "An error in at most 160 characters."
     lines = str(error).strip().splitlines() or ['']
     return f'{type(error).__name__}: {lines[0][:160]}'
+
+
+def write_json(
+    path: Path,
+    values,  # What JSON knows
+):
+    "Write JSON, complete or not at all."
+    with atomic(path) as aside:
+        aside.write_text(json.dumps(values), encoding='utf-8')
 
 
 def read_json(

@@ -20,6 +20,7 @@ from scipy.sparse.linalg import eigsh
 from .anomalies import bin_number, quiescent
 from specanom.core import (
     Spectra,
+    axes_or_new,
     id_fraction,
     progress,
     read_table,
@@ -476,7 +477,7 @@ def run_detection(
     run, normal, hosts = _mock_run(folder)
     model, data, config = run.model, run.spectra, run.config
     train = data[np.flatnonzero(split_name(data.catalog['specobjid']) == 'train')]
-    classical = Baselines(train, model.members[0].pair[0], rng=config.seed)
+    classical = Baselines(train, model.members[0].chain.ae1, rng=config.seed)
     settings = dict(seeds=DEVELOPMENT + LOCKED) | settings
     table = evaluate(
         lambda spectra: classical(spectra) | pae_scores(model, spectra, eight=True),
@@ -625,10 +626,7 @@ def plot_heatmap(
     ax=None,
 ):
     "Methods by kinds; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(9, 3.6), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(9, 3.6))
     import seaborn as sns
 
     value = {(r['method'], r['kind']): r[measure] for r in summarize(table, measure)}
@@ -669,10 +667,7 @@ def plot_found(
     ax=None,
 ):
     "Fraction found at 1 % false positives against amplitude, mean and range over the seeds; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(3, 2.4), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(3, 2.4))
     for method in methods:
         mine = table[(table['method'] == method) & (table['kind'] == kind)]
         amplitudes = np.unique(mine['amplitude'])

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtri
 from torch import nn
 
-from .core import mark_lines, progress
+from .core import axes_or_new, mark_lines, masked_median, progress
 from .segments import Segments
 
 # %% ../nbs/07b_explain.ipynb #e16ff54d
@@ -31,20 +31,6 @@ def _smooth(flux: np.ndarray, good: np.ndarray, sigma: float = 3.0) -> np.ndarra
     weight = blur(good.astype(float))
     return np.where(
         good, blur(np.where(good, flux, 0.0)) / np.maximum(weight, 1e-12), flux
-    )
-
-
-def _median(values: np.ndarray, good: np.ndarray) -> np.ndarray:
-    "(n, 1) median of the good pixels, 0 where there is none."
-    ordered, count = (
-        np.sort(np.where(good, values, np.inf), axis=1),
-        good.sum(1, keepdims=True),
-    )
-    middle = np.hstack(
-        [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)]
-    )
-    return np.where(
-        count > 0, np.take_along_axis(ordered, middle, 1).mean(1, keepdims=True), 0.0
     )
 
 
@@ -106,7 +92,7 @@ def perturb(
 def _perturbed(x, good, segments, kind, noise, strength, rng) -> np.ndarray:
     smooth = _smooth(x, good)
     own = x - smooth
-    median, size = _median(x, good), 1.4826 * _median(np.abs(own), good)
+    median, size = masked_median(x, good), 1.4826 * masked_median(np.abs(own), good)
     white = size * rng.standard_normal(x.shape)
     back = {'own': own, 'white': white, 'none': 0.0}[noise]
     if kind == 'scale':
@@ -671,17 +657,7 @@ def plot_explanation(
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
 
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(
-            2,
-            1,
-            figsize=(8, 3.4),
-            layout='constrained',
-            sharex=True,
-            height_ratios=[3, 1],
-        )[1]
+    axes = axes_or_new(axes, 2, 1, figsize=(8, 3.4), sharex=True, height_ratios=[3, 1])
     wave, top, weight = (
         why.segments.wave,
         np.abs(why.weights).max() or 1.0,

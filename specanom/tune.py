@@ -13,7 +13,7 @@ import numpy as np
 from astropy.table import Table
 
 from .autoencoder import OPTIMIZERS, fit_autoencoder
-from .core import Spectra, progress
+from .core import Spectra, axes_or_new, progress
 
 # %% ../nbs/03c_tune.ipynb #6f270b8b
 RANGES = Table(
@@ -184,10 +184,7 @@ def importances(
 
 def plot_study(study, *, axes=None):
     "The loss of each trial with the best so far, and the importance of the settings; returns the axes."
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')[1]
+    axes = axes_or_new(axes, 1, 2, figsize=(9, 3))
     trials = study.get_trials(deepcopy=False)
     done = [t for t in trials if t.state.name == 'COMPLETE']
     axes[0].plot(
