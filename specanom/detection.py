@@ -24,6 +24,7 @@ from specanom.core import (
     id_fraction,
     progress,
     read_table,
+    seed_of,
     versions,
     write_table,
 )
@@ -97,13 +98,14 @@ def detection_interval(
     normal: np.ndarray,
     injected: np.ndarray,  # As for `detection`
     *,
-    rng: int,
-    n: int = 200,  # Seed and number of bootstrap samples
+    rng: int | np.random.Generator,  # Seed of the bootstrap
+    n: int = 200,  # Samples of it
     level: float = 0.9,  # Of the interval
     prevalence: float = 0.01,
     top: float = 0.01,  # As for `detection`
 ) -> dict:  # measure -> (low, high)
     "Bootstrap intervals of `detection`; normal and injected objects are both drawn again."
+    rng = seed_of(rng)
     fpr = _false_positive_rate(normal, injected, _resampled(len(normal), n, rng))
     again = np.random.default_rng(rng + 1).integers(
         len(injected), size=(n, len(injected))
@@ -182,11 +184,12 @@ class Baselines:
         train: Spectra,  # On REST_GRID, what the networks were trained on
         ae1=None,  # The first autoencoder of a run; None: without 'AE + flow'
         *,
-        rng: int = 0,
+        rng: int | np.random.Generator = 0,
     ):
         from sklearn.ensemble import IsolationForest
         from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
+        rng = seed_of(rng)
         self.pca, self.ae1, self.rng = MaskedPCA().fit(train), ae1, rng
         c = self.pca.coefficients(train)
         self.centre, self.width, self.inverse = (

@@ -68,7 +68,7 @@ def speed_reading(
     n: int = 200,
     *,  # Single files
     repeat: int = 3,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Table:  # As `race`
     "Race the readers on mock files of the true layout."
     from astropy.io import fits
@@ -129,7 +129,7 @@ def speed_rebinning(
     n: int = 1000,
     *,  # Spectra
     repeat: int = 3,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Table:  # As `race`
     "Race the ways to the rest frame."
     from specanom.core import REST_EDGES
@@ -206,7 +206,7 @@ def _one_neighbour(x, f, label, row):
     return picture
 
 
-def _explaining(n: int, rng: int) -> tuple:
+def _explaining(n: int, rng: int | np.random.Generator) -> tuple:
     "A network of O25's size with a spectrum, its perturbation, and uniform segments."
     from specanom.autoencoder import Autoencoder
     from specanom.explain import Score, perturb
@@ -231,7 +231,7 @@ def speed_explaining(
     n: int = 128,
     *,  # Segments
     repeat: int = 5,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Table:  # As `race`
     "Race the ways to an explanation: the mean square of a network of O25's size, 3776 pixels, 5,000 neighbours."
     from specanom.explain import explain
@@ -262,7 +262,7 @@ def speed_neighbours(
     *,  # Neighbours
     n: int = 128,
     repeat: int = 3,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Table:  # As `race`
     "How the time of an explanation grows with the number of neighbours (O25 times 10 to 10,000)."
     from specanom.explain import explain
@@ -287,7 +287,7 @@ def speed_steps(
     batch: int = 64,
     steps: int = 100,  # Spectra per step, steps per call
     repeat: int = 3,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Table:  # As `race`; spectra trained on per second
     "Training steps of AE1 in single precision, in mixed precision (bfloat16) and compiled."
     import torch
@@ -328,7 +328,7 @@ def speed_scoring(
     n: int = 8192,
     *,  # Spectra
     repeat: int = 2,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
     epochs: int = 10,  # Of our flow; its speed does not depend on them
 ) -> Table:  # As `race`
     "Race new spectra to their scores, AS under all 16 classes and RE together, from rebinned arrays; the published flow is fitted until it stops by itself."

@@ -15,6 +15,7 @@ from torch import nn
 
 from specanom.autoencoder import (
     draw_weights,
+    in_batches,
     pick_device,
     train_network,
     weighted_loss,
@@ -89,14 +90,6 @@ class VAE(nn.Module):
         )
         return self.decoder(z), mean, log_variance, z
 
-    def _apply_to(self, fn: Callable, x: np.ndarray, size: int = 4096) -> np.ndarray:
-        out = []
-        with torch.inference_mode():
-            for start in range(0, max(len(x), 1), size):
-                piece = torch.as_tensor(np.ascontiguousarray(x[start : start + size]))
-                out.append(fn(piece.to(self.fill)).cpu().numpy())
-        return np.concatenate(out)
-
     def filled(
         self,
         data: Spectra,  # Of `preprocess_o25`
@@ -114,15 +107,15 @@ class VAE(nn.Module):
 
     def encode(self, data: Spectra) -> np.ndarray:  # (n, n_latent)
         "Mean of the latents."
-        return self._apply_to(lambda x: self.mean(self.encoder(x)), self.filled(data))
+        return in_batches(self, lambda x: self.mean(self.encoder(x)), self.filled(data))
 
     def decode(self, latent: np.ndarray) -> np.ndarray:  # (n, n_in)
         "Spectra of latents."
-        return self._apply_to(lambda z: self.decoder(z).float(), latent)
+        return in_batches(self, lambda z: self.decoder(z).float(), latent)
 
     def reconstruct(self, data: Spectra) -> np.ndarray:  # (n, n_in)
         "Spectra through the bottleneck, z = mean."
-        return self._apply_to(lambda x: self(x)[0].float(), self.filled(data))
+        return in_batches(self, lambda x: self(x)[0].float(), self.filled(data))
 
     def save(self, path: Path):
         "Write settings, history (JSON header) and weights (safetensors)."
