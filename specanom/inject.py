@@ -1003,12 +1003,13 @@ def contaminate(
     spectra: Spectra,  # Raw, observed frame on `SDSS_WAVE`
     fraction: float,  # Of the objects that become anomalies
     *,
-    rng: int = 0,  # Seed
+    rng: int | np.random.Generator = 0,  # Seed
 ) -> tuple[
     Spectra, Table
 ]:  # Spectra without a trace in the catalogue; truth: specobjid, kind, amplitude, injected_z, artefact
     "Put a few anomalies into a survey, each in a natural host. Raises as `inject`."
     ids = np.asarray(spectra.catalog['specobjid'], np.uint64)
+    rng = seed_of(rng)
     draw = lambda salt: id_fraction(ids, salt=1000 * salt + rng)
     kinds = np.full(len(spectra), '', dtype='U16')
     natural = np.stack(
