@@ -17,7 +17,7 @@ import torch
 from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 
-from .core import LINES, Spectra, atomic, mark_lines, write_as
+from .core import LINES, Spectra, atomic, axes_or_new, mark_lines, write_as
 from .flow import CLASS_NAMES, ClassDensity, check_points, spectral_class
 from .known import find_known, known_lists
 from .preprocess import plot_rest
@@ -45,10 +45,7 @@ def plot_logp(
 ):
     """Histogram of log p of the ranked objects by category of the new label (B23 Fig. 8);
     returns the axes."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(6, 2.8), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(6, 2.8))
     logp, label = np.asarray(scores['logp']), np.asarray(scores['new_label'])
     bins = np.linspace(*np.percentile(logp, [1, 100]), 50)
     for name, low, high, color in _CATEGORIES:
@@ -98,10 +95,7 @@ def plot_redshift_bins(
 ):
     """Histogram of the redshifts of the ranked quiescent objects with the bins (B23
     Fig. 6); returns the axes."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(6, 2.5), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(6, 2.5))
     ax.hist(z, 60, color='.75')
     for edge in edges:
         ax.axvline(edge, color='C3', lw=1)
@@ -517,10 +511,7 @@ def plot_skyserver(
     ax=None,
 ):
     "One observed spectrum as SkyServer draws it (B23 Figs. 9-11): grey data, black smoothed, emission lines below, absorption lines above; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(9, 2.8), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(9, 2.8))
     one, row = raw[[i]], raw.catalog[i]
     good = one.good[0]
     flux, count = np.where(good, one.flux[0], 0), np.ones(width)
@@ -713,14 +704,10 @@ def cells_of(
     return place[0], place[1]
 
 
-def _highest(calibration: np.ndarray) -> np.ndarray:
-    "The highest twentieth, at least 30, of sorted scores."
-    return calibration[-max(len(calibration) // 20, min(30, len(calibration))) :]
-
-
 def _pareto_tail(calibration: np.ndarray, score: np.ndarray) -> np.ndarray:
-    "Survival probability of scores beyond the sorted calibration scores, from a Pareto law fitted to the highest of them."
-    top = _highest(calibration)
+    "Survival probability of scores beyond the sorted calibration scores, from a Pareto law fitted to the highest twentieth of them, at least 30."
+    size = len(calibration)
+    top = calibration[-max(size // 20, min(30, size)) :]
     excess, n = top[1:] - top[0], len(top) - 1
     if n < 2 or not excess.mean() > 0:
         return np.full(len(score), 1 / (len(calibration) + 1))
@@ -760,11 +747,9 @@ def p_values(
     calibration_cells: np.ndarray,  # The same of normal objects that nothing was trained or chosen on
     *,
     minimum: int = 200,  # Calibration objects in a cell
-    tail: str = 'cell',  # Beyond the highest calibration score of a cell: 'cell', its own Pareto law; 'all', that of all cells, for scores that fall off alike in each; '', nothing
+    tail: bool = True,  # Continue p beyond the highest calibration score of a cell
 ) -> Table:  # p, extrapolated, cell, n_calibration
-    "Conformal p-values within cells. Raises `ValueError` when a score is not a number, there is nothing to compare with, or `tail` is unknown."
-    if tail not in ('cell', 'all', ''):
-        raise ValueError(f"tail must be 'cell', 'all' or '', not '{tail}'")
+    "Conformal p-values within cells. Raises `ValueError` when a score is not a number or there is nothing to compare with."
     score, reference = np.asarray(score, float), np.asarray(calibration_score, float)
     if not len(reference):
         raise ValueError(
@@ -773,30 +758,13 @@ def p_values(
     if np.isnan(score).any() or np.isnan(reference).any():
         raise ValueError('a score is not a number')
     theirs, mine = cells_of(np.asarray(calibration_cells), np.asarray(cells), minimum)
-    p, beyond, size, everybody = (
-        np.ones(len(score)),
-        np.zeros(len(score), bool),
-        np.bincount(theirs),
-        np.sort(reference) if tail == 'all' else reference,
-    )
+    p, beyond = np.ones(len(score)), np.zeros(len(score), bool)
     for cell in np.unique(mine):
         here, normal = mine == cell, np.sort(reference[theirs == cell])
-        p[here] = _conformal(normal, score[here], tail == 'cell')
+        p[here] = _conformal(normal, score[here], tail)
         beyond[here] = score[here] > normal[-1]
-        if (
-            tail == 'all' and (out := here & beyond).any()
-        ):  # what follows the highest of the cell is rarer than they by as much as in the whole survey
-            top = _highest(normal)
-            p[out] = np.minimum(
-                p[out],
-                len(top)
-                / len(normal)
-                * _conformal(everybody, score[out], True)
-                / _conformal(everybody, top[:1], True),
-            )
-    return Table(
-        dict(p=p, extrapolated=beyond & bool(tail), cell=mine, n_calibration=size[mine])
-    )
+    size = np.bincount(theirs)[mine]
+    return Table(dict(p=p, extrapolated=beyond & tail, cell=mine, n_calibration=size))
 
 # %% ../nbs/05_anomalies.ipynb #5a3d8c08
 def ascend(

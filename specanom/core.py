@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['log', 'CURVES', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'LINES', 'CATALOG', 'TABLE_FORMATS', 'MODEL_FORMAT',
            'FLUX_UNIT', 'STORE_FORMAT', 'PRECISIONS', 'SETTLE', 'PROFILES', 'vacuum_to_air', 'air_to_vacuum',
-           'galactic_extinction', 'mark_lines', 'Catalog', 'text_id', 'make_catalog', 'spec_name', 'fits_specobjid',
-           'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path', 'fits_text', 'write_as',
-           'write_table', 'read_table', 'read_json', 'write_arrays', 'read_arrays', 'load_network', 'implausible_flux',
-           'StoreArray', 'Spectra', 'store_digest', 'check_store', 'write_chunks', 'grid_of', 'check_grid',
-           'bounded_map', 'map_chunks', 'progress', 'check_precision', 'round_off', 'settle', 'QueryConfig',
-           'MockConfig', 'PreprocessConfig', 'AutoencoderConfig', 'FlowConfig', 'AnomaliesConfig', 'Config',
-           'load_config', 'check_config', 'digest', 'home', 'cached', 'id_fraction', 'versions', 'provenance']
+           'galactic_extinction', 'mark_lines', 'axes_or_new', 'Catalog', 'text_id', 'make_catalog', 'spec_name',
+           'fits_specobjid', 'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path', 'fits_text',
+           'write_as', 'write_table', 'read_table', 'write_json', 'read_json', 'write_arrays', 'read_arrays',
+           'load_network', 'masked_median', 'implausible_flux', 'StoreArray', 'Spectra', 'store_digest', 'check_store',
+           'write_chunks', 'grid_of', 'check_grid', 'bounded_map', 'map_chunks', 'progress', 'check_precision',
+           'seed_of', 'round_off', 'settle', 'QueryConfig', 'MockConfig', 'PreprocessConfig', 'AutoencoderConfig',
+           'FlowConfig', 'AnomaliesConfig', 'Config', 'load_config', 'check_config', 'digest', 'home', 'cached',
+           'id_fraction', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, difflib, errno, hashlib, html, io, json, logging, os, platform, re, shutil, socket, subprocess, tempfile, tomllib, warnings
@@ -180,6 +181,19 @@ def mark_lines(
             color='.35',
         )
     return ax
+
+# %% ../nbs/00_core.ipynb #5c1e07a2
+def axes_or_new(
+    axes,  # Matplotlib axes, one or an array; None: those of a new figure
+    *shape: int,  # Rows and columns of the new figure; none: one panel
+    **options,  # Of `plt.subplots`
+):  # The axes
+    "The axes that are given, or those of a new figure."
+    if axes is not None:
+        return axes
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(*shape, **dict(layout='constrained') | options)[1]
 
 # %% ../nbs/00_core.ipynb #b793e3e1
 class Catalog(Table):
@@ -837,6 +851,15 @@ def _first_line(error: Exception) -> str:
     return f'{type(error).__name__}: {lines[0][:160]}'
 
 
+def write_json(
+    path: Path,
+    values,  # What JSON knows
+):
+    "Write JSON, complete or not at all."
+    with atomic(path) as aside:
+        aside.write_text(json.dumps(values), encoding='utf-8')
+
+
 def read_json(
     path: Path,
     **kinds,  # Name -> type of what must be there
@@ -970,6 +993,24 @@ def load_network(
     network.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
     return network
 
+# %% ../nbs/00_core.ipynb #5c1e07c2
+def masked_median(
+    values: np.ndarray,  # (n, d) of any dtype
+    good: np.ndarray,  # (n, d) bool, what counts
+    *,
+    axis: int = 1,
+    empty: float = 0.0,  # Where nothing counts
+    lower: bool = False,  # Of two middle values the lower, not their mean
+) -> np.ndarray:  # (n, 1), or (1, d) along axis 0
+    "Median of the values that count."
+    ordered = np.sort(np.where(good, values, np.inf), axis=axis)
+    count = good.sum(axis, keepdims=True)
+    below = np.maximum(count - 1, 0) // 2
+    above = below if lower else np.minimum(count // 2, max(values.shape[axis] - 1, 0))
+    middle = np.concatenate([below, above], axis)
+    median = np.take_along_axis(ordered, middle, axis).mean(axis, keepdims=True)
+    return np.where(count > 0, median, empty)
+
 # %% ../nbs/00_core.ipynb #c4ed9f55
 FLUX_UNIT = '1e-17 erg / (s cm2 AA)'  # f_lambda, as SDSS writes it
 
@@ -1080,9 +1121,9 @@ def implausible_flux(
     """Whether a spectrum's typical flux is so far from 1e-17 erg/s/cm2/AA that a factor
     must be wrong; one without any measured flux is not."""
     some = np.s_[:, :: max(1, flux.shape[1] // 64)]
-    sizes = np.ma.masked_equal(np.abs(flux[some]), 0)
-    sizes = np.ma.masked_where(ivar[some] <= 0, np.ma.masked_invalid(sizes))
-    typical = np.ma.median(sizes, axis=1).filled(1) if len(flux) else np.ones(0)
+    sizes = np.abs(flux[some])
+    measured = (sizes > 0) & (ivar[some] > 0) & np.isfinite(sizes)
+    typical = masked_median(sizes, measured, empty=1.0)[:, 0]
     return ~((typical > _FLUX_RANGE[0]) & (typical < _FLUX_RANGE[1]))
 
 
@@ -1849,15 +1890,24 @@ def check_precision(precision: str) -> str:
         )
     return precision
 
+# %% ../nbs/00_core.ipynb #5c1e07b2
+def seed_of(rng: int | np.random.Generator) -> int:
+    "The seed that is given, or one that the generator draws."
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(2**32))
+    return int(rng)
+
 # %% ../nbs/00_core.ipynb #2d18bc5a
 SETTLE = 5  # steps between two roundings: in ten a difference can grow a millionfold
 
 
 def round_off(
-    x,  # float64, NumPy or torch
+    x,  # NumPy or torch
     bits: int,  # binary digits that are kept
 ):  # x, rounded
-    "Round each number to so many significant binary digits (Dekker's split)."
+    "Round double precision to so many significant binary digits (Dekker's split); single precision stays as it is."
+    if x.dtype.itemsize < 8:
+        return x
     large = x * (2.0 ** (53 - bits) + 1)
     return large - (large - x)
 
@@ -1866,12 +1916,10 @@ def settle(
     optimizer,  # of torch; its weights and averages are rounded in place
     step: int,  # number of the step just made; only every fifth rounds
 ):
-    "Make a training forget in which order the processor sums. Weights in single precision stay as they are."
+    "Make a training forget in which order the processor sums."
     if step % SETTLE:
         return
     for p in [p for group in optimizer.param_groups for p in group['params']]:
-        if p.element_size() < 8:
-            continue
         p.data.copy_(round_off(p.data, 16))
         for average in optimizer.state[p].values():
             if getattr(average, 'shape', None) == p.shape:

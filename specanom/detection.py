@@ -20,9 +20,11 @@ from scipy.sparse.linalg import eigsh
 from .anomalies import bin_number, quiescent
 from specanom.core import (
     Spectra,
+    axes_or_new,
     id_fraction,
     progress,
     read_table,
+    seed_of,
     versions,
     write_table,
 )
@@ -97,13 +99,14 @@ def detection_interval(
     normal: np.ndarray,
     injected: np.ndarray,  # As for `detection`
     *,
-    rng: int,
-    n: int = 200,  # Seed and number of bootstrap samples
+    rng: int | np.random.Generator,  # Seed of the bootstrap
+    n: int = 200,  # Samples of it
     level: float = 0.9,  # Of the interval
     prevalence: float = 0.01,
     top: float = 0.01,  # As for `detection`
 ) -> dict:  # measure -> (low, high)
     "Bootstrap intervals of `detection`; normal and injected objects are both drawn again."
+    rng = seed_of(rng)
     fpr = _false_positive_rate(normal, injected, _resampled(len(normal), n, rng))
     again = np.random.default_rng(rng + 1).integers(
         len(injected), size=(n, len(injected))
@@ -182,11 +185,12 @@ class Baselines:
         train: Spectra,  # On REST_GRID, what the networks were trained on
         ae1=None,  # The first autoencoder of a run; None: without 'AE + flow'
         *,
-        rng: int = 0,
+        rng: int | np.random.Generator = 0,
     ):
         from sklearn.ensemble import IsolationForest
         from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
+        rng = seed_of(rng)
         self.pca, self.ae1, self.rng = MaskedPCA().fit(train), ae1, rng
         c = self.pca.coefficients(train)
         self.centre, self.width, self.inverse = (
@@ -499,7 +503,7 @@ def run_detection(
     run, normal, hosts = _mock_run(folder)
     model, data, config = run.model, run.spectra, run.config
     train = data[np.flatnonzero(split_name(data.catalog['specobjid']) == 'train')]
-    classical = Baselines(train, model.members[0].pair[0], rng=config.seed)
+    classical = Baselines(train, model.members[0].chain.ae1, rng=config.seed)
     settings = dict(seeds=DEVELOPMENT + LOCKED) | settings
     table = evaluate(
         lambda spectra: classical(spectra) | pae_scores(model, spectra, eight=True),
@@ -648,10 +652,7 @@ def plot_heatmap(
     ax=None,
 ):
     "Methods by kinds; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(9, 3.6), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(9, 3.6))
     import seaborn as sns
 
     value = {(r['method'], r['kind']): r[measure] for r in summarize(table, measure)}
@@ -692,10 +693,7 @@ def plot_found(
     ax=None,
 ):
     "Fraction found at 1 % false positives against amplitude, mean and range over the seeds; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(3, 2.4), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(3, 2.4))
     for method in methods:
         mine = table[(table['method'] == method) & (table['kind'] == kind)]
         amplitudes = np.unique(mine['amplitude'])

@@ -25,7 +25,9 @@ from specanom.core import (
     SDSS_WAVE,
     Spectra,
     air_to_vacuum,
+    axes_or_new,
     id_fraction,
+    seed_of,
 )
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from .mock import draw_population, line_ratios, starlight
@@ -967,7 +969,7 @@ def inject(
 ]:  # Changed copies, catalogue with injected, amplitude, injected_z; (n, d) bool, pixels touched
     "Put labelled anomalies into spectra. Raises `ValueError` for an unknown kind, an impossible amplitude, and spectra that are not raw."
     kinds, amplitude = _check(spectra, kind, amplitude)
-    seed = int(rng) if isinstance(rng, (int, np.integer)) else int(rng.integers(2**32))
+    seed = seed_of(rng)
     flux, touched, catalog = (
         np.array(spectra.flux, 'f4'),
         np.zeros(spectra.flux.shape, bool),
@@ -1001,12 +1003,13 @@ def contaminate(
     spectra: Spectra,  # Raw, observed frame on `SDSS_WAVE`
     fraction: float,  # Of the objects that become anomalies
     *,
-    rng: int = 0,  # Seed
+    rng: int | np.random.Generator = 0,  # Seed
 ) -> tuple[
     Spectra, Table
 ]:  # Spectra without a trace in the catalogue; truth: specobjid, kind, amplitude, injected_z, artefact
     "Put a few anomalies into a survey, each in a natural host. Raises as `inject`."
     ids = np.asarray(spectra.catalog['specobjid'], np.uint64)
+    rng = seed_of(rng)
     draw = lambda salt: id_fraction(ids, salt=1000 * salt + rng)
     kinds = np.full(len(spectra), '', dtype='U16')
     natural = np.stack(
@@ -1041,10 +1044,7 @@ def plot_injection(
     ax=None,  # Matplotlib axes
 ):
     "Draw one spectrum before (grey) and after (coloured), means of 8 pixels, touched pixels shaded; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 2.4), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 2.4))
     good, row = before.good[i], after.catalog[i]
     if good.sum() < 8:
         raise ValueError(f'spectrum {i} has no good pixels to draw')

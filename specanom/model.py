@@ -7,7 +7,6 @@ __all__ = ['FOLD', 'INNER', 'SEEDS', 'member_split', 'judges', 'Member', 'Model'
            'score_columns', 'raw_scores', 'fit_networks', 'fit_densities']
 
 # %% ../nbs/08b_model.ipynb #e107a051
-import json
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,23 +16,23 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table, hstack
 
-from .autoencoder import fit_pair, load_pair, save_pair
+from .autoencoder import Chain, fit_pair
 from specanom.core import (
     Spectra,
-    atomic,
     check_grid,
     grid_of,
     id_fraction,
     read_arrays,
+    read_json,
+    seed_of,
     write_arrays,
+    write_json,
 )
 from specanom.flow import (
-    anomaly_score,
+    Density,
     class_log_prob,
     fit_relabelled,
-    load_flows,
     one_thread_each,
-    save_flows,
     spectral_class,
 )
 from .preprocess import split_ids, split_name
@@ -84,48 +83,24 @@ def judges(
 class Member:
     "One opinion: autoencoders, densities, and where its log p stands."
 
-    pair: tuple  # AE1 and AE2
-    flows: (
-        tuple  # Of `fit_relabelled`: on the given classes, on the new ones, their prior
-    )
+    chain: Chain
+    density: Density
     population: tuple = ()  # (n, 10) latents and (n,) specobjid of some training objects
     centre: float = 0.0  # Median log p of the objects that it never saw
     width: float = 1.0  # Half the central 68 % of them
-
-    def encode(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n, 10)
-        "Denoise, then encode."
-        return self.pair[1].encode(self.pair[0].reconstruct(flux))
-
-    def decode(self, latent: np.ndarray) -> np.ndarray:  # (n, 10) -> (n, d)
-        "Spectra of latents."
-        return self.pair[1].decode(latent)
-
-    def reconstruct(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n, d)
-        "Through both autoencoders."
-        return self.pair[1].reconstruct(self.pair[0].reconstruct(flux))
-
-    def score(self, latent: np.ndarray) -> np.ndarray:  # (n,)
-        "Marginal log p (B23 eq. 7), in its own units."
-        return -anomaly_score(self.flows[1], latent, self.flows[2])
 
     def opinion(
         self,
         data: Spectra,  # On REST_GRID
     ) -> dict:  # logp and every score (n,); classes (n, 16): log p(x|c)
         "What it says of spectra; the classes are those before relabelling."
-        evidence = Evidence(data, self)
-        classes = class_log_prob(self.flows[0], evidence.latent)
+        evidence = Evidence(data, self.chain, self.density)
+        classes = class_log_prob(self.density.first, evidence.latent)
         return all_scores(evidence) | dict(logp=evidence.log_p, classes=classes)
-
-    def save(self, folder: Path):
-        "Write into a folder."
-        save_pair(self.pair, folder)
-        self.save_density(folder)
 
     def save_density(self, folder: Path):
         "Write everything but the autoencoders into a folder."
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        save_flows(self.flows, folder)
+        self.density.save(folder)
         latent, ids = self.population
         write_arrays(
             Path(folder) / 'population.safetensors',
@@ -138,7 +113,7 @@ class Member:
         "Read from the folders of autoencoders and of densities. Raises `ValueError` when a file is damaged."
         _, some = read_arrays(Path(density) / 'population.safetensors', 'Population')
         population = some['latent'], some['specobjid']
-        return cls(load_pair(networks), load_flows(density), population)
+        return cls(Chain.load(networks), Density.load(density), population)
 
 # %% ../nbs/08b_model.ipynb #1a14f0ac
 @dataclass
@@ -251,24 +226,22 @@ class Model:
         "Reconstruction and log p of spectra by their first judge."
         drawn, logp = np.zeros(data.flux.shape, np.float32), np.zeros(len(data))
         for rows, member in self.by_judge(data):
-            latent = member.encode(data.flux[rows])
-            drawn[rows], logp[rows] = (
-                member.pair[1].decode(latent),
-                member.score(latent),
-            )
+            latent = member.chain.encode(data.flux[rows])
+            drawn[rows] = member.chain.decode(latent)
+            logp[rows] = member.density.log_prob(latent)
         return drawn, logp
 
     def reconstruct(self, data: Spectra) -> np.ndarray:  # (n, d)
         "Reconstruction of spectra by their first judge."
         drawn = np.zeros(data.flux.shape, np.float32)
         for rows, member in self.by_judge(data):
-            drawn[rows] = member.reconstruct(data.flux[rows])
+            drawn[rows] = member.chain.reconstruct(data.flux[rows])
         return drawn
 
     def save(self, folder: Path):
         "Write into a folder: safetensors and JSON, nothing that can be executed."
         for number, member in enumerate(self.members, 1):
-            save_pair(member.pair, Path(folder) / f'networks/member_{number}')
+            member.chain.save(Path(folder) / f'networks/member_{number}')
             member.save_density(Path(folder) / f'density/member_{number}')
         self.save_scales(Path(folder) / 'scales.json')
         self.save_bins(Path(folder) / 'bins.json')
@@ -276,13 +249,13 @@ class Model:
     def save_scales(self, path: Path):
         "Write the scales of log p."
         scales = [(m.centre, m.width) for m in self.members]
-        _write_json(
+        write_json(
             path, dict(scales=scales, trained_on=self.trained_on, grid=self.grid)
         )
 
     def save_bins(self, path: Path):
         "Write the redshift bins."
-        _write_json(path, dict(edges=np.asarray(self.edges).tolist()))
+        write_json(path, dict(edges=np.asarray(self.edges).tolist()))
 
     @classmethod
     def load(
@@ -293,15 +266,18 @@ class Model:
     ) -> 'Model':
         "Read what a run wrote. Raises `FileNotFoundError` when the folder holds no model, `ValueError` when it is damaged."
         folder = Path(folder)
-        scales, trained_on, grid = _read_json(
-            folder / 'scales.json', 'scales', 'trained_on', 'grid'
+        facts = _read_part(
+            folder / 'scales.json', scales=list, trained_on=str, grid=dict | None
         )
-        model = cls(load_members(folder, len(scales)), trained_on=trained_on, grid=grid)
+        scales = facts['scales']
+        members = load_members(folder, len(scales))
+        model = cls(members, trained_on=facts['trained_on'], grid=facts['grid'])
         for member, (centre, width) in zip(model.members, scales):
             member.centre, member.width = centre, width
         if not finished:
             return model
-        model.edges = np.array(_read_json(folder / 'bins.json', 'edges')[0], float)
+        edges = _read_part(folder / 'bins.json', edges=list)['edges']
+        model.edges = np.array(edges, float)
         for kind in (Calibration, Triage):
             name = kind.__name__.lower()
             path = folder / f'{name}.safetensors'
@@ -310,21 +286,13 @@ class Model:
         return model
 
 
-def _write_json(path: Path, values: dict):
-    with atomic(path) as aside:
-        aside.write_text(json.dumps(values))
-
-
-def _read_json(path: Path, *names: str) -> list:
-    "Some values of a JSON file. Raises `FileNotFoundError` or `ValueError`, naming it."
+def _read_part(path: Path, **kinds) -> dict:
+    "A JSON file of a model. Raises `FileNotFoundError` or `ValueError`, naming it."
     if not path.exists():
         raise FileNotFoundError(
             f'{path.parent} holds no model: {path.name} is missing; give the folder of a finished run'
         )
-    try:
-        return [json.loads(path.read_text())[name] for name in names]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is damaged ({error})') from error
+    return read_json(path, **kinds)
 
 
 def load_members(
@@ -392,12 +360,12 @@ def fit_networks(
     data: Spectra,  # On REST_GRID
     members: int,  # How many
     *,
-    rng: int = 0,  # Seed of the first
+    rng: int | np.random.Generator = 0,  # Seed of the first
     held_out: np.ndarray = None,  # As in `member_split`
     **settings,  # Of `fit_pair`
-) -> list:  # (AE1, AE2) of each member
+) -> list:  # The `Chain` of each member
     "Train the autoencoders of an ensemble, each on its own folds. Raises as `fit_pair`."
-    ids = split_ids(data.catalog)
+    ids, rng = split_ids(data.catalog), seed_of(rng)
 
     def fit(member, stopped):
         side = member_split(ids, member, members, held_out)
@@ -412,30 +380,32 @@ def fit_networks(
 
 def fit_densities(
     data: Spectra,  # On REST_GRID
-    pairs: list,  # Of `fit_networks`
+    chains: list,  # Of `fit_networks`
     *,
-    rng: int = 0,  # Seed of the first
+    rng: int | np.random.Generator = 0,  # Seed of the first
     held_out: np.ndarray = None,  # As in `member_split`
     **settings,  # Of `make_density`
 ) -> list:  # Of `Member`
     "Fit the densities of an ensemble, each on its own folds, and relabel. Raises what fitting a density raises."
     ids, label = split_ids(data.catalog), spectral_class(data.catalog)
+    rng = seed_of(rng)
 
     def fit(member, stopped):
-        side, pair = member_split(ids, member, len(pairs), held_out), pairs[member]
+        side = member_split(ids, member, len(chains), held_out)
         train, valid = (np.flatnonzero(side == s) for s in ('train', 'valid'))
-        encode = lambda rows: pair[1].encode(pair[0].reconstruct(data[rows].flux))
-        latent = encode(train)
-        flows = fit_relabelled(
+        latent, checked = (
+            chains[member].encode(data[rows].flux) for rows in (train, valid)
+        )
+        density = fit_relabelled(
             latent,
             label[train],
-            validation=(encode(valid), label[valid]),
+            validation=(checked, label[valid]),
             rng=rng + SEEDS * member,
             quiet=member > 0,
             **settings,
         )
         some = np.argsort(id_fraction(ids[train], salt=13))[:5000]
         known = np.asarray(data.catalog['specobjid'], np.uint64)[train][some]
-        return Member(pair, flows, (latent[some], known))
+        return Member(chains[member], density, (latent[some], known))
 
-    return _side_by_side(fit, len(pairs))
+    return _side_by_side(fit, len(chains))

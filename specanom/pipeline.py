@@ -52,7 +52,7 @@ from specanom.anomalies import (
     write_formats,
     FORMATS,
 )
-from .autoencoder import load_pair, plot_loss, save_pair
+from .autoencoder import Chain, plot_loss
 from specanom.core import (
     Config,
     Spectra,
@@ -695,7 +695,7 @@ def _check_size(run: Run):
 def _networks(run: Run) -> dict:
     "Train the autoencoders."
     config, settings = run.config, dataclasses.asdict(run.config.autoencoder)
-    pairs = fit_networks(
+    chains = fit_networks(
         run.spectra,
         config.ensemble,
         rng=config.seed,
@@ -704,29 +704,30 @@ def _networks(run: Run) -> dict:
         **settings,
     )
     with run.writing('models/networks') as aside:
-        for number, pair in enumerate(pairs, 1):
-            save_pair(pair, aside / f'member_{number}')
-    run.pairs = pairs
+        for number, chain in enumerate(chains, 1):
+            chain.save(aside / f'member_{number}')
+    run.chains = chains
     losses = np.array(
-        [[min(h['valid'] for h in ae.history) for ae in pair] for pair in pairs]
+        [[min(h['valid'] for h in ae.history) for ae in c.networks] for c in chains]
     )
     return dict(
         zip(('ae1_valid_chi2', 'ae2_valid_mse'), np.mean(losses, 0).round(5).tolist())
     )
 
 
-def _pairs(run: Run) -> list:
+def _chains(run: Run) -> list:
     "The autoencoders of a run, read when they were not trained just now."
     names = [f'models/networks/member_{m + 1}' for m in range(run.config.ensemble)]
-    return run.__dict__.pop('pairs', None) or [load_pair(run.folder / n) for n in names]
+    made = run.__dict__.pop('chains', None)
+    return made or [Chain.load(run.folder / n) for n in names]
 
 
 def _density(run: Run) -> dict:
     "Fit the densities, relabel, fit again."
-    config, pairs = run.config, _pairs(run)
+    config, chains = run.config, _chains(run)
     members = fit_densities(
         run.spectra,
-        pairs,
+        chains,
         rng=config.seed,
         held_out=known_here(run, run.spectra.catalog),
         **dataclasses.asdict(config.flow),
@@ -898,7 +899,7 @@ def _triage(run: Run) -> dict:
     selection = dataclasses.asdict(config.preprocess)
     model.triage = Triage().fit(
         hosts,
-        model.members[0].reconstruct,
+        model.members[0].chain.reconstruct,
         n=config.anomalies.hosts,
         selection=selection,
         rng=config.seed,
@@ -1066,14 +1067,15 @@ def _climb(
 ) -> tuple:  # path (n, steps + 1, 10), log p along it, row of the population nearest to its end, ends (n, 3, d)
     "Ascents of some objects in the density of one member; both ends and the nearest training object, decoded."
     latents = member.population[0]
+    chain, density = member.chain, member.density
     path, logp = ascend(
-        member.flows[1], member.flows[2], member.encode(shown.flux), latents
+        density.second, density.prior, chain.encode(shown.flux), latents
     )
     near = nearest_along(path[:, -1:], latents)[:, 0]
     ends = np.stack([path[:, 0], path[:, -1], latents[near]], 1).reshape(
         -1, path.shape[-1]
     )
-    return logp, near, member.pair[1].decode(ends).reshape(len(shown), 3, -1)
+    return logp, near, chain.decode(ends).reshape(len(shown), 3, -1)
 
 
 def _changes(wave: np.ndarray, ends: np.ndarray) -> str:
@@ -1164,7 +1166,7 @@ def _figures(run: Run) -> dict:
             folder / 'redshift_bins.png',
         )
         _save(plot_logp(scores).figure, folder / 'logp.png')
-        ae1, ae2 = model.members[0].pair
+        ae1, ae2 = model.members[0].chain.networks
         if ae1.history:
             _save(plot_loss(dict(AE1=ae1, AE2=ae2))[0].figure, folder / 'loss.png')
         some = run.spectra[np.flatnonzero(ranked(run, run.spectra.catalog))[:5000]]
@@ -1418,7 +1420,7 @@ def _of_flux(member: Member, one: Spectra, score: AnomalyScore) -> Callable:
         n = len(flux)
         ivar, catalog = np.repeat(one.ivar, n, 0), one.catalog[np.zeros(n, int)]
         many = Spectra(flux, ivar, one.wave, catalog, unit=one.unit)
-        return score.compute(Evidence(many, member, level))
+        return score.compute(Evidence(many, member.chain, member.density, level))
 
     return function
 
@@ -1427,9 +1429,9 @@ def _explained(member: Member, data: Spectra, score: AnomalyScore):
     """What `explain_many` asks: a sum of squares, which is explained exactly, or a
     function of flux for each spectrum."""
     if score.name == 're':
-        return Score.chi2(list(member.pair), data.ivar)
+        return Score.chi2(member.chain.networks, data.ivar)
     if score.name == 'mse':
-        return Score.mse(list(member.pair), data.good)
+        return Score.mse(member.chain.networks, data.good)
     return [_of_flux(member, data[[i]], score) for i in range(len(data))]
 
 
@@ -1437,7 +1439,7 @@ def _explain_by(
     member: Member, data: Spectra, score: AnomalyScore, kind: str, n: int, options: dict
 ) -> tuple:
     "Explanations of some spectra by one member, and the segments."
-    drawn = member.reconstruct(data.flux)
+    drawn = member.chain.reconstruct(data.flux)
     cut = _segments(data, drawn, kind, n)
     given = np.where(data.good, drawn, data.flux)  # gaps stay as the networks saw them
     settings = dict(method='hadamard', rng=0) | options

@@ -29,6 +29,7 @@ from specanom.core import (
     CATALOG,
     Spectra,
     atomic,
+    axes_or_new,
     bounded_map,
     digest,
     home,
@@ -1271,10 +1272,7 @@ def plot_catalog(
     axs=None,  # Four matplotlib axes
 ):
     "Sky map, redshifts, S/N and classes of a catalogue; returns the axes."
-    if axs is None:
-        import matplotlib.pyplot as plt
-
-        axs = plt.subplots(1, 4, figsize=(11, 2.6), layout='constrained')[1]
+    axs = axes_or_new(axs, 1, 4, figsize=(11, 2.6))
     axs[0].plot(
         catalog['ra'],
         catalog['dec'],

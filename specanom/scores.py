@@ -15,7 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from astropy.table import Table
 
+from .autoencoder import Chain
 from .core import CATALOG, Spectra
+from .flow import Density
 from specanom.reconstruction import (
     SCORES,
     reconstruction_error,
@@ -30,25 +32,26 @@ class Evidence:
     def __init__(
         self,
         data: Spectra,  # n spectra on the grid of the networks
-        member,  # Has encode: flux -> latents, decode: back, score: latents -> log p
+        chain: Chain,  # Has encode: flux -> latents, and decode: back
+        density: Density = None,  # Has log_prob of latents; for scores that ask for it
         level: np.ndarray = None,  # Divisor of `residuals`, (n, 1) flux; None: medians
     ):
-        self.data, self.member, self.level = data, member, level
+        self.data, self.chain, self.density, self.level = data, chain, density, level
 
     @cached_property
     def latent(self) -> np.ndarray:  # (n, 10)
         "Latent numbers."
-        return self.member.encode(self.data.flux)
+        return self.chain.encode(self.data.flux)
 
     @cached_property
     def reconstruction(self) -> np.ndarray:  # (n, d), in the unit of the flux
         "Spectra drawn from the latents."
-        return self.member.decode(self.latent)
+        return self.chain.decode(self.latent)
 
     @cached_property
     def log_p(self) -> np.ndarray:  # (n,)
         "Marginal log p of the latents (B23 eq. 7)."
-        return self.member.score(self.latent)
+        return self.density.log_prob(self.latent)
 
     @cached_property
     def residuals(self) -> Table:  # n rows, a column for each of `SCORES`

@@ -31,7 +31,7 @@ def test_pair(sets):
     train, valid, test = sets
     losses = {}
     for device in ('cpu', 'cuda'):
-        ae1, ae2 = fit_pair(
+        chain = fit_pair(
             train,
             valid,
             hidden=(128, 64),
@@ -41,10 +41,10 @@ def test_pair(sets):
             device=device,
         )
         assert (
-            next(ae1.parameters()).device.type == 'cpu'
-            and np.isfinite(ae2.encode(test.flux)).all()
+            next(chain.ae1.parameters()).device.type == 'cpu'
+            and np.isfinite(chain.encode(test.flux)).all()
         )
-        losses[device] = min(h['valid'] for h in ae1.history)
+        losses[device] = min(h['valid'] for h in chain.ae1.history)
     assert losses['cuda'] < 1.5 * losses['cpu']
 
 

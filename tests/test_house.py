@@ -41,3 +41,18 @@ def test_every_module_has_a_notebook():
     by_hand = {'__init__', '__main__', '_modidx'}
     modules = {p.stem for p in (ROOT / 'specanom').glob('*.py')} - by_hand
     assert modules == set(ORDER)
+
+
+@pytest.mark.parametrize('module', ORDER)
+def test_rng_is_a_seed_or_a_generator(module):
+    "Whatever is random and public takes `rng`, and says that it takes both."
+    tree = ast.parse((ROOT / 'specanom' / f'{module}.py').read_text(encoding='utf-8'))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for function in (*tree.body, *(part for c in classes for part in c.body)):
+        if not isinstance(function, ast.FunctionDef) or function.name.startswith('_'):
+            continue
+        for argument in (*function.args.args, *function.args.kwonlyargs):
+            if argument.arg == 'rng':
+                said = ast.unparse(argument.annotation) if argument.annotation else ''
+                where = f'specanom/{module}.py, line {argument.lineno}: rng'
+                assert 'np.random.Generator' in said, where

@@ -90,9 +90,9 @@ def test_from_files_to_a_table(survey):
     folder, _ = survey
     small = dict(hidden=(32,), ae1_epochs=1, ae2_epochs=1, quiet=True)
     train, valid, _ = split(preprocess(mock_survey(1280)))
-    ae1, ae2 = fit_pair(train, valid, **small)
+    chain = fit_pair(train, valid, **small)
     data = preprocess(read_spectra(folder))
-    error = reconstruction_error(data, ae2.reconstruct(ae1.reconstruct(data.flux)))
+    error = reconstruction_error(data, chain.reconstruct(data.flux))
     data.catalog['re'] = error
     table = top_anomalies(error, data.catalog, k=3)
     assert len(data) + len(data.rejected) == 61  # everybody, and the night it rained

@@ -70,7 +70,8 @@ def test_one_entry(entered, trained, survey, capsys):
     assert {'bump', 'bump_1', 'p_bump', 'p_re', 'p_all'} <= set(table.colnames)
     assert table['p_bump'].description == 'p-value of the largest smoothed residual'
     assert model.score(survey[:0]).colnames == model.score(survey[:9]).colnames
-    drawn = model.members[0].decode(model.members[0].encode(survey.flux[:50]))
+    chain = model.members[0].chain
+    drawn = chain.decode(chain.encode(survey.flux[:50]))
     sigmas = (survey.flux[:50] - drawn) * np.sqrt(survey.ivar[:50])
     smooth = np.abs(uniform_filter1d(sigmas, 15, axis=1, mode='constant')).max(1)
     assert np.array_equal(table['bump'], smooth)
