@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'RUN_FORMAT', 'MIN_TRAIN', 'TABLES', 'MOST', 'EXPLAINED', 'code_digest', 'always', 'nothing_else', 'Stage',
-           'add_stage', 'Run', 'locked', 'MockSource', 'StoreSource', 'FileSource', 'rows_of', 'open_source',
-           'lists_of', 'known_here', 'ranked', 'discoveries', 'explain_rows', 'ranked_scores', 'list_discoveries',
-           'run', 'score_files', 'explain_spectra']
+           'add_stage', 'describe_stages', 'Run', 'locked', 'MockSource', 'StoreSource', 'FileSource', 'rows_of',
+           'open_source', 'lists_of', 'known_here', 'ranked', 'discoveries', 'explain_rows', 'ranked_scores',
+           'list_discoveries', 'run', 'score_files', 'explain_spectra']
 
 # %% ../nbs/08c_pipeline.ipynb #2a53ba86
 import ast
@@ -25,7 +25,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -236,6 +236,11 @@ def code_digest(
     if isinstance(function, functools.partial):
         parts = [function.func, *function.args, *function.keywords.values()]
         return digest([code_digest(p) if callable(p) else p for p in parts])
+    if inspect.ismethod(function):
+        owner = function.__self__
+        function = owner if inspect.isclass(owner) else type(owner)
+    elif not _is_code(function):  # something that can be called
+        function = type(function)
     module = function.__module__
     if module.startswith('specanom.') and module != __name__:
         return _module_digest(module.removeprefix('specanom.'))
@@ -303,6 +308,20 @@ def add_stage(
     return stage
 
 
+def describe_stages() -> Table:  # stage, after, configuration, what
+    "What a run does, in this order."
+    rows = [
+        (
+            stage.name,
+            ', '.join(stage.after),
+            ', '.join(stage.config),
+            stage.make.__doc__,
+        )
+        for stage in STAGES.values()
+    ]
+    return Table(rows=rows, names=('stage', 'after', 'configuration', 'what'))
+
+
 def _as_tuple(names) -> tuple:
     "Several names, or a single one."
     return (names,) if isinstance(names, str) else tuple(names)
@@ -360,7 +379,7 @@ class Run:
             raise FileNotFoundError(
                 f'{folder} is not the folder of a run: it has no config.toml'
             )
-        run = cls(folder, load_config(file=path))
+        run = cls(folder, load_config(file=path, lenient=True))
         model = run.manifest.get('model')
         run.borrowed = Path(model) if model else None
         return run
@@ -1202,8 +1221,6 @@ def _climbs(
 
 def _sensitivity(run: Run) -> dict:
     "What makes the objects of table A1 anomalous (B23 section 4): a table, and a figure each."
-    import matplotlib.pyplot as plt
-
     table, rows = run.table('anomalies')[:MOST], []
     with run.writing('sensitivity') as folder:
         folder.mkdir()
@@ -1459,7 +1476,7 @@ def _absolute(config: Config) -> Config:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec='seconds')
+    return datetime.now(UTC).isoformat(timespec='seconds')
 
 
 def _begin(r: Run, refresh: bool):
