@@ -54,7 +54,7 @@ from specanom.anomalies import (
     FORMATS,
 )
 from .autoencoder import load_pair, plot_loss, save_pair
-from .config import Config, load_config
+from .config import Config, check_config, load_config
 from specanom.core import (
     Spectra,
     atomic,
@@ -1436,7 +1436,7 @@ def run(
     refresh: bool = False,  # Repeat every stage
 ) -> Run:
     "Run the chain, or what is left of it, into a folder. Raises `ValueError` when too few spectra pass the selection, or the folder is not a run's or in use."
-    config = _absolute(config or load_config())
+    config = check_config(_absolute(config or load_config()))
     if model is not None:
         config = _with_model(config, _finished(model).config)
     make_density(
