@@ -21,12 +21,11 @@ from scipy.special import logsumexp
 
 from .anomalies import bin_number, quiescent
 from .autoencoder import fit_pair
+from .config import Config, load_config
 from specanom.core import (
-    Config,
     Spectra,
     atomic,
     axes_or_new,
-    load_config,
     progress,
     versions,
     write_table,
@@ -419,9 +418,8 @@ def speed_training(
     "Train AE1 and AE2 by a published recipe and by ours; the validation loss against processor time."
     import torch
     from specanom.autoencoder import NETWORKS, PRESETS, fit_autoencoder, inpaint
-    from specanom.core import AutoencoderConfig
 
-    ours, rows, threads = AutoencoderConfig(), [], torch.get_num_threads()
+    ours, rows, threads = load_config().autoencoder, [], torch.get_num_threads()
     schedules = {
         name: {
             recipe: {k: v for k, v in PRESETS[recipe][name].items()}

@@ -12,6 +12,7 @@ import torch
 import zuko
 from conftest import ROOT
 
+from specanom.config import load_config
 from specanom.flow import (
     METHODS,
     ClassDensity,
@@ -22,6 +23,7 @@ from specanom.flow import (
     fit_relabelled,
     make_density,
 )
+from specanom.pipeline import STAGES, Run
 
 
 class SplineFlow(ClassDensity, method='test-spline'):
@@ -132,6 +134,20 @@ def test_registry_is_complete():
         kind = find_method(name)
         assert issubclass(kind, ClassDensity) and kind.method == name
         assert type(make_density(3, method=name, shrink=0.3, members=2)) is kind
+
+
+def test_a_configuration_knows_it(tmp_path, monkeypatch):
+    "A file may name it, and a run fits it again when its code has changed."
+    config = load_config(**{'flow.method': 'test-spline'})
+
+    class Another(SplineFlow):
+        def _make(self, d):
+            return super()._make(d).float()
+
+    key = Run(tmp_path / 'run', config).key(STAGES['density'])
+    assert key == Run(tmp_path / 'run', config).key(STAGES['density'])
+    monkeypatch.setitem(METHODS, 'test-spline', Another)
+    assert key != Run(tmp_path / 'run', config).key(STAGES['density'])
 
 
 def test_unfinished_density_is_refused():

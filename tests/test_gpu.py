@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(),
@@ -50,18 +51,9 @@ def test_pair(sets):
 
 def test_run(tmp_path):
     "The chain runs with device = auto."
-    from specanom.core import load_config
+    from specanom.config import load_config
     from specanom.pipeline import run
 
-    small = {
-        'n': 2560,
-        'autoencoder.hidden': (64,),
-        'autoencoder.ae1_epochs': 3,
-        'autoencoder.ae2_epochs': 2,
-        'flow.epochs': 10,
-        'flow.members': 1,
-        'anomalies.hosts': 3,
-    }
     assert np.isfinite(
-        run(load_config('tiny', **small), tmp_path / 'run').scores['logp']
+        run(load_config('tiny', **SMALL), tmp_path / 'run').scores['logp']
     ).all()

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from specanom.anomalies import top_anomalies
 from specanom.autoencoder import fit_pair
+from specanom.config import load_config
 from specanom.core import SDSS_WAVE, Spectra, hash_id
 from specanom.files import READERS, add_reader, iter_spectra, read_spectra
 from specanom.mock import mock_survey
+from specanom.pipeline import STAGES, Run
 from specanom.preprocess import preprocess, split
 from specanom.reconstruction import reconstruction_error
 
@@ -83,6 +85,17 @@ def test_several_processes_read_the_same(survey):
     )
     assert np.array_equal(one.flux, two.flux)
     assert one.rejected['reason'].tolist() == two.rejected['reason'].tolist()
+
+
+def test_reader_is_part_of_the_key(survey, tmp_path):
+    "A run reads the files again when their reader is another, or their grid."
+    config = load_config(source=str(survey[0]))
+    keys = [Run(tmp_path / 'run', config).key(STAGES['spectra']) for _ in range(2)]
+    for read, wave in [(np.load, WAVE), (read_npz, WAVE + 1)]:
+        del READERS['made up']
+        add_reader('made up', lambda path: path.suffix == '.npz', read, wave)
+        keys.append(Run(tmp_path / 'run', config).key(STAGES['spectra']))
+    assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
 def test_from_files_to_a_table(survey):
