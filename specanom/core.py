@@ -1543,7 +1543,7 @@ def _read_fits(path: Path) -> Spectra:
         )
     raise ValueError(
         f'{path} was not written by Spectra.write; for SDSS files use '
-        f'specanom.files.read_spectra'
+        f'specanom.surveys.read_spectra'
     )
 
 

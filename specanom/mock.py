@@ -34,7 +34,8 @@ from specanom.core import (
     make_specobjid,
     mark_lines,
 )
-from .files import BITS, read_spectra
+from .bits import BITS
+from .surveys import read_spectra
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from specanom.templates import (
     LOG_STEP,

@@ -26,7 +26,7 @@ from specanom.core import (
     mark_lines,
     spec_name,
 )
-from .files import BITS, PIXEL_FLAGS, flag_names
+from .bits import BITS, PIXEL_FLAGS, flag_names
 
 # %% ../nbs/02_preprocess.ipynb #f924ff0c
 def distance_factor(

@@ -27,7 +27,7 @@ from specanom.core import (
     read_arrays,
     write_arrays,
 )
-from .files import flag_names
+from .bits import flag_names
 from specanom.inject import (
     ANOMALIES,
     QUASAR_LINES,

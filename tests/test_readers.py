@@ -7,7 +7,7 @@ import pytest
 from specanom.anomalies import top_anomalies
 from specanom.autoencoder import fit_pair
 from specanom.core import SDSS_WAVE, Spectra, hash_id
-from specanom.files import READERS, add_reader, iter_spectra, read_spectra
+from specanom.surveys import READERS, add_reader, iter_spectra, read_spectra
 from specanom.mock import mock_survey
 from specanom.preprocess import preprocess, split
 from specanom.reconstruction import reconstruction_error
