@@ -354,19 +354,19 @@ class BinaryTable:
         column = self.columns[name]
         if column is None:
             raise BadFile(f'the column {name.upper()} is there twice')
-        if column.dtype is None:
+        dtype = column.dtype
+        if dtype is None:
             raise BadFile(
                 f'the column {name.upper()} has the format {column.form}, '
                 'which is neither a number nor text'
             )
-        values = self._stored(column)
+        values = self._stored(column, dtype)
         if column.letter == 'A' or not self.rows:
             return values
         return _scaled(values, column.scale, column.zero, column.null)
 
-    def _stored(self, column: Column) -> np.ndarray:
+    def _stored(self, column: Column, dtype: np.dtype) -> np.ndarray:
         "The numbers of a column as they stand in the bytes."
-        dtype = column.dtype
         vector = column.letter != 'A' and column.count != 1
         shape = (self.rows, column.count) if vector else (self.rows,)
         if not self.rows:
