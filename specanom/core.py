@@ -589,12 +589,11 @@ def hash_id(
     survey: str,  # Whose identifiers they are
     *identifiers,  # Integers, texts, or arrays of them (n,): all that tells a spectrum from every other
 ) -> np.ndarray:  # (n,) uint64, or one
-    "A 64-bit id for spectra that have no `specobjid`: a hash of the survey's own identifiers, the same on every machine."
+    "A 64-bit id for spectra that have no `specobjid`: `text_id` of the survey's own identifiers, the same on every machine."
     columns = np.broadcast_arrays(*(np.asarray(i).astype('U') for i in identifiers))
     rows = zip(*(c.ravel().tolist() for c in columns))
-    texts = ['\0'.join((survey, *row)).encode() for row in rows]
-    ids = [int.from_bytes(hashlib.blake2b(t, digest_size=8).digest()) for t in texts]
-    return np.array(ids, np.uint64).reshape(columns[0].shape)[()]
+    texts = ('\0'.join((survey, *row)) for row in rows)
+    return text_id(texts).reshape(columns[0].shape)[()]
 
 # %% ../nbs/00_core.ipynb #5e858367
 def reject_table(
@@ -1581,7 +1580,7 @@ def _read_fits(path: Path) -> Spectra:
         )
     raise ValueError(
         f'{path} was not written by Spectra.write; for SDSS files use '
-        f'specanom.files.read_spectra'
+        f'specanom.surveys.read_spectra'
     )
 
 

@@ -36,8 +36,9 @@ from specanom.core import (
     mark_lines,
     seed_of,
 )
-from .files import BITS, read_spectra
+from .bits import BITS
 from .known import CLASSES
+from .surveys import read_spectra
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from specanom.templates import (
     LOG_STEP,

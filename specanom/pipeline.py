@@ -70,8 +70,9 @@ from specanom.core import (
     write_table,
 )
 from .explain import Score, explain_many
-from .files import READERS, find_spectra, iter_spectra, name_below
+from .fitsfile import name_below
 from .flow import find_method, make_density
+from .surveys import READERS, find_spectra, iter_spectra
 from .inject import contaminate
 from .known import is_known, known_lists
 from .mock import BLOCK, block_of, mock_chunks
@@ -1535,9 +1536,8 @@ def score_files(
 ]:  # Preprocessed spectra, their catalogue and scores by p-value, who was set aside
     "Read, preprocess and judge spectra. Raises `FileNotFoundError` when there is none."
     settings = dataclasses.asdict(run.config.preprocess)
-    files, root = find_spectra([f for p in paths for f in find_spectra(p)[0]])
     data = Spectra.concatenate(
-        [preprocess(raw, **settings) for raw in iter_spectra(files, root=root)]
+        [preprocess(raw, **settings) for raw in iter_spectra(paths)]
     )
     table = hstack([data.catalog, run.model.judge(data)], metadata_conflicts='silent')
     order = np.argsort(np.asarray(table['p_all']), kind='stable')

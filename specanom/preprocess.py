@@ -28,7 +28,7 @@ from specanom.core import (
     masked_median,
     spec_name,
 )
-from .files import BITS, PIXEL_FLAGS, flag_names
+from .bits import BITS, PIXEL_FLAGS, flag_names
 
 # %% ../nbs/02_preprocess.ipynb #f924ff0c
 def distance_factor(

@@ -44,17 +44,15 @@ from specanom.core import (
     write_chunks,
     write_table,
 )
-from specanom.files import (
-    LEGACY,
+from .bits import LEGACY, packed_id
+from specanom.fitsfile import (
     MAX_BYTES,
     BadFile,
-    walk_hdus,
     open_file,
-    packed_id,
-    read_files,
+    walk_hdus,
     why_refused,
-    read_plate,
 )
+from .sdss import read_files, read_plate
 from .known import known_anomalies
 
 # %% ../nbs/01a_query.ipynb #f14bd160

@@ -71,7 +71,8 @@ def speed_reading(
 ) -> Table:  # As `race`
     "Race the readers on mock files of the true layout."
     from astropy.io import fits
-    from specanom.files import find_spectra, read_plate, read_spectra
+    from specanom.sdss import read_plate
+    from specanom.surveys import find_spectra, read_spectra
     from specanom.write import write_plate, write_spec
 
     def spectrum(path, also=()):

@@ -28,7 +28,7 @@ from specanom.core import (
     seed_of,
     write_arrays,
 )
-from .files import flag_names
+from .bits import flag_names
 from specanom.inject import (
     ANOMALIES,
     QUASAR_LINES,

@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from .core import LINES, SDSS_K, SDSS_WAVE, Spectra, spec_name
-from .files import BITS
+from .bits import BITS
 from .templates import load_sky
 
 # %% ../nbs/01d_write.ipynb #67050d6b

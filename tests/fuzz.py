@@ -21,7 +21,7 @@ from astropy.io import fits
 from made import UNIT, write_old, write_plate, write_spec
 
 from specanom.core import SDSS_K
-from specanom.files import read_spectra
+from specanom.surveys import read_spectra
 
 SECONDS = 20  # for one input
 NUMBERS = [

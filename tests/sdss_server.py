@@ -33,7 +33,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from specanom.core import Spectra, make_specobjid
-from specanom.files import run2d_code
+from specanom.bits import run2d_code
 from specanom.mock import mock_survey
 from specanom.write import write_plate, write_spec
 

@@ -13,9 +13,13 @@ from astropy.io import fits
 from conftest import ROOT
 from made import PIXELS, flux_of, table, write_old, write_plate, write_spec
 
-import specanom.files as files
+import specanom.fitsfile as fitsfile
+import specanom.sdss as sdss
+import specanom.surveys as surveys
 from specanom.core import SDSS_K, make_specobjid
-from specanom.files import BadFile, find_spectra, iter_spectra, read_plate, read_spectra
+from specanom.fitsfile import BadFile
+from specanom.sdss import read_plate
+from specanom.surveys import find_spectra, iter_spectra, read_spectra
 
 CASES = ROOT.parent / 'shared' / 'cases'
 PACKED = int(make_specobjid(7102, 56666, 914, 1000))
@@ -646,16 +650,16 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path):
     path = write_plate(tmp_path)
     size = path.stat().st_size
     assert size > 2**17
-    with files.open_file(path) as source:
+    with fitsfile.open_file(path) as source:
         source = source._replace(head=source.head[:5760])
         os.truncate(path, size // 2)
         with pytest.raises(BadFile, match='truncated'):
-            list(map(files._image, [source] * 3, files.walk_hdus(source)))
+            list(map(fitsfile.read_image, [source] * 3, fitsfile.walk_hdus(source)))
 
 
 def die_at(name):
     "A reader whose process dies when it meets a file."
-    honest = files.read_spec
+    honest = sdss.read_spec
 
     def read_spec(path):
         if path.name == name:
@@ -670,9 +674,9 @@ def test_a_process_that_dies(tmp_path, monkeypatch):
     names = [
         write_spec(tmp_path / f'{i:02d}.fits', fiber=i + 1).name for i in range(24)
     ]
-    monkeypatch.setattr(files, 'read_spec', die_at('13.fits'))
+    monkeypatch.setattr(sdss, 'read_spec', die_at('13.fits'))
     monkeypatch.setattr(
-        files,
+        surveys,
         '_pool',
         lambda n: ProcessPoolExecutor(
             n, __import__('multiprocessing').get_context('fork')
@@ -706,7 +710,7 @@ def test_a_machine_that_gives_no_process(tmp_path, monkeypatch):
         def shutdown(self, **_):
             pass
 
-    monkeypatch.setattr(files, '_pool', None_)
+    monkeypatch.setattr(surveys, '_pool', None_)
     assert [
         f for s in iter_spectra(tmp_path, jobs=2, chunk=2) for f in s.catalog['file']
     ] == names

@@ -9,7 +9,7 @@ import specanom.core as core
 from conftest import NOTEBOOKS as ALL_NOTEBOOKS
 from conftest import ROOT
 from specanom.config import CHOICES, RANGES, SECTIONS, Config, options_of
-from specanom.files import READERS
+from specanom.surveys import READERS
 from specanom.flow import METHODS, find_method
 from specanom.pipeline import STAGES
 from specanom.scores import ANOMALY_SCORES

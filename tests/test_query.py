@@ -14,7 +14,8 @@ from misbehaviour import http, rows
 from sdss_server import BOSS_PLATE, ReplayServer, make_archive
 
 from specanom.core import Spectra, read_table, spec_name, write_table
-from specanom.files import read_plate, read_spectra
+from specanom.sdss import read_plate
+from specanom.surveys import read_spectra
 from specanom.query import (
     SurveyError,
     download_spectra,

@@ -1,14 +1,26 @@
 """A survey that nobody has heard of: one entry takes its files to a table of scores."""
 
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 import pytest
+
+import specanom.surveys as surveys
 from specanom.anomalies import top_anomalies
 from specanom.autoencoder import fit_pair
 from specanom.config import load_config
 from specanom.core import SDSS_WAVE, Spectra, hash_id
-from specanom.files import READERS, add_reader, iter_spectra, read_spectra
+from specanom.surveys import (
+    READERS,
+    add_reader,
+    find_spectra,
+    iter_spectra,
+    read_spectra,
+)
 from specanom.mock import mock_survey
 from specanom.pipeline import STAGES, Run
 from specanom.preprocess import preprocess, split
@@ -111,3 +123,33 @@ def test_from_files_to_a_table(survey):
     assert len(data) + len(data.rejected) == 61  # everybody, and the night it rained
     assert len(table) == 15 and np.isfinite(table['re']).all()
     assert set(table['specobjid']) <= set(data.catalog['specobjid'])
+
+
+def read_or_die(path):
+    "A reader whose process dies at one of its files."
+    if path.name == 'thursday.npz':
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read_npz(path)
+
+
+def test_a_process_that_dies_costs_one_file(survey, monkeypatch):
+    "It is named in an empty set on the survey's own grid, and all others are read."
+    folder, galaxies = survey
+    write_npz(folder, 'thursday', galaxies[:30], first=100)
+    del READERS['made up']
+    add_reader('made up', lambda path: path.suffix == '.npz', read_or_die, WAVE)
+    fork = multiprocessing.get_context('fork')
+    monkeypatch.setattr(surveys, '_pool', lambda jobs: ProcessPoolExecutor(jobs, fork))
+    raw = Spectra.concatenate(iter_spectra(folder, jobs=2, chunk=3))
+    assert raw.flux.shape == (60, len(WAVE))
+    assert sorted(raw.rejected['name']) == ['thursday.npz', 'wednesday.npz']
+    assert 'died' in raw.rejected['reason'][raw.rejected['name'] == 'thursday.npz'][0]
+
+
+def test_folders_and_files_in_one_list(survey, tmp_path):
+    "A folder in a list is searched; a place that is not there is named."
+    folder, _ = survey
+    both = find_spectra([folder, folder / 'monday.npz'])
+    assert both == find_spectra(folder)
+    with pytest.raises(FileNotFoundError, match='nowhere: no such file or folder'):
+        find_spectra([folder, tmp_path / 'nowhere'])

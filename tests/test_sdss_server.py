@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from conftest import once
-from specanom.files import read_spectra
+from specanom.surveys import read_spectra
 from specanom.write import SKY, write_plate
 from sdss_server import (
     BOSS_PLATE,
