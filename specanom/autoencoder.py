@@ -18,7 +18,9 @@ from torch import nn
 
 from specanom.core import (
     Spectra,
+    check_grid,
     check_precision,
+    grid_of,
     load_network,
     log,
     progress,
@@ -104,6 +106,7 @@ class Autoencoder(nn.Module):
             precision=precision,
         )
         self.scale, self.history = float(scale), []
+        self.grid = None  # of the spectra that it was trained on
         self.encoder = _dense([n_in, *hidden, n_latent], slope, dropout)
         self.decoder = _dense([n_latent, *hidden[::-1], n_in], slope, dropout)
         self.to(getattr(torch, check_precision(precision))).eval()
@@ -160,6 +163,7 @@ class Autoencoder(nn.Module):
             'Autoencoder',
             settings=self.settings,
             history=self.history,
+            grid=self.grid,
         )
 
     @classmethod
@@ -168,6 +172,7 @@ class Autoencoder(nn.Module):
         header, arrays = read_arrays(path, cls.__name__)
         model = load_network(path, arrays, lambda: cls(**header['settings']))
         model.history = header['history']
+        model.grid = header.get('grid')  # older ones did not keep it
         return model
 
 # %% ../nbs/03a_autoencoder.ipynb #8a842bad
@@ -435,6 +440,7 @@ def fit_autoencoder(
     for side, s in (('training', train), ('validation', valid)):
         if len(s) == 0:
             raise ValueError(f'the {side} set is empty')
+    check_grid(valid, grid_of(train), 'the training set')
     if start is None:
         model = Autoencoder(
             train.flux.shape[1],
@@ -481,6 +487,7 @@ def fit_autoencoder(
         stopped=stopped,
     )
     model.load_state_dict(best)
+    model.grid = grid_of(train)
     log.info(
         '%s: best validation loss %.4g', name, min(h['valid'] for h in model.history)
     )
@@ -545,12 +552,14 @@ def fit_pair(
 
 
 def inpaint(ae1: Autoencoder, data: Spectra) -> Spectra:
-    "Spectra replaced by their reconstruction: no noise, no gaps, unit weights."
+    "Spectra replaced by their reconstruction: no noise, no gaps, unit weights. Raises `ValueError` on another grid than that of the network."
+    if ae1.grid:
+        check_grid(data, ae1.grid, 'AE1')
     flux = ae1.reconstruct(data.flux)
     return Spectra(
         flux,
         np.broadcast_to(np.float32(1), flux.shape),
-        data.wave,
+        data.grid,
         data.catalog,
         unit=data.unit,
     )

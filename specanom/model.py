@@ -105,7 +105,7 @@ class Member:
 
     def opinion(
         self,
-        data: Spectra,  # On REST_GRID
+        data: Spectra,  # From `preprocess`
     ) -> (
         dict
     ):  # (n,) logp, re and O25's eight; (n, 16) classes: log p(x|c) before relabelling
@@ -201,7 +201,7 @@ class Model:
 
     def score(
         self,
-        data: Spectra,  # On REST_GRID
+        data: Spectra,  # From `preprocess`
         *,
         size: int = 4096,  # Spectra at a time
     ) -> Table:  # label, new_label, logp, re, the eight residual scores, members; logp_1, re_1 ... by each of them
@@ -239,7 +239,7 @@ class Model:
 
     def judge(
         self,
-        data: Spectra,  # On REST_GRID
+        data: Spectra,  # From `preprocess`
     ) -> Table:  # The columns of `score` and of `Calibration.p_values`
         "Scores with their p-values."
         scores = self.score(data)
@@ -381,7 +381,7 @@ def _side_by_side(fn: Callable, members: int) -> list:
 
 
 def fit_networks(
-    data: Spectra,  # On REST_GRID
+    data: Spectra,  # From `preprocess`
     members: int,  # How many
     *,
     rng: int = 0,  # Seed of the first
@@ -403,7 +403,7 @@ def fit_networks(
 
 
 def fit_densities(
-    data: Spectra,  # On REST_GRID
+    data: Spectra,  # From `preprocess`
     pairs: list,  # Of `fit_networks`
     *,
     rng: int = 0,  # Seed of the first

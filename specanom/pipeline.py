@@ -74,6 +74,7 @@ from .files import find_spectra, iter_spectra, name_below
 from .flow import make_density
 from .inject import contaminate
 from .known import is_known, known_lists
+from .lines import on_lattice
 from .mock import BLOCK, block_of, mock_chunks
 from specanom.model import (
     Member,
@@ -592,12 +593,15 @@ class FileSource(StoreSource):
 
 
 def _pick(pieces: Iterable[Spectra], catalog: Table, place) -> Spectra:
-    "The raw spectra of a catalogue, in its order. Raises `ValueError` when one is missing."
+    "The raw spectra of a catalogue, in its order; those of several surveys on SDSS's lattice. Raises `ValueError` when one is missing."
     wanted = np.asarray(catalog['specobjid'], np.uint64)
     found = [
         p[np.flatnonzero(np.isin(np.asarray(p.catalog['specobjid']), wanted))]
         for p in pieces
     ]
+    found = [p for p in found if len(p)] or found[:1]
+    if len({p.grid for p in found}) > 1:
+        found = [on_lattice(p) for p in found]
     raw = Spectra.concatenate(found) if found else None
     ids = np.asarray(raw.catalog['specobjid']) if found else wanted[:0]
     if not np.isin(wanted, ids).all():
@@ -1399,7 +1403,7 @@ def _residual(member: Member, one: Spectra, score: str) -> Callable:
     def function(flux):
         ivar = np.repeat(one.ivar * level**2, len(flux), 0)
         many = Spectra(
-            flux / level, ivar, one.wave, one.catalog[np.zeros(len(flux), int)], unit=''
+            flux / level, ivar, one.grid, one.catalog[np.zeros(len(flux), int)], unit=''
         )
         return np.asarray(
             residual_scores(many, member.reconstruct(flux) / level)[score]
@@ -1441,7 +1445,7 @@ def _explain_by(
 
 def explain_spectra(
     model: Model,
-    data: Spectra,  # On REST_GRID
+    data: Spectra,  # On the model's grid
     score: str = 're',  # 'as', 're', or one of `SCORES`
     *,
     kind: str = 'physical',
