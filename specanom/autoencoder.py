@@ -552,7 +552,8 @@ def fit_pair(
 
 
 def inpaint(ae1: Autoencoder, data: Spectra) -> Spectra:
-    "Spectra replaced by their reconstruction: no noise, no gaps, unit weights. Raises `ValueError` on another grid than that of the network."
+    """Spectra replaced by their reconstruction: no noise, no gaps, unit weights. Raises
+    `ValueError` on another grid than that of the network."""
     if ae1.grid:
         check_grid(data, ae1.grid, 'AE1')
     flux = ae1.reconstruct(data.flux)

@@ -1305,7 +1305,7 @@ B23_GRID = Grid.log(3388, 8318, 1000)
 
 
 def _grid_of_array(wave: np.ndarray) -> Grid:
-    "The grid of bare wavelengths: observed, unless they are the rest-frame bins of B23."
+    "The grid of bare wavelengths: observed, unless they are the bins of B23."
     grid = Grid(wave)
     return B23_GRID if np.array_equal(grid.wave, B23_GRID.wave) else grid
 
@@ -1325,9 +1325,7 @@ class Spectra:
 
     flux: np.ndarray  # (n, d) float32; raw: in 1e-17 erg/s/cm2/AA; 0: not measured
     ivar: np.ndarray  # (n, d) float32, inverse variance of flux; 0: no measurement
-    grid: (
-        Grid  # Of d pixels; or wavelengths in AA: of the observed frame, or B23's bins
-    )
+    grid: Grid  # Of d pixels; bare wavelengths (AA) are observed ones, or B23's bins
     catalog: Catalog  # n rows, see `CATALOG`; any table that `make_catalog` takes
     mask: np.ndarray = None  # (n, d) uint32, the survey's and_mask bits (raw sets only)
     rejected: Table = field(

@@ -947,7 +947,8 @@ def _check(spectra: Spectra, kind, amplitude) -> tuple:
     n = len(spectra)
     if spectra.unit != FLUX_UNIT or spectra.grid.frame != 'observed':
         raise ValueError(
-            f'anomalies are injected into raw spectra of the observed frame, not into {spectra.grid}; inject before preprocess'
+            f'anomalies are injected into raw spectra of the observed frame, not into '
+            f'{spectra.grid}; inject before preprocess'
         )
     if 'injected' in spectra.catalog.colnames:
         raise ValueError(

@@ -593,7 +593,8 @@ class FileSource(StoreSource):
 
 
 def _pick(pieces: Iterable[Spectra], catalog: Table, place) -> Spectra:
-    "The raw spectra of a catalogue, in its order; those of several surveys on SDSS's lattice. Raises `ValueError` when one is missing."
+    """The raw spectra of a catalogue, in its order; those of several surveys on SDSS's
+    lattice. Raises `ValueError` when one is missing."""
     wanted = np.asarray(catalog['specobjid'], np.uint64)
     found = [
         p[np.flatnonzero(np.isin(np.asarray(p.catalog['specobjid']), wanted))]

@@ -113,7 +113,8 @@ def flagged(
 def _rest_frame(
     raw: Spectra, max_pixel_snr: float, mask: str, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Steps 1-5 and 8 of B23: good pixels, lambda f_lambda at z = 0.1, rest-frame bins, noise floor."
+    """Steps 1-5 and 8 of B23: good pixels, lambda f_lambda at z = 0.1, rest-frame bins,
+    noise floor."""
     z, wave = np.asarray(raw.catalog['z']), raw.wave.astype(np.float32)
     ivar = (
         raw.ivar
@@ -253,7 +254,10 @@ def preprocess(
     grid: Grid = None,  # Rest-frame bins instead of those four numbers
     executor=None,  # Any `concurrent.futures` executor; threads do
 ) -> Spectra:  # On the bins; catalogue with masked_fraction and snr; `rejected` with whoever fell out, those of `raw` included
-    "Rest-frame spectra of B23 section 2. Raises `ValueError` for an unknown method, rule or spacing, for a grid that is not at rest, and for spectra that are not raw."
+    """Rest-frame spectra of B23 section 2, in bins between two edges or on `grid`.
+
+    Raises `ValueError` for an unknown method, rule or spacing, for a grid that is not
+    at rest, and for spectra that are not raw."""
     if method == 'o25':
         return preprocess_o25(raw, grid=grid, executor=executor)
     if method != 'b23':
@@ -457,7 +461,9 @@ def preprocess_o25(
     grid: Grid = None,  # Rest-frame wavelengths; None: O25's own
     executor=None,  # Any `concurrent.futures` executor; threads do
 ) -> Spectra:  # On the grid, each divided by its median
-    "Rest-frame spectra of O25 (its authors' public code, mended). Raises `ValueError` on spectra that are not raw and on a grid that is not at rest."
+    """Rest-frame spectra of O25 (its authors' public code, mended).
+
+    Raises `ValueError` on spectra that are not raw, or a grid that is not at rest."""
     grid = _at_rest(grid or O25_GRID)
     _check_raw(raw)
     cuts = [

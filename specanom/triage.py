@@ -202,7 +202,8 @@ class Triage:
     ) -> tuple[
         np.ndarray, np.ndarray
     ]:  # (n, 18) probability of each of `ANOMALIES`; (n,) of an artefact
-        "Probabilities of the kinds, given that something is odd. Raises `ValueError` for spectra on another grid than those it learnt from."
+        """Probabilities of the kinds, given that something is odd. Raises `ValueError`
+        for spectra on another grid than those it learnt from."""
         if self.grid:
             check_grid(data, self.grid, 'the triage')
         p = np.zeros((len(data), len(ANOMALIES)))

@@ -179,7 +179,8 @@ def words(settings: dict) -> list:
 
 
 def test_a_run_on_another_grid(tmp_path, monkeypatch, capsys):
-    "Three numbers of the configuration, every stage; then the paper's grid in the same folder: nothing of the first is used, and models refuse each other's spectra."
+    """Three numbers of the configuration, every stage; then the paper's grid in the same
+    folder: nothing of the first is used, and models refuse each other's spectra."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('specanom.pipeline.MIN_TRAIN', 300)
     other = {f'preprocess.{name}': value for name, value in OTHER.items()}
@@ -245,7 +246,8 @@ def folder(tmp_path):
 
 
 def test_a_run_of_another_survey(folder, tmp_path, monkeypatch):
-    "From its files through every stage, beside files of SDSS: training, triage, tables with reasons, figures."
+    """From its files through every stage, beside files of SDSS: training, triage, tables
+    with reasons, figures."""
     monkeypatch.setattr('specanom.pipeline.MIN_TRAIN', 300)
     config = load_config('tiny', **SMALL | {'source': str(folder)})
     done = run(config, tmp_path / 'run')
