@@ -22,7 +22,9 @@ from torch import nn
 from specanom.core import (
     Spectra,
     axes_or_new,
+    check_grid,
     check_precision,
+    grid_of,
     load_network,
     log,
     progress,
@@ -123,6 +125,7 @@ class Autoencoder(nn.Module):
             precision=precision,
         )
         self.scale, self.history = float(scale), []
+        self.grid = None  # of the spectra that it was trained on
         self.encoder = _dense([n_in, *hidden, n_latent], slope, dropout)
         self.decoder = _dense([n_latent, *hidden[::-1], n_in], slope, dropout)
         self.to(getattr(torch, check_precision(precision))).eval()
@@ -179,6 +182,7 @@ class Autoencoder(nn.Module):
             'Autoencoder',
             settings=self.settings,
             history=self.history,
+            grid=self.grid,
         )
 
     @classmethod
@@ -187,6 +191,7 @@ class Autoencoder(nn.Module):
         header, arrays = read_arrays(path, cls.__name__)
         model = load_network(path, arrays, lambda: cls(**header['settings']))
         model.history = header['history']
+        model.grid = header.get('grid')  # older ones did not keep it
         return model
 
 # %% ../nbs/03a_autoencoder.ipynb #8a842bad
@@ -432,6 +437,7 @@ def fit_autoencoder(
         if len(s) == 0:
             raise ValueError(f'the {side} set is empty')
     rng = seed_of(rng)
+    check_grid(valid, grid_of(train), 'the training set')
     if start is None:
         model = Autoencoder(
             train.flux.shape[1],
@@ -477,6 +483,7 @@ def fit_autoencoder(
             report=report,
             stopped=stopped,
         )
+    model.grid = grid_of(train)
     return model.cpu()
 
 
@@ -609,12 +616,15 @@ def fit_pair(
 
 
 def inpaint(ae1: Autoencoder, data: Spectra) -> Spectra:
-    "Spectra replaced by their reconstruction: no noise, no gaps, unit weights."
+    """Spectra replaced by their reconstruction: no noise, no gaps, unit weights. Raises
+    `ValueError` on another grid than that of the network."""
+    if ae1.grid:
+        check_grid(data, ae1.grid, 'AE1')
     flux = ae1.reconstruct(data.flux)
     return Spectra(
         flux,
         np.broadcast_to(np.float32(1), flux.shape),
-        data.wave,
+        data.grid,
         data.catalog,
         unit=data.unit,
     )

@@ -388,8 +388,13 @@ add_section(
         max_masked=(1e-3, 1.0),
         max_pixel_snr=(1e-3, 1e9),
         min_total_snr=(0.0, 1e9),
+        wave_min=(900.0, 1e6),
+        wave_max=(900.0, 1e6),
+        n_wave=(100, 20_000),
     ),
-    choices=dict(method=('b23',), mask=('sdss', 'b23', 'none')),
+    choices=dict(
+        method=('b23',), mask=('sdss', 'b23', 'none'), spacing=('log', 'linear')
+    ),
 )
 add_section(
     'autoencoder',
@@ -604,12 +609,13 @@ def _at_odds(values: dict) -> Iterator[tuple[str, str]]:
             'autoencoder.hidden',
             'autoencoder.hidden is empty: it must name the units of at least one layer',
         )
-    low, high = values['preprocess.z_min'], values['preprocess.z_max']
-    if not low < high:
-        yield (
-            'preprocess.z_min',
-            f'preprocess.z_min = {low:g} must be below preprocess.z_max = {high:g}',
-        )
+    for name in ('preprocess.z', 'preprocess.wave'):
+        low, high = values[f'{name}_min'], values[f'{name}_max']
+        if not low < high:
+            yield (
+                f'{name}_min',
+                f'{name}_min = {low:g} must be below {name}_max = {high:g}',
+            )
     split = values['anomalies.split']
     parts = set(split.split('+'))
     if split not in ('auto', 'all') and not parts <= {'train', 'valid', 'test'}:

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'CURVES', 'SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'LINES', 'CATALOG', 'TABLE_FORMATS', 'MODEL_FORMAT',
-           'FLUX_UNIT', 'STORE_FORMAT', 'PRECISIONS', 'SETTLE', 'vacuum_to_air', 'air_to_vacuum', 'galactic_extinction',
-           'mark_lines', 'axes_or_new', 'Catalog', 'text_id', 'make_catalog', 'spec_name', 'fits_specobjid',
-           'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path', 'fits_text', 'write_as',
-           'write_table', 'read_table', 'write_json', 'read_json', 'write_arrays', 'read_arrays', 'load_network',
-           'masked_median', 'implausible_flux', 'StoreArray', 'Spectra', 'store_digest', 'check_store', 'write_chunks',
-           'grid_of', 'check_grid', 'bounded_map', 'map_chunks', 'progress', 'check_precision', 'seed_of', 'round_off',
-           'settle', 'digest', 'home', 'cached', 'id_fraction', 'versions', 'provenance']
+           'FLUX_UNIT', 'FRAMES', 'SDSS_GRID', 'B23_GRID', 'STORE_FORMAT', 'PRECISIONS', 'SETTLE', 'vacuum_to_air',
+           'air_to_vacuum', 'galactic_extinction', 'mark_lines', 'axes_or_new', 'Catalog', 'text_id', 'make_catalog',
+           'spec_name', 'fits_specobjid', 'make_specobjid', 'hash_id', 'reject_table', 'atomic', 'check_table_path',
+           'fits_text', 'write_as', 'write_table', 'read_table', 'write_json', 'read_json', 'write_arrays',
+           'read_arrays', 'load_network', 'masked_median', 'implausible_flux', 'StoreArray', 'Grid', 'Spectra',
+           'store_digest', 'check_store', 'write_chunks', 'grid_of', 'check_grid', 'bounded_map', 'map_chunks',
+           'progress', 'check_precision', 'seed_of', 'round_off', 'settle', 'digest', 'home', 'cached', 'id_fraction',
+           'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
 import contextlib, dataclasses, errno, hashlib, html, io, json, logging, os, platform, shutil, socket, subprocess, tempfile, warnings
@@ -1215,6 +1216,136 @@ class StoreArray:
                 return self._file(number)
         return self.folder
 
+# %% ../nbs/00_core.ipynb #0594a573
+FRAMES = ('observed', 'rest')
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Grid:
+    """The wavelengths of a set of spectra, their frame and their medium.
+
+    Grids are equal when every number is. Raises `ValueError`, with the remedy, for
+    wavelengths that do not increase or cannot be Å, for an unknown frame, and for
+    air."""
+
+    wave: np.ndarray  # (d,) centres of pixels, AA; a Quantity is converted
+    frame: str = 'observed'  # or 'rest'
+    medium: str = 'vacuum'  # there is no other here: see `air_to_vacuum`
+
+    def __post_init__(self):
+        wave = np.array(_wavelengths(self.wave))
+        wave.flags.writeable = False
+        object.__setattr__(self, 'wave', wave)
+        if self.frame not in FRAMES:
+            raise ValueError(
+                f"the frame of a grid is 'observed' or 'rest', not '{self.frame}'"
+            )
+        if self.medium != 'vacuum':
+            raise ValueError(
+                f"the wavelengths of a grid are in vacuum, not in '{self.medium}'; of "
+                f'those in air: Grid(air_to_vacuum(wave))'
+            )
+
+    @classmethod
+    def log(
+        cls,
+        low: float,  # First edge, AA
+        high: float,  # Last edge, AA
+        n: int,  # Bins
+        frame: str = 'rest',  # or 'observed'
+    ) -> 'Grid':
+        "Bins of equal steps in log wavelength, that is of equal velocity."
+        edges = np.logspace(np.log10(low), np.log10(high), n + 1)
+        return cls(np.sqrt(edges[1:] * edges[:-1]), frame)
+
+    @classmethod
+    def linear(
+        cls,
+        low: float,  # First edge, AA
+        high: float,  # Last edge, AA
+        n: int,  # Bins
+        frame: str = 'rest',  # or 'observed'
+    ) -> 'Grid':
+        "Bins of equal width."
+        edges = np.linspace(low, high, n + 1)
+        return cls((edges[1:] + edges[:-1]) / 2, frame)
+
+    @property
+    def is_log(self) -> bool:
+        "Whether the steps are equal in log wavelength, to a thousandth of a step."
+        steps = np.diff(np.log10(self.wave))
+        return len(steps) > 1 and np.ptp(steps) < 1e-3 * steps.mean()
+
+    @property
+    def edges(self) -> np.ndarray:
+        """(d + 1,) edges of the bins, AA: half-way between centres, in log wavelength
+        where the steps are equal there. Raises `ValueError` for a single bin."""
+        if len(self) < 2:
+            raise ValueError('one wavelength alone has no edges')
+        wave = np.log(self.wave) if self.is_log else self.wave
+        inner = (wave[1:] + wave[:-1]) / 2
+        ends = 2 * wave[[0, -1]] - inner[[0, -1]]
+        edges = np.concatenate([ends[:1], inner, ends[1:]])
+        return np.exp(edges) if self.is_log else edges
+
+    @property
+    def digest(self) -> str:
+        "Hash of wavelengths, frame and medium."
+        said = f'{self.frame} {self.medium} '.encode() + self.wave.tobytes()
+        return hashlib.sha256(said).hexdigest()
+
+    def place(
+        self,
+        wave: np.ndarray,  # AA, in the frame of the grid, any shape
+    ) -> tuple:  # Pixel to the left, and the way to the next: 0-1, else off the grid
+        "Where wavelengths lie between pixels."
+        left = np.searchsorted(self.wave, wave, side='right') - 1
+        left = np.clip(left, 0, len(self) - 2)
+        start = self.wave[left]
+        return left, (wave - start) / (self.wave[left + 1] - start)
+
+    def __len__(self):
+        return len(self.wave)
+
+    def __eq__(self, other):
+        if not isinstance(other, Grid):
+            return NotImplemented
+        same = (self.frame, self.medium) == (other.frame, other.medium)
+        return self is other or same and np.array_equal(self.wave, other.wave)
+
+    def __hash__(self):
+        return hash(self.digest)
+
+    def __repr__(self):
+        pixels = f"{len(self)} {'bins' if self.frame == 'rest' else 'pixels'}"
+        frame = f'{self.frame} frame, {self.medium}'
+        if len(self) < 2:
+            return f'{pixels}, {frame}'
+        low, high = self.edges[[0, -1]]
+        return f'{pixels} of {self._step()}, {low:.0f}–{high:.0f} Å, {frame}'
+
+    def _step(self) -> str:
+        "The step in words: a velocity, a width, or the smallest and the largest."
+        from astropy.constants import c
+
+        steps = np.diff(self.wave)
+        if self.is_log:
+            speed = c.to_value('km/s') * np.log(self.wave[1] / self.wave[0])
+            return f'{speed:.1f} km/s'
+        if np.ptp(steps) < 1e-3 * steps.mean():
+            return f'{steps.mean():.2f} Å'
+        return f'{steps.min():.2f}–{steps.max():.2f} Å'
+
+
+SDSS_GRID = Grid(SDSS_WAVE)
+B23_GRID = Grid.log(3388, 8318, 1000)
+
+
+def _grid_of_array(wave: np.ndarray) -> Grid:
+    "The grid of bare wavelengths: observed, unless they are the bins of B23."
+    grid = Grid(wave)
+    return B23_GRID if np.array_equal(grid.wave, B23_GRID.wave) else grid
+
 # %% ../nbs/00_core.ipynb #4a9d8581
 def _take(array, index):
     "Rows of a NumPy or stored array."
@@ -1231,7 +1362,7 @@ class Spectra:
 
     flux: np.ndarray  # (n, d) float32; raw: in 1e-17 erg/s/cm2/AA; 0: not measured
     ivar: np.ndarray  # (n, d) float32, inverse variance of flux; 0: no measurement
-    wave: np.ndarray  # (d,) float64, AA in vacuum
+    grid: Grid  # Of d pixels; bare wavelengths (AA) are observed ones, or B23's bins
     catalog: Catalog  # n rows, see `CATALOG`; any table that `make_catalog` takes
     mask: np.ndarray = None  # (n, d) uint32, the survey's and_mask bits (raw sets only)
     rejected: Table = field(
@@ -1245,7 +1376,8 @@ class Spectra:
         if not isinstance(self.catalog, Catalog):
             self.catalog = make_catalog(self.catalog)
         self._check_identity()
-        self.wave = _wavelengths(self.wave)
+        if not isinstance(self.grid, Grid):
+            self.grid = _grid_of_array(self.grid)
         self._check_pixels()
         if (
             isinstance(self.flux, np.ndarray)
@@ -1332,6 +1464,11 @@ class Spectra:
         new = object.__new__(Spectra)
         new.__dict__.update(self.__dict__, **parts)
         return new
+
+    @property
+    def wave(self) -> np.ndarray:
+        "(d,) wavelengths of the grid, AA in vacuum."
+        return self.grid.wave
 
     def __len__(self):
         return len(self.catalog)
@@ -1420,6 +1557,8 @@ class Spectra:
         with atomic(path) as aside:
             images = [fits.ImageHDU(np.asarray(a), name=k) for k, a in arrays.items()]
             images[0].header['BUNIT'] = self.unit
+            images[2].header['FRAME'] = self.grid.frame, 'observed or rest'
+            images[2].header['MEDIUM'] = self.grid.medium
             first = fits.PrimaryHDU()
             first.header['SPECANOM'] = STORE_FORMAT, 'format of this set of spectra'
             hdus = fits.HDUList(
@@ -1468,7 +1607,7 @@ class Spectra:
         return Spectra(
             arrays['flux'],
             arrays['ivar'],
-            get('wave')[:],
+            _stored_grid(get('wave')[:], facts['unit'], *facts.get('grid', ())),
             catalog,
             arrays['mask'],
             rejected,
@@ -1489,12 +1628,12 @@ class Spectra:
         )
 
     def __repr__(self):
-        frame = (
-            'rest frame'
-            if len(self.wave) == len(REST_GRID) and np.allclose(self.wave, REST_GRID)
-            else 'observed frame'
+        low, high = self.wave[[0, -1]]
+        return (
+            f'Spectra: {len(self)} spectra × {len(self.grid)} pixels, '
+            f'{low:.0f}–{high:.0f} Å, {self.grid.frame} frame, '
+            f'{len(self.rejected)} set aside'
         )
-        return f'Spectra: {len(self)} spectra × {len(self.wave)} pixels, {self.wave[0]:.0f}–{self.wave[-1]:.0f} Å, {frame}, {len(self.rejected)} set aside'
 
     def _repr_html_(self):
         shown = [
@@ -1521,9 +1660,10 @@ def _stack(tables: list[Table]) -> Table:
 
 def _check_alike(one: Spectra, other: Spectra):
     "Raise `ValueError` when two sets cannot become one."
-    if not np.array_equal(one.wave, other.wave):
+    if one.grid != other.grid:
         raise ValueError(
-            'the sets are on different wavelengths: bring them to one grid first'
+            f'the sets are on different wavelengths: {one.grid}, and {other.grid}; '
+            f'bring them to one grid first'
         )
     if one.unit != other.unit:
         raise ValueError(
@@ -1600,15 +1740,25 @@ def _from_hdus(path: Path, hdus: fits.HDUList) -> Spectra:
         _native(Table.read(hdus[k], character_as_bytes=True))
         for k in ('CATALOG', 'REJECTED')
     )
+    unit, header = hdus['FLUX'].header['BUNIT'], hdus['WAVE'].header
+    said = [header[key] for key in ('FRAME', 'MEDIUM') if key in header]
     return Spectra(
         get('FLUX'),
         get('IVAR'),
-        get('WAVE'),
+        _stored_grid(get('WAVE'), unit, *said),
         catalog,
         get('MASK'),
         rejected,
-        hdus['FLUX'].header['BUNIT'],
+        unit,
     )
+
+
+def _stored_grid(
+    wave: np.ndarray, unit: str, frame: str = None, medium: str = 'vacuum'
+) -> Grid:
+    """The grid of a set on disk. Older sets do not name the frame: their raw spectra
+    are f_lambda, and only preprocessing has changed that."""
+    return Grid(wave, frame or ('observed' if unit == FLUX_UNIT else 'rest'), medium)
 
 
 STORE_FORMAT = 2  # of stores and FITS sets; those of another format are refused by name
@@ -1784,44 +1934,54 @@ def write_chunks(
         fits.HDUList(
             [fits.PrimaryHDU(), *_table_hdus(catalog, _stack(rejected))]
         ).writeto(aside / 'tables.fits')
-        _seal(aside, dict(spectra=len(catalog), unit=first.unit))
+        grid = [first.grid.frame, first.grid.medium]
+        _seal(aside, dict(spectra=len(catalog), unit=first.unit, grid=grid))
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #d1bcef5d
 def grid_of(
     data: Spectra,
-) -> dict:  # pixels, wave (17 of them, AA), unit: what JSON knows
+) -> dict:  # pixels, wave (17 of them, AA), frame, medium, unit: what JSON knows
     "What a model keeps of the spectra that it was made for."
-    some = np.linspace(0, len(data.wave) - 1, 17).round().astype(int)
+    grid = data.grid
+    some = np.linspace(0, len(grid) - 1, 17).round().astype(int)
     return dict(
-        pixels=len(data.wave), wave=[float(w) for w in data.wave[some]], unit=data.unit
+        pixels=len(grid),
+        wave=grid.wave[some].tolist(),
+        frame=grid.frame,
+        medium=grid.medium,
+        unit=data.unit,
+    )
+
+
+def _says(grid: dict) -> str:
+    "What `grid_of` gives, in words."
+    frame = f", {grid['frame']} frame" if 'frame' in grid else ''
+    return (
+        f"{grid['pixels']} pixels, {grid['wave'][0]:.2f} to {grid['wave'][-1]:.2f} Å"
+        f"{frame}, in '{grid['unit']}'"
     )
 
 
 def check_grid(
     data: Spectra,
-    grid: dict,  # From `grid_of`
+    grid: dict,  # From `grid_of`; of an older model without frame and medium
     whose: str,  # Named in the message
 ):
-    """Raise `ValueError` when spectra are on another grid, in another unit or in
-    another medium than a model was made for."""
+    """Raise `ValueError` when spectra are on another grid, in another frame, unit or
+    medium than a model was made for."""
     here = grid_of(data)
-    if (
-        here['pixels'] == grid['pixels']
-        and here['unit'] == grid['unit']
-        and np.allclose(here['wave'], grid['wave'], rtol=1e-6, atol=0)
+    known = [name for name in grid if name != 'wave']
+    if all(here[name] == grid[name] for name in known) and np.allclose(
+        here['wave'], grid['wave'], rtol=1e-6, atol=0
     ):
         return
-    says = lambda g: (
-        f"{g['pixels']} pixels, {g['wave'][0]:.2f} to {g['wave'][-1]:.2f} Å, in "
-        f"'{g['unit']}'"
-    )
     air = here['pixels'] == grid['pixels'] and np.allclose(
         here['wave'], vacuum_to_air(grid['wave']), rtol=1e-5
     )
     raise ValueError(
-        f"{whose} is for {says(grid)}; these spectra have "
-        f"{says(here)}{': their wavelengths are in air' if air else ''}; preprocess "
+        f"{whose} is for {_says(grid)}; these spectra have "
+        f"{_says(here)}{': their wavelengths are in air' if air else ''}; preprocess "
         f"them as those that it was trained on"
     )
 

@@ -504,7 +504,8 @@ def run_detection(
     model, data, config = run.model, run.spectra, run.config
     train = data[np.flatnonzero(split_name(data.catalog['specobjid']) == 'train')]
     classical = Baselines(train, model.members[0].chain.ae1, rng=config.seed)
-    settings = dict(seeds=DEVELOPMENT + LOCKED) | settings
+    selection = vars(config.preprocess)
+    settings = dict(seeds=DEVELOPMENT + LOCKED, selection=selection) | settings
     table = evaluate(
         lambda spectra: classical(spectra) | pae_scores(model, spectra, eight=True),
         normal,

@@ -20,7 +20,9 @@ from scipy.special import ndtri
 
 from specanom.core import (
     FLUX_UNIT,
+    Grid,
     LINES,
+    SDSS_GRID,
     SDSS_K,
     SDSS_WAVE,
     Spectra,
@@ -756,10 +758,25 @@ def _shift(flux: np.ndarray, k0: int, pick: np.ndarray, z: np.ndarray) -> np.nda
     low, high = (flux.ravel()[start + np.clip(column + i, 0, last)] for i in (0, 1))
     return low + part * (high - low)
 
+
+def _observed_on(
+    grid: Grid,
+    values: np.ndarray,  # (n, len(SDSS_WAVE))
+) -> np.ndarray:  # (n, len(grid)), 0 off the lattice
+    "Values on SDSS's lattice at the pixels of another survey, linear in between."
+    if grid == SDSS_GRID:
+        return values
+    left, way = SDSS_GRID.place(grid.wave)
+    inside, way = (way >= 0) & (way <= 1), way.astype('f4')
+    low, high = values[:, left], values[:, left + 1]
+    return (low + way * (high - low)) * inside
+
 # %% ../nbs/01c_inject.ipynb #d30ec441
 def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     "(n, d) local continuum, not negative: medians of the good among 100 pixels, linear between their centres, nearest where there are few."
-    block = 100
+    block, pixels = 100, flux.shape[1]
+    rest = ((0, 0), (0, -pixels % block))  # of the last block, where pixels are missing
+    flux, good = np.pad(flux, rest), np.pad(good, rest)
     ordered = np.sort(
         np.where(good, flux, np.float32(np.inf)).reshape(len(flux), -1, block), axis=2
     )
@@ -779,7 +796,7 @@ def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     level = np.take_along_axis(
         np.where(known >= 0, level, 0), np.where(before < 0, first, before), axis=1
     )
-    x = np.clip((np.arange(flux.shape[1]) - (block - 1) / 2) / block, 0, len(index) - 1)
+    x = np.clip((np.arange(pixels) - (block - 1) / 2) / block, 0, len(index) - 1)
     left = np.minimum(x.astype(int), len(index) - 2)
     part = (x - left).astype('f4')
     return level[:, left] * (1 - part) + level[:, left + 1] * part
@@ -805,7 +822,7 @@ def _sky_patterns() -> tuple:
 def _airglow(spectra: Spectra, seed: int) -> np.ndarray:
     plates, which = np.unique(np.asarray(spectra.catalog['plate']), return_inverse=True)
     u = _random(plates.astype('u8'), seed, 10).astype('f4')[:, :, None]
-    (lines, slope), hats = _sky_patterns()
+    (lines, slope), hats = (_observed_on(spectra.grid, p) for p in _sky_patterns())
     angle = 0.7 * np.pi * (u[:, 0] - 0.5)
     strength = sum((0.3 + u[:, 2 + i]) * hat for i, hat in enumerate(hats))
     return (
@@ -816,15 +833,16 @@ def _airglow(spectra: Spectra, seed: int) -> np.ndarray:
 
 
 def _red_runaway(spectra: Spectra, u: np.ndarray) -> np.ndarray:
-    last = SDSS_WAVE[len(SDSS_K) - 1 - spectra.good[:, ::-1].argmax(1)]
+    wave = spectra.wave
+    last = wave[len(wave) - 1 - spectra.good[:, ::-1].argmax(1)]
     length = 100 + 300 * u[:, 0]
-    ramp = np.exp(np.minimum((SDSS_WAVE - last[:, None]) / length[:, None], 0))
+    ramp = np.exp(np.minimum((wave - last[:, None]) / length[:, None], 0))
     return np.where(u[:, 1] < 0.25, -1, 1)[:, None] * ramp.astype('f4')
 
 
 def _dichroic_step(spectra: Spectra, u: np.ndarray) -> np.ndarray:
     return _continuum(spectra.flux, spectra.good) * (
-        (SDSS_WAVE > 6000) == (u[:, :1] < 0.5)
+        (spectra.wave > 6000) == (u[:, :1] < 0.5)
     )
 
 # %% ../nbs/01c_inject.ipynb #49335f01
@@ -849,7 +867,8 @@ def _change(kind: str, spectra: Spectra, seed: int) -> tuple:
         return _dichroic_step(spectra, u), none
     if kind == 'm_star':
         stars, k0, _ = load_m_stars()
-        return _shift(stars, k0, (u[:, 0] * len(stars)).astype(int), 0 * z), none
+        light = _shift(stars, k0, (u[:, 0] * len(stars)).astype(int), 0 * z)
+        return _observed_on(spectra.grid, light), none
     other = ANOMALIES.loc[kind]['frame'] == 'other'
     where = _other_redshift(kind, z, u[:, 1]) if other else z
     change = _shift(
@@ -858,6 +877,7 @@ def _change(kind: str, spectra: Spectra, seed: int) -> tuple:
         (u[:, 0] * VARIANTS).astype(int),
         np.maximum(where, -0.9),
     )
+    change = _observed_on(spectra.grid, change)
     if kind == 'bal':
         change *= -_continuum(spectra.flux, spectra.good)
     return change, where if other else none
@@ -927,9 +947,10 @@ def _inject_kind(
 def _check(spectra: Spectra, kind, amplitude) -> tuple:
     "Kinds and amplitudes as (n,) arrays. Raises `ValueError` for what cannot be done."
     n = len(spectra)
-    if spectra.unit != FLUX_UNIT or not np.array_equal(spectra.wave, SDSS_WAVE):
+    if spectra.unit != FLUX_UNIT or spectra.grid.frame != 'observed':
         raise ValueError(
-            'anomalies are injected into raw spectra, observed frame on SDSS_WAVE; inject before preprocess'
+            f'anomalies are injected into raw spectra of the observed frame, not into '
+            f'{spectra.grid}; inject before preprocess'
         )
     if 'injected' in spectra.catalog.colnames:
         raise ValueError(
@@ -952,7 +973,7 @@ def _check(spectra: Spectra, kind, amplitude) -> tuple:
 
 
 def inject(
-    spectra: Spectra,  # Raw, observed frame on `SDSS_WAVE`; not changed
+    spectra: Spectra,  # Raw, observed frame, on any grid; not changed
     kind: str
     | Iterable[
         str
@@ -988,7 +1009,7 @@ def inject(
     return Spectra(
         flux,
         np.array(spectra.ivar),
-        spectra.wave,
+        spectra.grid,
         catalog,
         mask,
         spectra.rejected.copy(),
@@ -1000,7 +1021,7 @@ WEAKEST, STRONGEST = 2.0, 32.0  # amplitudes of the anomalies in a survey
 
 
 def contaminate(
-    spectra: Spectra,  # Raw, observed frame on `SDSS_WAVE`
+    spectra: Spectra,  # Raw, observed frame, on any grid
     fraction: float,  # Of the objects that become anomalies
     *,
     rng: int | np.random.Generator = 0,  # Seed

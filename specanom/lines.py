@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LINE_K', 'LINE_WAVE', 'PIXEL', 'NII_RATIO', 'OIII_RATIO', 'BALMER', 'LINE_NAMES', 'WIDTHS', 'PROFILE_ERROR',
-           'STELLAR_ERROR', 'BROAD', 'INDICES', 'BPT_CLASSES', 'WHAN_CLASSES', 'to_rest', 'continuum_basis',
-           'fit_continuum', 'absorption_index', 'd4000n', 'measure_lines', 'kauffmann', 'kewley', 'schawinski',
-           'line_ratio', 'bpt_class', 'whan_class', 'plot_bpt', 'plot_whan']
+           'STELLAR_ERROR', 'BROAD', 'INDICES', 'BPT_CLASSES', 'WHAN_CLASSES', 'on_lattice', 'to_rest',
+           'continuum_basis', 'fit_continuum', 'absorption_index', 'd4000n', 'measure_lines', 'kauffmann', 'kewley',
+           'schawinski', 'line_ratio', 'bpt_class', 'whan_class', 'plot_bpt', 'plot_whan']
 
 # %% ../nbs/00b_lines.ipynb #42bfc123
 import functools
@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 from specanom.core import (
     FLUX_UNIT,
     LINES,
+    SDSS_GRID,
     SDSS_K,
     SDSS_WAVE,
     Spectra,
@@ -33,16 +34,45 @@ LINE_WAVE = 10 ** (1e-4 * LINE_K)
 PIXEL = SPEED_OF_LIGHT * np.log(10) * 1e-4  # km/s
 
 
+def on_lattice(
+    raw: Spectra,  # Observed frame, on any grid
+) -> Spectra:  # On SDSS's lattice: those of SDSS as they are, others interpolated
+    """Raw spectra of any survey where templates can be laid over them. A pixel wider
+    than one of the lattice shares its information among those that it covers, so that
+    errors of lines stay what they are. Raises `ValueError` for spectra that are not
+    raw."""
+    if raw.unit != FLUX_UNIT or raw.grid.frame != 'observed':
+        raise ValueError(
+            f'raw spectra of the observed frame are needed, not {raw.grid} in '
+            f"'{raw.unit}': their bins blur lines"
+        )
+    if raw.grid == SDSS_GRID:
+        return raw
+    left, way = raw.grid.place(SDSS_WAVE)
+    inside, way = (way >= 0) & (way <= 1), way.astype('f4')
+    share = np.gradient(SDSS_WAVE) / np.gradient(raw.wave)[left]
+    ivar = np.minimum(raw.ivar[:, left], raw.ivar[:, left + 1]) * inside
+    flux = (1 - way) * raw.flux[:, left] + way * raw.flux[:, left + 1]
+    bits = np.zeros(flux.shape, 'u4')
+    if raw.mask is not None:
+        bits = raw.mask[:, left] | raw.mask[:, left + 1]
+    return Spectra(
+        np.where(ivar > 0, flux, 0),
+        ivar * np.minimum(share, 1).astype('f4'),
+        SDSS_GRID,
+        raw.catalog,
+        bits,
+        raw.rejected,
+    )
+
+
 def to_rest(
-    spectra: Spectra,  # Raw, on SDSS_WAVE, with z
+    spectra: Spectra,  # Raw, on any observed grid, with z
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # (n, len(LINE_WAVE)) f_lambda and ivar of the observed frame, shifted; 0 where not measured
     "Shift raw spectra to a common rest-frame lattice. Raises `ValueError` on other spectra and on redshifts that cannot be."
-    if not np.array_equal(spectra.wave, SDSS_WAVE) or spectra.unit != FLUX_UNIT:
-        raise ValueError(
-            'lines are measured on raw spectra (SDSS_WAVE); bins of 270 km/s blur them'
-        )
+    spectra = on_lattice(spectra)
     z = np.asarray(spectra.catalog['z'], float)
     if not (z > -0.1).all():
         raise ValueError(
@@ -414,7 +444,7 @@ def d4000n(
 
 # %% ../nbs/00b_lines.ipynb #9c4f3386
 def measure_lines(
-    spectra: Spectra,  # Raw, on SDSS_WAVE, with z
+    spectra: Spectra,  # Raw, on any observed grid, with z
     *,
     size: int = 500,  # Spectra at a time
 ) -> QTable:  # specobjid, z, NAME_flux, NAME_ew of `LINE_NAMES` with _err, sigma, broad and the broad Halpha, D4000n, HdeltaA, Mgb, NaD with _err

@@ -91,7 +91,7 @@ class Member:
 
     def opinion(
         self,
-        data: Spectra,  # On REST_GRID
+        data: Spectra,  # From `preprocess`
     ) -> dict:  # logp and every score (n,); classes (n, 16): log p(x|c)
         "What it says of spectra; the classes are those before relabelling."
         evidence = Evidence(data, self.chain, self.density)
@@ -172,7 +172,7 @@ class Model:
 
     def score(
         self,
-        data: Spectra,  # On REST_GRID
+        data: Spectra,  # From `preprocess`
         *,
         size: int = 4096,  # Spectra at a time
     ) -> Table:  # label, new_label, `score_columns`, members; logp_1 ... by each
@@ -213,7 +213,7 @@ class Model:
 
     def judge(
         self,
-        data: Spectra,  # On REST_GRID
+        data: Spectra,  # From `preprocess`
     ) -> Table:  # The columns of `score` and of `Calibration.p_values`
         "Scores with their p-values."
         scores = self.score(data)
@@ -357,7 +357,7 @@ def _side_by_side(fn: Callable, members: int) -> list:
 
 
 def fit_networks(
-    data: Spectra,  # On REST_GRID
+    data: Spectra,  # From `preprocess`
     members: int,  # How many
     *,
     rng: int | np.random.Generator = 0,  # Seed of the first
@@ -379,7 +379,7 @@ def fit_networks(
 
 
 def fit_densities(
-    data: Spectra,  # On REST_GRID
+    data: Spectra,  # From `preprocess`
     chains: list,  # Of `fit_networks`
     *,
     rng: int | np.random.Generator = 0,  # Seed of the first

@@ -75,6 +75,7 @@ from .flow import find_method, make_density
 from .surveys import READERS, find_spectra, iter_spectra
 from .inject import contaminate
 from .known import is_known, known_lists
+from .lines import on_lattice
 from .mock import BLOCK, block_of, mock_chunks
 from specanom.model import (
     Member,
@@ -731,12 +732,16 @@ class FileSource(StoreSource):
 
 
 def _pick(pieces: Iterable[Spectra], catalog: Table, place) -> Spectra:
-    "The raw spectra of a catalogue, in its order. Raises `ValueError` when one is missing."
+    """The raw spectra of a catalogue, in its order; those of several surveys on SDSS's
+    lattice. Raises `ValueError` when one is missing."""
     wanted = np.asarray(catalog['specobjid'], np.uint64)
     found = [
         p[np.flatnonzero(np.isin(np.asarray(p.catalog['specobjid']), wanted))]
         for p in pieces
     ]
+    found = [p for p in found if len(p)] or found[:1]
+    if len({p.grid for p in found}) > 1:
+        found = [on_lattice(p) for p in found]
     raw = Spectra.concatenate(found) if found else None
     ids = np.asarray(raw.catalog['specobjid']) if found else wanted[:0]
     if not np.isin(wanted, ids).all():
@@ -1559,7 +1564,7 @@ def _of_flux(member: Member, one: Spectra, score: AnomalyScore) -> Callable:
     def function(flux):
         n = len(flux)
         ivar, catalog = np.repeat(one.ivar, n, 0), one.catalog[np.zeros(n, int)]
-        many = Spectra(flux, ivar, one.wave, catalog, unit=one.unit)
+        many = Spectra(flux, ivar, one.grid, catalog, unit=one.unit)
         return score.compute(Evidence(many, member.chain, member.density, level))
 
     return function
@@ -1597,7 +1602,7 @@ def _explain_by(
 
 def explain_spectra(
     model: Model,
-    data: Spectra,  # On REST_GRID
+    data: Spectra,  # On the model's grid
     score: str = 're',  # A name in `ANOMALY_SCORES`
     *,
     kind: str = 'physical',

@@ -16,8 +16,8 @@ from astropy.table import Table
 
 from specanom.core import (
     FLUX_UNIT,
+    Grid,
     REST_EDGES,
-    REST_GRID,
     Spectra,
     axes_or_new,
     galactic_extinction,
@@ -113,9 +113,10 @@ def flagged(
 
 # %% ../nbs/02_preprocess.ipynb #deee3557
 def _rest_frame(
-    raw: Spectra, max_pixel_snr: float, mask: str
+    raw: Spectra, max_pixel_snr: float, mask: str, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Steps 1-5 and 8 of B23: good pixels, lambda f_lambda at z = 0.1, rest frame, 1000 bins, noise floor."
+    """Steps 1-5 and 8 of B23: good pixels, lambda f_lambda at z = 0.1, rest-frame bins,
+    noise floor."""
     z, wave = np.asarray(raw.catalog['z']), raw.wave.astype(np.float32)
     ivar = (
         raw.ivar
@@ -125,7 +126,7 @@ def _rest_frame(
     with np.errstate(
         over='ignore', invalid='ignore'
     ):  # absurd values end as infinities, and such spectra are set aside
-        flux, ivar = rebin(raw.flux * wave, ivar / wave**2, raw.wave, z)
+        flux, ivar = rebin(raw.flux * wave, ivar / wave**2, raw.wave, z, edges)
         factor = distance_factor(z).astype(np.float32)[:, None]
         flux, ivar = flux * factor, ivar / factor**2
         bright = flux * np.sqrt(ivar) > max_pixel_snr
@@ -194,13 +195,14 @@ def _masked_by(
     rows: np.ndarray,  # (n,) bool, of which a reason is wanted
     fraction: np.ndarray,  # (n,) masked
     mask: str,
+    ends: np.ndarray,  # First and last edge of the rest-frame bins, AA
 ) -> np.ndarray:  # (n,) strings, the fraction with the flags of at least 1 % of the measured pixels of the rest-frame range
     "Say how much is masked and by which flags."
     said, index = np.round(fraction, 3).astype('U140'), np.flatnonzero(rows)
     if kept.mask is None or not len(index):
         return said
     rest = kept.wave / (1 + np.asarray(kept.catalog['z'])[index, None])
-    inside = (rest > REST_EDGES[0]) & (rest < REST_EDGES[-1]) & (kept.ivar[index] > 0)
+    inside = (rest > ends[0]) & (rest < ends[1]) & (kept.ivar[index] > 0)
     bits = np.where(flagged(kept.mask[index], mask), kept.mask[index], 0)
     names = flag_names(bits, inside, least=0.01)
     said[index] = np.where(
@@ -209,6 +211,32 @@ def _masked_by(
         np.char.add(np.char.add(said[index], ' (bits '), np.char.add(names, ')')),
     )
     return said
+
+
+def _bins(low: float, high: float, n: int, spacing: str) -> Grid:
+    "Rest-frame bins between two edges."
+    if spacing not in ('log', 'linear'):
+        raise ValueError(f"unknown spacing '{spacing}'; known: log, linear")
+    return getattr(Grid, spacing)(low, high, n)
+
+
+def _at_rest(grid: Grid) -> Grid:
+    "The grid, if it is one of the rest frame. Raises `ValueError` otherwise."
+    if not isinstance(grid, Grid) or grid.frame != 'rest':
+        raise ValueError(
+            f"preprocessing needs a grid of the rest frame, Grid(wave, 'rest'), "
+            f'not {grid}'
+        )
+    return grid
+
+
+def _check_raw(raw: Spectra):
+    "Raise `ValueError` for spectra that are not raw."
+    if raw.unit != FLUX_UNIT or raw.grid.frame != 'observed':
+        raise ValueError(
+            f'these spectra are in {raw.unit}, {raw.grid.frame} frame, not in '
+            f'{FLUX_UNIT}, observed frame: were they preprocessed before?'
+        )
 
 
 def preprocess(
@@ -221,24 +249,32 @@ def preprocess(
     max_pixel_snr: float = 50.0,  # Noise floor: no bin may have a larger S/N
     min_total_snr: float = 50.0,  # Smallest cumulative S/N, exclusive
     mask: str = 'sdss',  # Flags that mask a pixel: 'sdss': those of single pixels; 'b23': any, as in the paper; 'none'
+    wave_min: float = 3388.0,
+    wave_max: float = 8318.0,  # First and last edge of the rest-frame bins, AA
+    n_wave: int = 1000,  # Bins
+    spacing: str = 'log',  # Of the bins: equal velocity, or 'linear': equal width
+    grid: Grid = None,  # Rest-frame bins instead of those four numbers
     executor=None,  # Any `concurrent.futures` executor; threads do
-) -> Spectra:  # On REST_GRID; catalogue with masked_fraction and snr; `rejected` with whoever fell out, those of `raw` included
-    "Rest-frame spectra of B23 section 2. Raises `ValueError` for an unknown method or rule, and for spectra that are not raw."
+) -> Spectra:  # On the bins; catalogue with masked_fraction and snr; `rejected` with whoever fell out, those of `raw` included
+    """Rest-frame spectra of B23 section 2, in bins between two edges or on `grid`.
+
+    Raises `ValueError` for an unknown method, rule or spacing, for a grid that is not
+    at rest, and for spectra that are not raw."""
     if method == 'o25':
-        return preprocess_o25(raw, executor=executor)
+        return preprocess_o25(raw, grid=grid, executor=executor)
     if method != 'b23':
         raise ValueError(f"unknown method '{method}'; known: b23, o25")
     if mask not in MASKS:
         raise ValueError(f"unknown rule for flags '{mask}'; known: {', '.join(MASKS)}")
-    if raw.unit != FLUX_UNIT:
-        raise ValueError(
-            f'these spectra are in {raw.unit}, not in {FLUX_UNIT}: were they preprocessed before?'
-        )
+    grid = _at_rest(grid or _bins(wave_min, wave_max, n_wave, spacing))
+    _check_raw(raw)
     kept = _set_aside(raw, _by_catalog(raw.catalog, z_min, z_max))
-    rest_frame = partial(_rest_frame, max_pixel_snr=max_pixel_snr, mask=mask)
+    rest_frame = partial(
+        _rest_frame, max_pixel_snr=max_pixel_snr, mask=mask, edges=grid.edges
+    )
     pieces = list(map_chunks(rest_frame, kept, executor, size=100))
     flux, ivar = (
-        np.concatenate(p) if pieces else np.zeros((0, len(REST_GRID)), 'f4')
+        np.concatenate(p) if pieces else np.zeros((0, len(grid)), 'f4')
         for p in (zip(*pieces) if pieces else ((), ()))
     )
     absurd = ~(np.isfinite(flux) & np.isfinite(ivar)).all(1)
@@ -249,10 +285,9 @@ def preprocess(
         total_snr(flux, ivar),
     )
     masked, snr = np.asarray(catalog['masked_fraction']), np.asarray(catalog['snr'])
-    data = Spectra(
-        flux, ivar, REST_GRID, catalog, rejected=kept.rejected, unit=REST_UNIT
-    )
-    said = _masked_by(kept, masked >= min(max_masked, 1), masked, mask)
+    data = Spectra(flux, ivar, grid, catalog, rejected=kept.rejected, unit=REST_UNIT)
+    ends = grid.edges[[0, -1]]
+    said = _masked_by(kept, masked >= min(max_masked, 1), masked, mask, ends)
     return _set_aside(
         data,
         [
@@ -306,7 +341,7 @@ def selection_funnel(
 
 # %% ../nbs/02_preprocess.ipynb #63ae60b1
 def plot_rest(
-    data: Spectra,  # On REST_GRID
+    data: Spectra,  # From `preprocess`
     i: int = 0,  # Which one
     *,
     ax=None,  # Matplotlib axes
@@ -351,7 +386,7 @@ def plot_rest(
     return mark_lines(ax)
 
 # %% ../nbs/02_preprocess.ipynb #450b1680
-O25_GRID = np.linspace(3500, 7500, 4000)  # rest frame, vacuum, AA
+O25_GRID = Grid(np.linspace(3500, 7500, 4000), 'rest')
 
 
 def deredden(
@@ -374,7 +409,7 @@ def deredden(
     return Spectra(
         raw.flux * gain,
         raw.ivar / gain**2,
-        raw.wave,
+        raw.grid,
         raw.catalog,
         raw.mask,
         raw.rejected,
@@ -385,23 +420,15 @@ def deredden(
 def interpolate(
     flux: np.ndarray,
     ivar: np.ndarray,  # (n, d) observed frame; ivar 0: no measurement
-    wave: np.ndarray,  # (d,) observed wavelength, AA, uniform in log
+    wave: np.ndarray,  # (d,) observed wavelength, AA, increasing in any steps
     z: np.ndarray,  # (n,) redshift
     grid: np.ndarray,  # (b,) rest wavelength, AA
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # (n, b) flux and ivar, float32; 0 where a neighbour is not measured
     "Linear interpolation to a rest-frame grid, with the variance that goes with it."
-    step = np.log10(wave[-1] / wave[0]) / (len(wave) - 1)
-    position = (
-        np.log10(grid / wave[0]) + np.log10(1 + np.asarray(z, float))[:, None]
-    ) / step
-    left = np.clip(np.floor(position).astype(int), 0, len(wave) - 2)
-    rows = np.arange(len(flux))[:, None]
-    w = (
-        (grid * (1 + np.asarray(z)[:, None]) - wave[left])
-        / (wave[left + 1] - wave[left])
-    ).astype('f4')  # linear in wavelength, not in its log
+    left, w = Grid(wave).place(grid * (1 + np.asarray(z)[:, None]))
+    rows, w = np.arange(len(flux))[:, None], w.astype('f4')
     a, b = ivar[rows, left], ivar[rows, left + 1]
     good = (a > 0) & (b > 0) & (w >= 0) & (w <= 1)
     with np.errstate(divide='ignore', invalid='ignore'):
@@ -419,13 +446,14 @@ def preprocess_o25(
     min_sn: float = 4.0,  # Smallest median S/N, exclusive
     max_undefined: float = 0.1,  # Largest fraction of undefined wavelengths, exclusive
     curve: str = 'f99',  # Extinction of our Galaxy; 'o25': as in the authors' code
+    grid: Grid = None,  # Rest-frame wavelengths; None: O25's own
     executor=None,  # Any `concurrent.futures` executor; threads do
-) -> Spectra:  # On O25_GRID, each divided by its median
-    "Rest-frame spectra of O25 (its authors' public code, mended). Raises `ValueError` on spectra that are not raw."
-    if raw.unit != FLUX_UNIT:
-        raise ValueError(
-            f'these spectra are in {raw.unit}, not in {FLUX_UNIT}: were they preprocessed before?'
-        )
+) -> Spectra:  # On the grid, each divided by its median
+    """Rest-frame spectra of O25 (its authors' public code, mended).
+
+    Raises `ValueError` on spectra that are not raw, or a grid that is not at rest."""
+    grid = _at_rest(grid or O25_GRID)
+    _check_raw(raw)
     cuts = [
         c for c in _by_catalog(raw.catalog, z_min, z_max) if c[0] != 'plate not good'
     ]
@@ -447,11 +475,11 @@ def preprocess_o25(
         np.where(airglow, np.float32(0), s.ivar),
         s.wave,
         s.catalog['z'],
-        O25_GRID,
+        grid.wave,
     )
     pieces = list(map_chunks(shift, kept, executor, size=100))
     flux, ivar = (
-        np.concatenate(p) if pieces else np.zeros((0, len(O25_GRID)), 'f4')
+        np.concatenate(p) if pieces else np.zeros((0, len(grid)), 'f4')
         for p in (zip(*pieces) if pieces else ((), ()))
     )
     undefined = (ivar == 0).mean(1)
@@ -462,7 +490,7 @@ def preprocess_o25(
     data = Spectra(
         flux / scale,
         ivar * scale**2,
-        O25_GRID,
+        grid,
         catalog,
         rejected=kept.rejected,
         unit='',

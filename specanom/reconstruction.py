@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REGIONS', 'SCORE_LINES', 'SCORES', 'reconstruction_error', 'pixelwise_chi2', 'pixelwise_mse', 'plot_pixelwise_chi2',
-           'error_by_region', 'plot_error_by_region', 'plot_error_against', 'near_lines', 'residual_scores',
-           'unit_median', 'score_overlap', 'plot_overlap', 'plot_score_response']
+           'sum_by_region', 'error_by_region', 'plot_error_by_region', 'plot_error_against', 'near_lines',
+           'residual_scores', 'unit_median', 'score_overlap', 'plot_overlap', 'plot_score_response']
 
 # %% ../nbs/06_reconstruction.ipynb #5c6e67c3
 import numpy as np
@@ -96,6 +96,17 @@ REGIONS = Table(
 )  # rest wavelength in AA; each ends where the next begins
 
 
+def sum_by_region(
+    values: np.ndarray,  # (n, d)
+    wave: np.ndarray,  # (d,) rest frame, AA
+) -> np.ndarray:  # (n, len(REGIONS)); 0 where a region lies off the grid
+    "Sums over the bins of each region."
+    start = np.searchsorted(wave, REGIONS['start'])
+    start[0] = 0  # what lies before the first region belongs to it
+    total = np.add.reduceat(np.pad(values, ((0, 0), (0, 1))), start, axis=1)
+    return np.where(np.diff(start, append=len(wave)) > 0, total, 0)
+
+
 def error_by_region(
     data: Spectra,  # Rest frame
     reconstruction: np.ndarray,  # (n, d) flux, same units
@@ -103,9 +114,8 @@ def error_by_region(
     Table
 ):  # n rows, a column for each of `REGIONS`; NaN where a region was not measured
     "Mean squared residual over its variance, region by region."
-    start = np.searchsorted(data.wave, REGIONS['start'])
     total, count = (
-        np.add.reduceat(np.pad(x, ((0, 0), (0, 1))), start, axis=1)
+        sum_by_region(x, data.wave)
         for x in (_chi2(data, reconstruction), data.good.astype(int))
     )
     return Table(
@@ -304,7 +314,7 @@ def unit_median(
     if level is None:
         level = _level(data.flux, data.good).astype(np.float32)
     return Spectra(
-        data.flux / level, data.ivar * level**2, data.wave, data.catalog, unit=''
+        data.flux / level, data.ivar * level**2, data.grid, data.catalog, unit=''
     ), reconstruction / level
 
 # %% ../nbs/06_reconstruction.ipynb #1c3d115e

@@ -23,6 +23,8 @@ from specanom.core import (
     SDSS_K,
     SDSS_WAVE,
     Spectra,
+    check_grid,
+    grid_of,
     id_fraction,
     read_arrays,
     seed_of,
@@ -37,9 +39,9 @@ from specanom.inject import (
     inject,
     load_m_stars,
 )
-from .lines import NII_RATIO, bpt_class, line_ratio, measure_lines
+from .lines import NII_RATIO, bpt_class, line_ratio, measure_lines, on_lattice
 from .preprocess import flagged, preprocess
-from .reconstruction import REGIONS, error_by_region, near_lines
+from .reconstruction import error_by_region, near_lines, sum_by_region
 from .templates import SPEED_OF_LIGHT, load_basis, load_sky
 
 # %% ../nbs/06c_triage.ipynb #6a1aa1c3
@@ -64,7 +66,7 @@ def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 def residual_features(
-    data: Spectra,  # On REST_GRID
+    data: Spectra,  # From `preprocess`, on any grid
     reconstruction: np.ndarray,  # (n, d)
 ) -> np.ndarray:  # (n, f) float32
     "Describe residuals by rest and by observed wavelength and by form."
@@ -82,9 +84,8 @@ def residual_features(
         0,
     )
     size = np.sqrt((ratio**2).sum(1) / count)[:, None] + 1e-9
-    starts = np.searchsorted(wave, REGIONS['start'])
-    by_region = lambda x: np.add.reduceat(np.pad(x, ((0, 0), (0, 1))), starts, axis=1)
-    shape = by_region(ratio) / np.maximum(by_region(good.astype(float)), 1) / size
+    measured = np.maximum(sum_by_region(good.astype(float), wave), 1)
+    shape = sum_by_region(ratio, wave) / measured / size
     errors = np.stack(list(error_by_region(data, reconstruction).itercols()), axis=1)
     interval = np.digitize(observed, _OBSERVED)
     seen = np.stack(
@@ -161,7 +162,7 @@ class Triage:
             raise ValueError(
                 f'{len(hosts)} spectra to inject into are too few: at least 20'
             )
-        parts, rng = [], seed_of(rng)
+        parts, rng, self.grid = [], seed_of(rng), None
         for number, kind in enumerate(ANOMALIES['name']):
             pick = hosts[
                 np.sort(
@@ -175,6 +176,7 @@ class Triage:
                 inject(every, kind, np.repeat(list(amplitudes), len(pick)), rng=rng)[0],
                 **(selection or {}),
             )
+            self.grid = grid_of(odd)
             parts.append(
                 (
                     residual_features(odd, reconstruct(odd.flux)),
@@ -201,7 +203,10 @@ class Triage:
     ) -> tuple[
         np.ndarray, np.ndarray
     ]:  # (n, 18) probability of each of `ANOMALIES`; (n,) of an artefact
-        "Probabilities of the kinds, given that something is odd."
+        """Probabilities of the kinds, given that something is odd. Raises `ValueError`
+        for spectra on another grid than those it learnt from."""
+        if self.grid:
+            check_grid(data, self.grid, 'the triage')
         p = np.zeros((len(data), len(ANOMALIES)))
         if len(data):
             p[:, self.forest.classes_] = self.forest.predict_proba(
@@ -216,6 +221,7 @@ class Triage:
             dict(features=self.features, kinds=self.kinds),
             'Triage',
             names=list(ANOMALIES['name']),
+            grid=self.grid,
         )
 
     @classmethod
@@ -226,6 +232,7 @@ class Triage:
             raise ValueError(f'{path} does not hold a Triage of these kinds')
         self = cls()
         self.features, self.kinds = arrays['features'], arrays['kinds']
+        self.grid = header.get('grid')  # older ones did not keep it
         return self
 
 # %% ../nbs/06c_triage.ipynb #6b1646fb
@@ -303,7 +310,7 @@ def rescore_redshifts(
     *,
     z_min: float = 0.05,
     z_max: float = 0.36,  # Of the grid
-    step: float = 9e-4,  # In ln(1 + z): one bin of the rest-frame grid
+    step: float = 9e-4,  # In ln(1 + z): one bin of B23's
     selection: dict = None,  # Further arguments of `preprocess`
     size: int = 4000,  # Trial spectra at a time
 ) -> Table:  # z_best (n, 3), gain (n,): log-likelihood of the best redshift elsewhere minus that of the catalogue's
@@ -338,7 +345,9 @@ def rescore_redshifts(
         chi2 = ((data.flux - drawn) ** 2 * data.ivar).sum(1, dtype=float)
         value = np.full(len(every), -np.inf)
         value[np.asarray(data.catalog['row'])] = np.where(
-            used > 300, logp - 0.5 * chi2 / np.maximum(used, 1) * 1000, -np.inf
+            used > 0.3 * len(data.grid),
+            logp - 0.5 * chi2 / np.maximum(used, 1) * len(data.grid),
+            -np.inf,
         )
         out.append(value.reshape(len(piece), -1))
     value = np.concatenate(out) if out else np.zeros((0, len(grid) + 1))
@@ -428,14 +437,14 @@ def _high_pass(x: np.ndarray, weight: np.ndarray, width: float) -> np.ndarray:
 
 
 def match_templates(
-    raw: Spectra,  # Observed frame, on SDSS_WAVE
+    raw: Spectra,  # Observed frame, on any grid
     *,
     mask: str = 'sdss',  # Flags that mask a pixel, as in `preprocess`
     size: int = 64,  # Spectra at a time
 ) -> Table:  # z_best (n, 3), kind (n, 3), gain (n, 3): how much chi2 falls by the continuum-free template; gain_catalog (n,), at the catalogue's redshift
     "The best redshifts of spectra by cross-correlation with galaxies, quasars and stars."
     templates, rows = _templates(), []
-    for piece in raw.chunks(size):
+    for piece in map(on_lattice, raw.chunks(size)):
         weight = np.where(piece.good, piece.ivar, 0).astype(float)
         if piece.mask is not None:
             weight[flagged(piece.mask, mask)] = 0
@@ -564,13 +573,14 @@ def _neighbour(raw: Spectra, data: Spectra, pull: np.ndarray) -> np.ndarray:  # 
 
 
 def detector_evidence(
-    raw: Spectra,  # Observed frame, on SDSS_WAVE: the same objects and, for the neighbours, as many others of their plates as there are
+    raw: Spectra,  # Observed frame, on any grid: the same objects and, for the neighbours, as many others of their plates as there are
     data: Spectra,
     reconstruction: np.ndarray,  # Rest frame, (n, d)
 ) -> (
     QTable
 ):  # worst_wave (observed), worst_pull, sky_line, bits, flagged, neighbour; n rows
     "Say where on the detector the worst residual is and what is known of the place. Raises `ValueError` when a raw spectrum is missing."
+    raw = on_lattice(raw)
     place = {i: n for n, i in enumerate(np.asarray(raw.catalog['specobjid']).tolist())}
     if missing := [
         i for i in np.asarray(data.catalog['specobjid']).tolist() if i not in place
@@ -734,7 +744,7 @@ LEAST_GAIN, LEAST_MARGIN, LEAST_RISE = (
 
 def why_odd(
     raw: Spectra,  # Observed frame
-    data: Spectra,  # The same objects on REST_GRID, in the same order
+    data: Spectra,  # The same objects from `preprocess`, in the same order
     triage: Triage,
     fit: Callable,  # Rest-frame Spectra -> (reconstruction (n, d), log p (n,))
     *,
@@ -765,7 +775,8 @@ def why_odd(
         fit,
         selection={
             k: v for k, v in (selection or {}).items() if k in ('max_pixel_snr', 'mask')
-        },
+        }
+        | dict(grid=data.grid),
     )
     margin = np.log(
         np.maximum(np.asarray(far['gain'])[:, 0], 1e-9)

@@ -56,7 +56,7 @@ def make(n=N, **changes):
         **dict(
             flux=flux[:n],
             ivar=ivar[:n],
-            wave=WAVE,
+            grid=WAVE,
             catalog=make_catalog(
                 {k: v if isinstance(v, str) else v[:n] for k, v in COLUMNS.items()}
             ),
@@ -90,7 +90,7 @@ FORMS = {
 def test_forms_of_pixels(form):
     "Every form of array gives the same set: native float32, by rows."
     flux, ivar = pixels()
-    got = make(flux=FORMS[form](flux), ivar=FORMS[form](ivar), wave=list(WAVE))
+    got = make(flux=FORMS[form](flux), ivar=FORMS[form](ivar), grid=list(WAVE))
     same(got, make())
     assert got.flux.dtype == got.ivar.dtype == np.dtype('=f4') and not (
         got.flux.flags.f_contiguous and not got.flux.flags.c_contiguous
@@ -112,7 +112,7 @@ def test_units():
             flux=(flux * u.Unit(FLUX_UNIT)).to(u.uJy, u.spectral_density(WAVE * u.AA)),
             ivar=(ivar / u.Unit(FLUX_UNIT) ** 2),
         ),
-        make(wave=(WAVE * u.AA).to(u.um)),
+        make(grid=(WAVE * u.AA).to(u.um)),
     ):
         assert got.unit == FLUX_UNIT
         np.testing.assert_allclose(got.flux, flux, rtol=1e-5)
@@ -266,13 +266,13 @@ BAD_PIXELS = {
     'flux must hold numbers': dict(flux=flux0.astype(str)),
     'not negative': dict(ivar=-ivar0),
     'ivar must be finite': dict(ivar=ivar0 * np.float64(1e300)),
-    r'wave must increase.*\[::-1\]': dict(wave=WAVE[::-1]),
-    'nanometres: 10\\*wave': dict(wave=WAVE / 10),
-    'micrometres: 1e4': dict(wave=WAVE / 1e4),
-    'log10 of Å: 10': dict(wave=np.log10(WAVE)),
-    'ln of Å': dict(wave=np.log(WAVE)),
-    'cannot be Å': dict(wave=np.arange(D)),
-    'one finite wavelength': dict(wave=np.full(D, np.nan)),
+    r'wave must increase.*\[::-1\]': dict(grid=WAVE[::-1]),
+    'nanometres: 10\\*wave': dict(grid=WAVE / 10),
+    'micrometres: 1e4': dict(grid=WAVE / 1e4),
+    'log10 of Å: 10': dict(grid=np.log10(WAVE)),
+    'ln of Å': dict(grid=np.log(WAVE)),
+    'cannot be Å': dict(grid=np.arange(D)),
+    'one finite wavelength': dict(grid=np.full(D, np.nan)),
     "say unit='erg": dict(flux=flux0 * 1e-17, ivar=np.float64(1) / 1e-34 * ivar0),
     'once too often': dict(
         flux=flux0 * np.float32(1e17), ivar=ivar0 * np.float32(1e-34)
@@ -361,7 +361,7 @@ def test_one_grid():
     "Sets of different wavelengths, units or masks are not joined, in memory or in a store."
     data = make()
     for other, reason in (
-        (make(wave=WAVE * 1.0001), 'different wavelengths'),
+        (make(grid=WAVE * 1.0001), 'different wavelengths'),
         (make(unit=''), 'different units'),
         (make(mask=np.zeros((N, D), 'u4')), 'has a mask'),
     ):
