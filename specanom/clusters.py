@@ -32,7 +32,7 @@ def explain_top(
     *,
     part: float = 0.01,  # The most anomalous part, which is explained
     size: int = 200,  # Spectra in a piece
-    # Whatever else the explanations depend on (model, score): another label, other pieces
+    # Whatever else they depend on (model, score): another label, other pieces
     label: str = '',
     **options,  # Of `explain_many`
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # rows (m,), weights (m, S), R² (m,)
@@ -114,8 +114,8 @@ def normalize_weights(
     *,
     least: float = 0.05,  # What is smaller is dropped
 ) -> np.ndarray:  # (n, S), largest size 1
-    """Make the weights of different spectra comparable. Raises `ValueError` for an unknown
-    rule or weights that are not numbers."""
+    """Make the weights of different spectra comparable. Raises `ValueError` for an
+    unknown rule or weights that are not numbers."""
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, not '{rule}'")
     weights = np.atleast_2d(np.asarray(weights, float))
@@ -198,8 +198,8 @@ def cluster_weights(
     least: int = None,
     rng: int = 0,
 ) -> np.ndarray:  # (n,) largest group 0; -1: noise
-    """Sort explanations into groups. Raises `ValueError` for an unknown method or too few
-    spectra."""
+    """Sort explanations into groups. Raises `ValueError` for an unknown method or too
+    few spectra."""
     vectors = _unit(np.asarray(weights, float))
     if len(vectors) < 10:
         raise ValueError(
@@ -221,8 +221,8 @@ def cluster_stability(
     rng: int = 0,
     **options,  # Of `cluster_weights`
 ) -> dict:  # ari, low, high
-    """Adjusted Rand index between groupings of two random parts (two thirds each) on what
-    they share: mean and interval."""
+    """Adjusted Rand index between groupings of two random parts (two thirds each) on
+    what they share: mean and interval."""
     from sklearn.metrics import adjusted_rand_score
 
     rng, n, scores = np.random.default_rng(rng), len(weights), []

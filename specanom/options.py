@@ -102,8 +102,8 @@ def _add_source(add):
     "Which spectra a run is about, and what is known of them."
     add(
         '--source',
-        help="'mock' (the default), 'sdss' (download from the survey), a folder of SDSS "
-        'files, or a store (.zarr) of raw spectra',
+        help="'mock' (the default), 'sdss' (download from the survey), a folder of "
+        'SDSS files, or a store (.zarr) of raw spectra',
     )
     add(
         '--n',
@@ -318,8 +318,8 @@ def _add_download(commands):
         commands,
         'download',
         'spectra of a catalogue, into one store',
-        'Fetch and check the spectra of a catalogue. A second call fetches only what is '
-        'missing.',
+        'Fetch and check the spectra of a catalogue. A second call fetches only what '
+        'is missing.',
     )
     add(
         'catalog',
@@ -418,7 +418,8 @@ def _add_check(commands):
         commands,
         'check',
         'whether the files of a run are what was written',
-        'Compare every file of a run with its hash. Status 1 when something is damaged.',
+        'Compare every file of a run with its hash. Status 1 when something is '
+        'damaged.',
     )
     add('run', type=Path, metavar='RUN', help='a run folder')
 

@@ -374,7 +374,7 @@ def _one_thread():
 
 
 def _schedules(network: str, recipe: str, epochs: int) -> dict:
-    "Arguments of `fit_autoencoder`: the published ones, which never stop early, and ours."
+    "Arguments of `fit_autoencoder`: the published, which never stop early, and ours."
     from specanom.autoencoder import PRESETS
     from specanom.core import AutoencoderConfig
 
@@ -465,8 +465,8 @@ def time_to_loss(
     table: Table,  # From `speed_training`
 ) -> Table:  # A row per network and seed
     """How long ours takes to the best published loss: network, seed, both best losses,
-    published_seconds, seconds until ours has reached it (infinite where it does not), and
-    their ratio."""
+    published_seconds, seconds until ours has reached it (infinite where it does not),
+    and their ratio."""
     rows = []
     for network, seed in sorted({(r['network'], r['seed']) for r in table}):
         these = table[(table['network'] == network) & (table['seed'] == seed)]

@@ -183,7 +183,7 @@ def density_measures(
     labels: np.ndarray,  # (n,)
     prior: np.ndarray,  # (16,)
 ) -> dict:  # deficit, error, rare, tail (nat), found
-    "How far a density is from the truth. Raises `ValueError` when a value is not a number."
+    "How far a density is from the truth. Raises `ValueError` where one is not a number."
     if not np.isfinite(log_p).all():
         raise ValueError('a log density is not a number')
     gap = (truth - log_p)[np.arange(len(labels)), labels]
@@ -326,8 +326,8 @@ def _tail_rows(
     labels: np.ndarray,  # (n,)
     draws: int,
 ) -> list:
-    """Rows of `pit_tail` with what they belong to: everybody, and the classes with fewer
-    than a hundred training objects."""
+    """Rows of `pit_tail` with what they belong to: everybody, and the classes with
+    fewer than a hundred training objects."""
     pit, counts = class_pit(flow, x, labels, draws=draws), flow.counts.numpy()
     groups = dict(all=np.ones(len(x), bool), rare=counts[labels] < 100)
     rows = []
@@ -366,8 +366,8 @@ def run_tail(
     draws: int = 10_000,  # Of each class
     **options,  # Of `make_density`
 ) -> Table:
-    """Test the tail of the density: how many of new objects are found below low levels of
-    its probability integral transform. Columns: data, training, who ('all' or 'rare'),
+    """Test the tail of the density: how many of new objects are found below low levels
+    of its probability integral transform. Columns: data, training, who ('all' or 'rare'),
     objects, level, expected, found, sigma."""
     run, rows = Run.load(folder), []
     for n in sizes:
@@ -422,7 +422,7 @@ def _fit_side(
     config: Config,
     **other,
 ) -> ClassDensity:
-    "A density of the training spectra's latents; `other` options than the configuration's."
+    "A density of the training latents; `other`: options beside the configuration."
     train, valid = ((x[side == s], label[side == s]) for s in ('train', 'valid'))
     density = make_density(rng=rng, **(dataclasses.asdict(config.flow) | other))
     return density.fit(*train, validation=valid)
@@ -441,8 +441,8 @@ def run_stability(
     config: Config = None,  # Networks and seed; None: those of the demo
 ) -> Table:
     """Train AE2 and the flow again with other seeds; compare the density scores of the
-    same test objects. Columns: training, again ('flow', 'AE2 and flow'), pearson, overlap,
-    low, high; at small sizes also above_published and error (nat)."""
+    same test objects. Columns: training, again ('flow', 'AE2 and flow'), pearson,
+    overlap, low, high; at small sizes also above_published and error (nat)."""
     config, rows = config or load_config('demo'), []
     for n in progress(list(sizes), 'stability', unit='survey'):
         for row in _retrained(n, config):
