@@ -138,8 +138,8 @@ def tune(
     rng: int = 512,  # Seed of the sampler and of each network
     device: str = 'auto',
 ):  # The study
-    """Search as Table 2 of B23 did, or go on with a search. Raises `ValueError` when there
-    is nothing to search."""
+    """Search as Table 2 of B23 did, or go on with a search. Raises `ValueError` when
+    there is nothing to search."""
     if trials < 1 or epochs < 1:
         raise ValueError(f'{trials} trials of {epochs} epochs: both must be at least 1')
     study = open_study(path, rng=rng)
