@@ -17,7 +17,7 @@ from astropy.table import Table
 from scipy.stats import hypergeom
 
 from .core import Spectra, atomic, digest, mark_lines, progress
-from .explain import explain_many
+from .explain import MARKED, explain_many
 from .lines import line_ratio
 from .segments import Segments
 
@@ -265,7 +265,7 @@ def plot_compare_k(table: Table, *, axes=None):
     named = dict(
         inertia='inertia',
         silhouette='silhouette',
-        ari='stability (adjusted Rand index)',
+        ari='adjusted Rand index',
     )
     for ax, (name, label) in zip(axes, named.items()):
         ax.plot(table['k'], table[name], 'o-', color='k', ms=3)
@@ -473,12 +473,12 @@ def plot_cluster(
     for k, i in enumerate(members):
         axes[2].plot(data.wave, unit[i] + 1.5 * k, lw=0.6, color='k')
     axes[2].set(
-        ylabel='nearest the medoid\n(shifted)',
+        ylabel='nearest the medoid\n(shifted, peaks cut)',
         xlabel='rest wavelength (Å, vacuum)',
         xlim=data.wave[[0, -1]],
         ylim=(-0.5, 1.5 * len(members) + 3),
     )
-    mark_lines(axes[0])
+    mark_lines(axes[0], MARKED)
     return fig
 
 
@@ -509,4 +509,4 @@ def plot_population(
         xlim=data.wave[[0, -1]],
     )
     ax.legend(frameon=False)
-    return mark_lines(ax)
+    return mark_lines(ax, MARKED)
