@@ -23,7 +23,7 @@ test-processors: $(READY) ## run the notebooks that train as other processors wo
 fuzz: $(READY) ## damage thousands of files and misbehave as a hundred servers, with a seed; what is lost is an error of ours
 	@$(BIN)/python -W ignore tests/fuzz.py $(ARGS)
 
-bench: $(READY) ## run the benchmark, two hours or so; 09a_detection and 09b_speed draw what it writes into nbs/bench
+bench: $(READY) ## run the benchmark, two hours or so; the notebooks 09 draw what it writes into nbs/bench
 	@$(BIN)/specanom benchmark --out nbs/bench $(ARGS)
 
 lab: $(READY) ## open the notebooks in JupyterLab
