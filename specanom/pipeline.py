@@ -69,6 +69,7 @@ from specanom.core import (
     write_chunks,
     write_table,
 )
+from .download import download_spectra
 from .explain import Score, explain_many
 from .files import find_spectra, iter_spectra, name_below
 from .flow import make_density
@@ -87,7 +88,7 @@ from specanom.model import (
     ten_scores,
 )
 from .preprocess import preprocess, selection_funnel, split_ids, split_name
-from .query import download_spectra, query_catalog
+from .query import query_catalog
 from specanom.reconstruction import (
     SCORES,
     pixelwise_chi2,
