@@ -137,8 +137,8 @@ def plan_download(
     sas: str = None,  # Base address of the archive; None: that of astroquery
     size: int = 500,  # Single files in a part
 ) -> list[Part]:  # Single files first, then whole plates
-    """Which files to fetch for a catalogue. Raises `ValueError` when a row cannot be the
-    name of a spectrum."""
+    """Which files to fetch for a catalogue. Raises `ValueError` when a row cannot be
+    the name of a spectrum."""
     check_release(release)
     if layout not in ('auto', 'lite', 'plate'):
         raise ValueError(f"layout must be 'auto', 'lite' or 'plate', not {layout!r}")
@@ -321,7 +321,7 @@ def _ignore(size: int):
 
 
 def _fetch(client: _Client, url: str, path: Path, count: Callable = _ignore) -> dict:
-    "Fetch one file: size and sha256, or the reason why not, and whether that may change."
+    "Fetch one file: size and sha256, or the reason why not, and whether it is final."
     if path.exists():
         count(path.stat().st_size)
         return _record(path)
@@ -430,7 +430,8 @@ def _give_up(answers: list[dict], limit: int):
     if len(recent) == limit and down or len(answers) == 50 and nothing:
         raise SurveyError(
             f'{len(recent)} files in a row could not be fetched, the last because of: '
-            f"{recent[-1]['reason']}. Nothing is lost; the same command goes on from here"
+            f'{recent[-1]["reason"]}. '
+            'Nothing is lost; the same command goes on from here'
         )
 
 
@@ -535,7 +536,7 @@ def _join(parts: list[Part], work: _Work, folder: Path) -> Spectra:
 
 
 def download_spectra(
-    catalog: Table,  # With specobjid, plate, mjd, fiberid and run2d, as of `query_catalog`
+    catalog: Table,  # Of `query_catalog`, or any that `tidy_catalog` takes
     folder: Path,  # Gets spectra.zarr, catalog.ecsv, rejected.ecsv, manifest.ecsv
     *,
     layout: str = 'auto',  # 'lite', 'plate', or 'auto': for each plate the fewer bytes

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from astropy.cosmology import Planck18
-from astropy.table import Table
+from astropy.table import Table, hstack
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import exp1
@@ -66,8 +66,8 @@ QSO | STARFORMING BROADLINE | 415
 QUIESCENT, AGN, STARBURST, STARFORMING = range(4)  # kind of galaxy: (label % 8)//2
 
 # %% ../nbs/01b_mock.ipynb #21ff4f34
-# quantile: z. Quiescent: the edges of B23's bins, with our tail in the last one; others:
-# our choice
+# quantile: z. Quiescent: the edges of B23's bins, with our tail in the last one; the
+# others are our choice
 Z_QUANTILES = {
     'quiescent': {
         0: 0.05,
@@ -141,22 +141,21 @@ def draw_magnitudes(
 # Our choice: onset and tau (Gyr) from low to high; log10 of the young mass fraction and
 # its scatter; log10 Z/0.02 at L*; mean tau_V; stellar sigma at L* (km/s); log10
 # EW(Halpha/AA), its scatter, and its ends (SDSS calls it STARBURST above 50 AA)
-KINDS = text_table('''
-kind        | onset_low | onset_high | tau_low | tau_high | young | young_std | metallicity
-quiescent   |       6.0 |       13.0 |     0.4 |      2.0 |  -6.0 |       0.5 |        0.05
-AGN         |       7.0 |       13.0 |     1.0 |      3.5 |  -3.5 |       0.4 |        0.05
-STARBURST   |       3.0 |       12.0 |     3.0 |     15.0 |  -1.7 |       0.4 |       -0.40
-STARFORMING |       6.0 |       13.0 |     1.8 |      7.0 |  -3.3 |       0.5 |       -0.12
+_KINDS = text_table('''
+kind        | onset_low | onset_high | tau_low | tau_high | young | young_std
+quiescent   |       6.0 |       13.0 |     0.4 |      2.0 |  -6.0 |       0.5
+AGN         |       7.0 |       13.0 |     1.0 |      3.5 |  -3.5 |       0.4
+STARBURST   |       3.0 |       12.0 |     3.0 |     15.0 |  -1.7 |       0.4
+STARFORMING |       6.0 |       13.0 |     1.8 |      7.0 |  -3.3 |       0.5
 ''')
-_GAS = text_table('''
-kind        | tau_v | sigma |    ew | ew_std | ew_least | ew_most
-quiescent   |  0.10 | 190.0 | -0.10 |   0.35 |     0.05 |    12.0
-AGN         |  0.35 | 160.0 |  0.75 |   0.30 |     0.50 |    80.0
-STARBURST   |  0.30 |  90.0 |  1.90 |   0.15 |    50.00 |   400.0
-STARFORMING |  0.60 | 105.0 |  1.30 |   0.22 |     3.00 |    49.0
+_MORE = text_table('''
+metallicity | tau_v | sigma |    ew | ew_std | ew_least | ew_most
+       0.05 |  0.10 | 190.0 | -0.10 |   0.35 |     0.05 |    12.0
+       0.05 |  0.35 | 160.0 |  0.75 |   0.30 |     0.50 |    80.0
+      -0.40 |  0.30 |  90.0 |  1.90 |   0.15 |    50.00 |   400.0
+      -0.12 |  0.60 | 105.0 |  1.30 |   0.22 |     3.00 |    49.0
 ''')
-for name in _GAS.colnames[1:]:
-    KINDS[name] = _GAS[name]
+KINDS = hstack([_KINDS, _MORE])
 
 
 def _scatter(rng, n: int, width: float) -> np.ndarray:  # (n,)
@@ -227,7 +226,7 @@ def _draw_ratios(rng, kind: np.ndarray, metallicity: np.ndarray) -> tuple:
 
 
 def _draw_widths(rng, label: np.ndarray, vdisp: np.ndarray) -> dict:
-    "Widths (km/s) of the lines, and the broad Halpha (AA) where such a region is in view."
+    "Widths (km/s) of the lines, and broad Halpha (AA) where its region is in view."
     n, kind, qso, broad = len(label), label % 8 // 2, label >= 8, label % 2 == 1
     chance = np.where(qso, 1, np.where(kind == QUIESCENT, 0, 0.5))
     seen = rng.random(n) < chance
@@ -374,7 +373,7 @@ def gas_dust(
 
 # %% ../nbs/01b_mock.ipynb #5a1c5e15
 def _line_width(centre: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    "Width (pixels) by the gas (km/s) and by the spectrograph at a pixel of the lattice."
+    "Width (pixels) by the gas (km/s) and by the spectrograph at a lattice pixel."
     sky = load_sky()
     instrument = np.interp(centre + SDSS_K[0], sky['k'], sky['wdisp'])
     return np.hypot(sigma / (LOG_STEP * SPEED_OF_LIGHT), instrument)
@@ -569,9 +568,10 @@ def plot_mock(
     flux = _mean_of(spectra.flux[i, good], 6)
     ax.plot(wave, flux, lw=0.6)
     ax.plot(wave, _mean_of(spectra.ivar[i, good] ** -0.5, 6), lw=0.6, color='.5')
-    ax.set(xlim=(3300, 8400), ylim=(0, 1.25 * np.quantile(flux, 0.99)))
+    ax.set(xlim=(3300, 8400), ylim=(0, 1.5 * np.quantile(flux, 0.99)))
     ax.set_ylabel('mock $f_λ$\n($10^{-17}$ cgs)')
     name = f'{row["class"]} {row["subclass"]}'.strip()
-    text = f'{name}, z = {row["z"]:.3f}, S/N {row["sn_median"]:.0f}'
-    ax.text(0.01, 0.97, text, transform=ax.transAxes, va='top', fontsize=8)
+    text = f'{name}\nz = {row["z"]:.3f}, S/N {row["sn_median"]:.0f}'
+    place = dict(transform=ax.transAxes, ha='right', va='top')
+    ax.text(0.99, 0.95, text, fontsize=8, **place)
     return mark_lines(ax, _SHOWN)

@@ -55,7 +55,7 @@ def _read_sky_fibre(path: Path) -> np.ndarray:  # (5, len(SDSS_K)), NaN where no
 
 
 def _smooth_width(variance: np.ndarray, sky: np.ndarray) -> np.ndarray:
-    "Variance (d,) of residuals, smoothed where the sky is faint, by brightness on lines."
+    "Variance (d,), smoothed where the sky is faint, by brightness on its lines."
     brightness = sky / median_filter(sky, 301)
     faint = brightness < FAINT
     count = uniform_filter1d(faint.astype(float), 301)

@@ -82,7 +82,7 @@ def _whole(value, name: str) -> int:
 def galaxy_sql(
     selection: str = 'b23',  # 'b23' (footnote 1 of the paper) or 'o25' (its authors')
     *,
-    after: int = 0,  # Only objects with a greater specObjID: the last of the page before
+    after: int = 0,  # Only objects with a greater specObjID: that of the last page
     top: int = 100_000,  # Rows in a page, at most `CAP`
 ) -> str:
     """SQL for one page of a selection, in SkyServer's dialect. Raises `ValueError` on
@@ -277,7 +277,7 @@ def _kept(path: Path) -> Table | None:
 
 
 def _check_order(ids: list[int]):
-    "Raise `_BadEntry` unless identifiers grow; the first is the last of the page before."
+    "Raise `_BadEntry` unless identifiers grow; the first is that of the last page."
     for row, (before, now) in enumerate(zip(ids[:-1], ids[1:], strict=True), 1):
         if now <= before:
             raise _BadEntry(
@@ -347,7 +347,7 @@ def sample(
 
 
 def _known_sql(size: int = 10) -> list[str]:
-    "SQL for the published anomalies; several queries, as an address has a longest length."
+    "SQL for the published anomalies, `size` at a time: an address has a longest length."
     known = known_anomalies()
     who = {tuple(int(i) for i in row) for row in known['plate', 'mjd', 'fiberid']}
     conditions = [
@@ -480,7 +480,7 @@ def match_portsmouth(
 
 
 def _with_lines(catalog: Table, lines: Table) -> Table:
-    "A catalogue with the measurements of its objects, matched on plate, date and fibre."
+    "A catalogue with the measurements of its objects, matched by plate, date, fibre."
     place = {name: i for i, name in enumerate(spec_name(lines))}
     found = np.array([place.get(name, len(lines)) for name in spec_name(catalog)], int)
     out = catalog.copy()

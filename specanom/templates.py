@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOG_STEP', 'SPEED_OF_LIGHT', 'text_table', 'library_hdus', 'derive_basis', 'open_data', 'load_basis', 'basis_wave',
-           'load_sky', 'real_sky_statistics']
+           'load_sky', 'real_sky_statistics', 'derive_m_stars', 'load_m_stars']
 
 # %% ../nbs/00a_templates.ipynb #b3922f95
 import functools
@@ -101,7 +101,7 @@ def derive_basis(
 def open_data(
     name: str,  # Of a file in the folder `data` of the package
 ) -> fits.HDUList:  # In memory
-    "A table of the package. Raises `FileNotFoundError` when it ships none of this name."
+    "A table of the package. Raises `FileNotFoundError` when it has none of this name."
     with resources.as_file(resources.files('specanom') / 'data' / name) as path:
         return fits.open(path, memmap=False)
 
@@ -131,3 +131,53 @@ def real_sky_statistics() -> Table:  # low (AA), sigma, width, lag1, lag2
     "`noise.sky_statistics` of the real fibres that the noise was taken from."
     with open_data('sdss_sky.fits') as hdus:
         return Table(hdus['CHECK'].data)
+
+# %% ../nbs/00a_templates.ipynb #81bce707
+def _ratio(wave: np.ndarray, flux: np.ndarray, top: tuple, bottom: tuple) -> float:
+    "Mean flux in one interval over that in another (AA)."
+    means = [flux[(wave > low) & (wave < high)].mean() for low, high in (top, bottom)]
+    return means[0] / means[1]
+
+
+def _read_m_star(path: Path) -> tuple:
+    "TiO5, file, flux (1 at 7500 AA) and first lattice index; None for no M dwarf."
+    header, flux = fits.getheader(path), fits.getdata(path).astype(float)
+    wave = 10 ** (header['CRVAL1'] + header['CDELT1'] * np.arange(len(flux)))
+    # Reid, Hawley & Gizis's bands, in vacuum
+    tio5 = _ratio(wave, flux, (7128.0, 7137.0), (7043.9, 7047.9))
+    sodium = _ratio(wave, flux, (8180, 8202), (8145, 8170))
+    if tio5 >= 0.76 or sodium >= 0.9 or (flux <= 0).mean() >= 0.01:
+        return None
+    scaled = np.maximum(flux, 0) / flux[np.abs(wave - 7500) < 25].mean()
+    return tio5, path.name, scaled, round(header['CRVAL1'] / 1e-4)
+
+
+def derive_m_stars(
+    folder: Path,  # MaStarHC_*.fits.gz of sdss-mangadap, in log10 of vacuum wavelength
+    licence: Path,  # Text file with their licence
+) -> fits.HDUList:  # FLUX (m, d) float32, 1 at 7500 AA; TiO5 in table STARS; LICENCE
+    """The M dwarfs among clustered MaStar spectra, early to late. Raises
+    `FileNotFoundError` on an empty folder."""
+    paths = sorted(Path(folder).glob('MaStarHC_*.fits.gz'))
+    if not paths:
+        raise FileNotFoundError(f'{folder}: no MaStarHC_*.fits.gz here')
+    stars = [star for star in map(_read_m_star, paths) if star is not None]
+    stars.sort(key=lambda star: -star[0])
+    tio5, files, flux, first = zip(*stars)
+    return library_hdus(
+        np.array(flux),
+        first[0],
+        Table(dict(file=files, tio5=tio5)),
+        name='STARS',
+        history='MaStar hierarchically clustered library v2 as in sdss-mangadap 4.5.0, '
+        'mastarhc_v2; M dwarfs, scaled only',
+        licence=licence,
+    )
+
+
+@functools.cache
+def load_m_stars() -> tuple:  # (m, d) float32 flux, first lattice index, table of stars
+    "The M dwarfs of the package, see `derive_m_stars`."
+    with open_data('m_stars.fits') as hdus:
+        flux, header = hdus['FLUX'].data.astype('f4'), hdus['FLUX'].header
+        return flux, header['K0'], Table(hdus['STARS'].data)
