@@ -14,7 +14,15 @@ import numpy as np
 from astropy.table import Table
 from scipy.stats import hypergeom
 
-from .core import Spectra, atomic, digest, mark_lines, progress
+from specanom.core import (
+    Spectra,
+    atomic,
+    axes_or_new,
+    digest,
+    mark_lines,
+    progress,
+    seed_of,
+)
 from .explain import explain_many
 from .lines import line_ratio
 from .segments import Segments
@@ -151,7 +159,7 @@ def cluster_weights(
     *,
     k: int = 7,  # Groups of k-means
     least: int = None,  # Smallest group of HDBSCAN; None: a twenty-fifth of the spectra, at least 5
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> np.ndarray:  # (n,) largest group 0; -1: noise
     "Sort explanations into groups. Raises `ValueError` for an unknown method or too few spectra."
     from sklearn.cluster import KMeans
@@ -163,13 +171,15 @@ def cluster_weights(
             f'{len(vectors)} explanations are too few to be sorted: at least 10'
         )
     if method == 'kmeans':
-        label = KMeans(min(k, len(vectors)), n_init=10, random_state=rng).fit_predict(
-            vectors
-        )
+        label = KMeans(
+            min(k, len(vectors)), n_init=10, random_state=seed_of(rng)
+        ).fit_predict(vectors)
     elif method == 'hdbscan':
         import hdbscan
 
-        near = PCA(min(10, *vectors.shape), random_state=rng).fit_transform(vectors)
+        near = PCA(min(10, *vectors.shape), random_state=seed_of(rng)).fit_transform(
+            vectors
+        )
         label = hdbscan.HDBSCAN(
             min_cluster_size=least or max(len(vectors) // 25, 5), min_samples=3
         ).fit_predict(near)
@@ -188,7 +198,7 @@ def cluster_stability(
     *,
     times: int = 20,
     level: float = 0.9,
-    rng: int = 0,  # Pairs of halves, of the interval
+    rng: int | np.random.Generator = 0,  # Pairs of halves, of the interval
     **options,  # Of `cluster_weights`
 ) -> dict:  # ari, low, high
     "Adjusted Rand index between groupings of two random parts (two thirds each) on what they share: mean and interval."
@@ -216,13 +226,14 @@ def compare_k(
     ks: Iterable[int] = range(2, 12),
     *,
     times: int = 8,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> Table:  # k, inertia, silhouette, ari, low, high
     "What O25's elbow shows, and beside it what it does not: silhouette and stability of each k."
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
     vectors, rows = _unit(np.asarray(weights, float)), []
+    rng = seed_of(rng)
     for k in ks:
         fit = KMeans(k, n_init=10, random_state=rng).fit(vectors)
         rows.append(
@@ -238,10 +249,7 @@ def compare_k(
 
 def plot_compare_k(table: Table, *, axes=None):
     "Inertia, silhouette and stability against k; returns the axes."
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(1, 3, figsize=(9, 2.6), layout='constrained')[1]
+    axes = axes_or_new(axes, 1, 3, figsize=(9, 2.6))
     for ax, name in zip(axes, ('inertia', 'silhouette', 'ari')):
         ax.plot(table['k'], table[name], 'o-', color='k', ms=3)
         ax.set(
@@ -446,10 +454,7 @@ def plot_cluster(
 
 def plot_population(data: Spectra, top: np.ndarray, *, ax=None):
     "Median spectrum of all and of the strangest (O25), each spectrum divided by its median; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 2.8), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 2.8))
     for rows, name, color in (
         (np.ones(len(data), bool), 'all', '.6'),
         (np.asarray(top, bool), 'strangest', 'C3'),

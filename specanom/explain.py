@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtri
 from torch import nn
 
-from .core import mark_lines, progress
+from .core import axes_or_new, mark_lines, masked_median, progress, seed_of
 from .segments import Segments
 
 # %% ../nbs/07b_explain.ipynb #e16ff54d
@@ -31,20 +31,6 @@ def _smooth(flux: np.ndarray, good: np.ndarray, sigma: float = 3.0) -> np.ndarra
     weight = blur(good.astype(float))
     return np.where(
         good, blur(np.where(good, flux, 0.0)) / np.maximum(weight, 1e-12), flux
-    )
-
-
-def _median(values: np.ndarray, good: np.ndarray) -> np.ndarray:
-    "(n, 1) median of the good pixels, 0 where there is none."
-    ordered, count = (
-        np.sort(np.where(good, values, np.inf), axis=1),
-        good.sum(1, keepdims=True),
-    )
-    middle = np.hstack(
-        [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)]
-    )
-    return np.where(
-        count > 0, np.take_along_axis(ordered, middle, 1).mean(1, keepdims=True), 0.0
     )
 
 
@@ -73,7 +59,7 @@ def perturb(
     expected: np.ndarray = None,  # Same shape: reconstruction of the network, for 'inpaint'
     noise: str = 'own',  # 'own', 'white' or 'none', for scale, flat and mean
     strength: float = None,  # scale: factor (0.9); gaussian: height in medians (0.2); noise: new over old (1)
-    rng: int = 0,  # Seed of what is random
+    rng: int | np.random.Generator = 0,  # Seed of what is random
 ) -> np.ndarray:  # The second spectrum, same shape and type; equal to `flux` where nothing was measured
     "What a spectrum looks like with every segment taken out. Raises `ValueError` for unknown names and what is missing."
     if kind not in PERTURBATIONS:
@@ -106,7 +92,7 @@ def perturb(
 def _perturbed(x, good, segments, kind, noise, strength, rng) -> np.ndarray:
     smooth = _smooth(x, good)
     own = x - smooth
-    median, size = _median(x, good), 1.4826 * _median(np.abs(own), good)
+    median, size = masked_median(x, good), 1.4826 * masked_median(np.abs(own), good)
     white = size * rng.standard_normal(x.shape)
     back = {'own': own, 'white': white, 'none': 0.0}[noise]
     if kind == 'scale':
@@ -420,7 +406,7 @@ def lime_design(
     pairs: bool = True,  # Masks in opposite pairs
     kernel_width: float = 0.25,
     alpha: float = 1.0,  # O25's kernel and ridge
-    rng: int = 0,  # Seed
+    rng: int | np.random.Generator = 0,  # Seed
 ) -> Design:
     "Random masks with LIME's kernel and ridge; the last few are kept for the next spectrum. Raises `ValueError` when there are too few."
     if n < 2 * n_segments + 4 or pairs and n % 2:
@@ -429,13 +415,13 @@ def lime_design(
             + ' and even for pairs' * pairs
         )
     make = _kept_design if n * n_segments <= 2_000_000 else _make_design
-    return make(n, n_segments, pairs, kernel_width, alpha, rng)
+    return make(n, n_segments, pairs, kernel_width, alpha, seed_of(rng))
 
 
 @functools.lru_cache(maxsize=4)
 def hadamard_design(
     n_segments: int,
-    rng: int = 0,  # Seed of the columns
+    rng: int | np.random.Generator = 0,  # Seed of the columns
     least: int = 512,  # Fewest masks
 ) -> Design:
     "A Hadamard matrix and its opposite: balanced in every segment and every pair."
@@ -671,17 +657,7 @@ def plot_explanation(
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
 
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(
-            2,
-            1,
-            figsize=(8, 3.4),
-            layout='constrained',
-            sharex=True,
-            height_ratios=[3, 1],
-        )[1]
+    axes = axes_or_new(axes, 2, 1, figsize=(8, 3.4), sharex=True, height_ratios=[3, 1])
     wave, top, weight = (
         why.segments.wave,
         np.abs(why.weights).max() or 1.0,
@@ -809,10 +785,10 @@ def explain(
     n_samples: int = 5000,  # Neighbours of 'lime' and 'fast'
     pairs: bool = None,  # Masks in opposite pairs; None: for 'fast', not for 'lime'
     path: str = 'midpoint',  # Of 'gradient', or 'integrated'
-    rng: int = 0,  # Seed of masks and perturbation, an integer
+    rng: int | np.random.Generator = 0,  # Seed of masks and perturbation
 ) -> Explanation:
     "Say what each segment of a spectrum adds to its score. Raises `ValueError` or `TypeError` with the way out when score and method do not fit."
-    method, rng = _choose(score_fn, method, path), int(rng)
+    method, rng = _choose(score_fn, method, path), seed_of(rng)
     if not isinstance(segments, Segments):
         raise TypeError(
             f'segments must come from segment(), or be Segments(wave, label), not {type(segments).__name__}'

@@ -28,6 +28,7 @@ from specanom.core import (
     SDSS_K,
     SDSS_WAVE,
     Spectra,
+    axes_or_new,
     bounded_map,
     fits_specobjid,
     hash_id,
@@ -1506,10 +1507,7 @@ def plot_raw(
     smooth: int = 7,  # Width of the running mean drawn over the data, pixels
 ):
     "Draw one raw spectrum: measured flux, a running mean, unmeasured or flagged pixels; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 2.6), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 2.6))
     one = spectra[i]
     good = one.good[0]
     span = slice(good.argmax(), len(good) - good[::-1].argmax())

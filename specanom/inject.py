@@ -22,7 +22,9 @@ from specanom.core import (
     SDSS_WAVE,
     Spectra,
     air_to_vacuum,
+    axes_or_new,
     id_fraction,
+    seed_of,
 )
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from .mock import draw_population, gas_dust, line_ratios, starlight
@@ -697,7 +699,7 @@ def inject(
     amplitude (as it was reached) and injected_z (NaN: the host's). Raises `ValueError`
     for an unknown kind, an impossible amplitude, and spectra that are not raw."""
     kinds, amplitude = _check(spectra, kind, amplitude)
-    seed = int(rng) if isinstance(rng, (int, np.integer)) else int(rng.integers(2**32))
+    seed = seed_of(rng)
     flux, touched = np.array(spectra.flux, 'f4'), np.zeros(spectra.flux.shape, bool)
     reached, z = np.zeros(len(spectra)), np.full(len(spectra), np.nan)
     for name in _names_of(kinds):
@@ -736,14 +738,15 @@ def contaminate(
     spectra: Spectra,  # Raw, observed frame on `SDSS_WAVE`
     fraction: float,  # Of the objects that become anomalies
     *,
-    rng: int = 0,  # Seed
+    rng: int | np.random.Generator = 0,  # Seed
 ) -> tuple[Spectra, Table]:  # Spectra; specobjid, kind, amplitude, injected_z, artefact
     """Put a few anomalies into a survey, each in a natural host; only the table says
     where. Raises as `inject`."""
     ids = np.asarray(spectra.catalog['specobjid'], np.uint64)
-    kinds = _draw_kinds(spectra.catalog, fraction, rng)
-    amplitude = WEAKEST * (STRONGEST / WEAKEST) ** id_fraction(ids, salt=43000 + rng)
-    mixed, _ = inject(spectra, kinds, amplitude, rng=rng)
+    seed = seed_of(rng)
+    kinds = _draw_kinds(spectra.catalog, fraction, seed)
+    amplitude = WEAKEST * (STRONGEST / WEAKEST) ** id_fraction(ids, salt=43000 + seed)
+    mixed, _ = inject(spectra, kinds, amplitude, rng=seed)
     changed = mixed.catalog[mixed.catalog['injected'] != '']
     truth = changed['specobjid', 'injected', 'amplitude', 'injected_z']
     truth.rename_column('injected', 'kind')
@@ -769,10 +772,7 @@ def plot_injection(
 ):
     """Draw one spectrum before (grey) and after (red), means of 8 pixels, touched ones
     shaded; returns the axes."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 2.4), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 2.4))
     good, row = before.good[i], after.catalog[i]
     count = good.sum() // 8 * 8
     if not count:

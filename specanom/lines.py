@@ -16,7 +16,15 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from scipy.ndimage import gaussian_filter1d
 
-from .core import FLUX_UNIT, LINES, SDSS_K, SDSS_WAVE, Spectra, air_to_vacuum
+from specanom.core import (
+    FLUX_UNIT,
+    LINES,
+    SDSS_K,
+    SDSS_WAVE,
+    Spectra,
+    air_to_vacuum,
+    axes_or_new,
+)
 from .templates import SPEED_OF_LIGHT, load_basis
 
 # %% ../nbs/00b_lines.ipynb #06e8b4c7
@@ -589,10 +597,7 @@ def whan_class(
 
 def plot_bpt(table: Table, *, ax=None, snr: float = 3.0, **style):
     "BPT diagram with the published curves; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(3.6, 3.4), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(3.6, 3.4))
     if not ax.lines:
         for curve, low, high, look in (
             (kauffmann, -2, 0, '--'),
@@ -617,10 +622,7 @@ def plot_bpt(table: Table, *, ax=None, snr: float = 3.0, **style):
 
 def plot_whan(table: Table, *, ax=None, snr: float = 3.0, **style):
     "WHAN diagram with the published limits; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(3.6, 3.4), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(3.6, 3.4))
     if not ax.lines:
         ax.plot([-0.4, -0.4], [3, 900], 'k--', lw=0.8)
         ax.plot([-0.4, 0.9], [6, 6], 'k--', lw=0.8)

@@ -19,11 +19,13 @@ from specanom.core import (
     REST_EDGES,
     REST_GRID,
     Spectra,
+    axes_or_new,
     galactic_extinction,
     id_fraction,
     log,
     map_chunks,
     mark_lines,
+    masked_median,
     spec_name,
 )
 from .files import BITS, PIXEL_FLAGS, flag_names
@@ -311,10 +313,7 @@ def plot_rest(
     reconstruction: np.ndarray = None,  # (d,) drawn over the data
 ):
     "Draw one rest-frame spectrum with its 1-sigma band, unmeasured bins shaded, and lines marked; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 2.6), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 2.6))
     one = data[i]
     flux, ivar, good = one.flux[0], one.ivar[0], one.good[0]
     shown = np.where(good, flux, np.nan) * 1e-5  # 1e-17 to 1e-12 erg/s/cm2
@@ -412,17 +411,6 @@ def interpolate(
     ), out.astype('f4')
 
 
-def _median(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    "(n,) median of the good pixels; 0 where there is none."
-    ordered, count = np.sort(np.where(good, flux, np.inf), axis=1), good.sum(1)
-    middle = np.stack(
-        [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, flux.shape[1] - 1)], 1
-    )
-    return np.where(
-        count > 0, np.take_along_axis(ordered, middle, 1).mean(1), 0
-    ).astype('f4')
-
-
 def preprocess_o25(
     raw: Spectra,  # Observed frame
     *,
@@ -467,7 +455,7 @@ def preprocess_o25(
         for p in (zip(*pieces) if pieces else ((), ()))
     )
     undefined = (ivar == 0).mean(1)
-    median = _median(flux, ivar > 0)
+    median = masked_median(flux, ivar > 0)[:, 0].astype('f4')
     catalog = kept.catalog.copy()
     catalog['masked_fraction'], catalog['median_flux'] = undefined, median
     scale = np.where(median > 0, median, 1)[:, None]

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from specanom.core import (
     CATALOG,
+    axes_or_new,
     digest,
     home,
     id_fraction,
@@ -612,10 +613,7 @@ def plot_catalog(
     axs=None,  # Four matplotlib axes
 ):
     "Sky map, redshifts, S/N and classes of a catalogue; returns the axes."
-    if axs is None:
-        import matplotlib.pyplot as plt
-
-        axs = plt.subplots(1, 4, figsize=(11, 2.6), layout='constrained')[1]
+    axs = axes_or_new(axs, 1, 4, figsize=(11, 2.6))
     mock = 'survey' in catalog.colnames and set(catalog['survey']) == {'mock'}
     objects = 'mock spectra' if mock else 'spectra'
     _plot_sky(axs[0], catalog)

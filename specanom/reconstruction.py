@@ -12,7 +12,7 @@ import numpy as np
 from astropy.constants import c
 from astropy.table import Table
 
-from .core import LINES, Spectra, mark_lines
+from .core import LINES, Spectra, axes_or_new, mark_lines, masked_median
 
 # %% ../nbs/06_reconstruction.ipynb #0d4294a1
 def _chi2(data: Spectra, reconstruction: np.ndarray) -> np.ndarray:
@@ -64,10 +64,7 @@ def plot_pixelwise_chi2(
     ax=None,
 ):
     "Draw chi2 - 1 by rest wavelength with the lines marked; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 2.8), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 2.8))
     ax.plot(wave, chi2 - 1, color='k', lw=0.8)
     ax.axhline(0, color='.6', lw=0.7)
     ax.set(
@@ -124,10 +121,7 @@ def plot_error_by_region(
     ax=None,
 ):
     "Median and central 90 % of each region, and the median of those set apart; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 3), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 3))
     values, x = (
         np.stack([np.asarray(errors[n]) for n in errors.colnames], axis=1),
         np.arange(len(errors.colnames)),
@@ -164,12 +158,7 @@ def plot_error_against(
     axes=None,  # Three
 ):
     "Error against S/N, redshift and masked fraction, with the running median; returns the axes."
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(1, 3, figsize=(9, 2.8), layout='constrained', sharey=True)[
-            1
-        ]
+    axes = axes_or_new(axes, 1, 3, figsize=(9, 2.8), sharey=True)
     for ax, (name, label) in zip(
         axes,
         dict(
@@ -231,12 +220,8 @@ def near_lines(
 
 def _level(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
     "(n, 1) median size of the measured fluxes; 1 where it is 0 or nothing was measured."
-    ordered, count = (
-        np.sort(np.where(good, np.abs(flux), np.inf), axis=1),
-        good.sum(1, keepdims=True),
-    )
-    level = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=1)
-    return np.where((count > 0) & (level > 0), level, 1.0)
+    level = masked_median(np.abs(flux), good, lower=True)
+    return np.where(level > 0, level, 1.0)
 
 
 def _trimmed_means(
@@ -312,9 +297,12 @@ def residual_scores(
 def unit_median(
     data: Spectra,
     reconstruction: np.ndarray,  # (n, d)
+    *,
+    level: np.ndarray = None,  # (n, 1) flux to divide by, or one; None: the medians
 ) -> tuple[Spectra, np.ndarray]:  # Both without unit
     "Divide spectra and reconstructions by the median of the measured flux; 1 where nothing was measured."
-    level = _level(data.flux, data.good).astype(np.float32)
+    if level is None:
+        level = _level(data.flux, data.good).astype(np.float32)
     return Spectra(
         data.flux / level, data.ivar * level**2, data.wave, data.catalog, unit=''
     ), reconstruction / level
@@ -341,10 +329,7 @@ def plot_overlap(
 ):
     "Draw the overlap of all pairs of scores, in per cent; returns the axes."
     overlap = 100 * score_overlap(scores, fraction=fraction)
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(5.2, 4.4), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(5.2, 4.4))
     image = ax.imshow(overlap, cmap='Blues', vmin=0, vmax=100)
     for (i, j), value in np.ndenumerate(overlap):
         ax.text(
@@ -375,10 +360,7 @@ def plot_score_response(
 ):
     "Draw what one residual adds to a score, the mean of abs(r)**p; returns the axes."
     powers = powers or {'L$_p$, p = 0.33': 0.33, 'MAD, p = 1': 1.0, 'MSE, p = 2': 2.0}
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(4.5, 3), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(4.5, 3))
     r = np.linspace(-3, 3, 601)
     for label, p in powers.items():
         ax.plot(r, np.abs(r) ** p, label=label)

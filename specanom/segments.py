@@ -13,7 +13,7 @@ import numpy as np
 from astropy.constants import c
 from scipy.ndimage import gaussian_filter1d
 
-from .core import LINES, air_to_vacuum
+from .core import LINES, air_to_vacuum, axes_or_new
 
 # %% ../nbs/07a_segments.ipynb #93d38929
 BANDS = {  # name: first and last wavelength in air, AA
@@ -232,10 +232,7 @@ def plot_segments(
     ax=None,
 ):
     "Draw a spectrum with its segments as bands of two alternating colours; returns the axes."
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(8, 1.8), layout='constrained')[1]
+    ax = axes_or_new(ax, figsize=(8, 1.8))
     ax.pcolormesh(
         segments.wave,
         [0, 1],

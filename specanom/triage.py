@@ -25,6 +25,7 @@ from specanom.core import (
     Spectra,
     id_fraction,
     read_arrays,
+    seed_of,
     write_arrays,
 )
 from .files import flag_names
@@ -153,14 +154,14 @@ class Triage:
         n: int = 40,  # Hosts per kind and strength
         amplitudes: Iterable[float] = (4.0, 8.0, 16.0, 32.0),  # As in `inject`
         selection: dict = None,  # Arguments of `preprocess`
-        rng: int = 0,
+        rng: int | np.random.Generator = 0,
     ) -> 'Triage':
         "Inject, describe, learn. Raises `ValueError` when there are too few hosts."
         if len(hosts) < 20:
             raise ValueError(
                 f'{len(hosts)} spectra to inject into are too few: at least 20'
             )
-        parts = []
+        parts, rng = [], seed_of(rng)
         for number, kind in enumerate(ANOMALIES['name']):
             pick = hosts[
                 np.sort(

@@ -13,7 +13,7 @@ import numpy as np
 from astropy.table import Table
 
 from .autoencoder import OPTIMIZERS, fit_autoencoder
-from .core import Spectra, progress
+from .core import Spectra, axes_or_new, progress, seed_of
 
 # %% ../nbs/03c_tune.ipynb #6f270b8b
 RANGES = Table(
@@ -84,7 +84,7 @@ def _optuna():
 def open_study(
     path: Path,  # SQLite file; made if missing
     *,
-    rng: int = 512,  # Seed of the sampler; the authors' own
+    rng: int | np.random.Generator = 512,  # Seed of the sampler; the authors' own
 ):
     "Open or begin a study: TPE, median pruner after ten trials."
     optuna = _optuna()
@@ -97,7 +97,7 @@ def open_study(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=1),
     )
     study.sampler = optuna.samplers.TPESampler(
-        seed=rng + len(study.get_trials(deepcopy=False))
+        seed=seed_of(rng) + len(study.get_trials(deepcopy=False))
     )  # the same seed would draw the first trials again
     return study
 
@@ -109,12 +109,13 @@ def tune(
     *,
     trials: int = 50,  # Of the whole study: those that it has already are not repeated
     epochs: int = 10,  # Of a trial
-    rng: int = 512,
+    rng: int | np.random.Generator = 512,
     device: str = 'auto',
 ):  # The study
     "Search as Table 2 of B23 did, or go on with a search. Raises `ValueError` when there is nothing to search."
     if trials < 1 or epochs < 1:
         raise ValueError(f'{trials} trials of {epochs} epochs: both must be at least 1')
+    rng = seed_of(rng)
     optuna, study = _optuna(), open_study(path, rng=rng)
 
     def objective(trial):
@@ -184,10 +185,7 @@ def importances(
 
 def plot_study(study, *, axes=None):
     "The loss of each trial with the best so far, and the importance of the settings; returns the axes."
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')[1]
+    axes = axes_or_new(axes, 1, 2, figsize=(9, 3))
     trials = study.get_trials(deepcopy=False)
     done = [t for t in trials if t.state.name == 'COMPLETE']
     axes[0].plot(

@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from .autoencoder import draw_weights, pick_device, weighted_loss
+from specanom.autoencoder import (
+    draw_weights,
+    in_batches,
+    pick_device,
+    train_network,
+    weighted_loss,
+)
 from specanom.core import (
     Spectra,
     check_grid,
@@ -21,10 +27,9 @@ from specanom.core import (
     grid_of,
     id_fraction,
     load_network,
-    log,
-    progress,
+    masked_median,
     read_arrays,
-    settle,
+    seed_of,
     write_arrays,
 )
 
@@ -43,7 +48,7 @@ class VAE(nn.Module):
         ),  # Units of the encoder; the decoder mirrors them
         n_latent: int = 12,
         precision: str = 'float64',  # Of weights and arithmetic: 'float64', or 'float32'
-        rng: int = 0,  # Seed of the initial weights
+        rng: int | np.random.Generator = 0,  # Seed of the initial weights
     ):
         super().__init__()
         self.settings, self.history = (
@@ -85,14 +90,6 @@ class VAE(nn.Module):
         )
         return self.decoder(z), mean, log_variance, z
 
-    def _apply_to(self, fn: Callable, x: np.ndarray, size: int = 4096) -> np.ndarray:
-        out = []
-        with torch.inference_mode():
-            for start in range(0, max(len(x), 1), size):
-                piece = torch.as_tensor(np.ascontiguousarray(x[start : start + size]))
-                out.append(fn(piece.to(self.fill)).cpu().numpy())
-        return np.concatenate(out)
-
     def filled(
         self,
         data: Spectra,  # Of `preprocess_o25`
@@ -110,15 +107,15 @@ class VAE(nn.Module):
 
     def encode(self, data: Spectra) -> np.ndarray:  # (n, n_latent)
         "Mean of the latents."
-        return self._apply_to(lambda x: self.mean(self.encoder(x)), self.filled(data))
+        return in_batches(self, lambda x: self.mean(self.encoder(x)), self.filled(data))
 
     def decode(self, latent: np.ndarray) -> np.ndarray:  # (n, n_in)
         "Spectra of latents."
-        return self._apply_to(lambda z: self.decoder(z).float(), latent)
+        return in_batches(self, lambda z: self.decoder(z).float(), latent)
 
     def reconstruct(self, data: Spectra) -> np.ndarray:  # (n, n_in)
         "Spectra through the bottleneck, z = mean."
-        return self._apply_to(lambda x: self(x)[0].float(), self.filled(data))
+        return in_batches(self, lambda x: self(x)[0].float(), self.filled(data))
 
     def save(self, path: Path):
         "Write settings, history (JSON header) and weights (safetensors)."
@@ -167,7 +164,7 @@ def fit_vae(
     batch_size: int = 256,
     patience: int = 10,
     precision: str = 'float64',  # Of the network and its training, or 'float32'
-    rng: int = 0,  # Seed of weights, batches and draws
+    rng: int | np.random.Generator = 0,  # Seed of weights, batches and draws
     device: str = 'auto',  # 'auto', 'cpu', 'cuda'
     name: str = 'VAE',  # On the progress bar
 ) -> VAE:  # `.history` has the losses by epoch
@@ -175,7 +172,7 @@ def fit_vae(
     for side, s in (('training', train), ('validation', valid)):
         if len(s) == 0:
             raise ValueError(f'the {side} set is empty')
-    device = pick_device(device)
+    rng, device = seed_of(rng), pick_device(device)
     model = VAE(
         train.flux.shape[1],
         hidden=hidden,
@@ -184,109 +181,56 @@ def fit_vae(
         rng=rng,
     )
     good = train.ivar[:] > 0
-    model.fill = torch.from_numpy(
-        np.nan_to_num(_column_median(train.flux[:], good), nan=1.0).astype(precision)
+    typical = masked_median(train.flux[:], good, axis=0, empty=1.0, lower=True)[0]
+    model.fill = torch.from_numpy(typical.astype(precision))
+
+    def tensors(data):
+        "Filled flux of a set, and 1 where it was measured."
+        arrays = model.filled(data), data.ivar[:] > 0
+        return [torch.from_numpy(np.asarray(a, precision)).to(device) for a in arrays]
+
+    (x, weight), (x_valid, weight_valid) = tensors(train), tensors(valid)
+    model.to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.1, patience=5
     )
-    tensor = lambda a: torch.from_numpy(np.asarray(a, precision)).to(device)
-    x, x_valid = tensor(model.filled(train)), tensor(model.filled(valid))
-    weight, weight_valid = tensor(good), tensor(valid.ivar[:] > 0)
-    best = _train(
-        model.to(device),
-        x,
-        weight,
-        x_valid,
-        weight_valid,
-        mmd=mmd,
+
+    def batch_loss(rows, generator):
+        return _batch_loss(model, x[rows], weight[rows], mmd, generator)
+
+    @torch.no_grad()
+    def valid_loss():
+        return weighted_loss(model(x_valid)[0], x_valid, weight_valid).item()
+
+    train_network(
+        model,
+        optimizer,
+        batch_loss,
+        valid_loss,
+        n=len(x),
         epochs=epochs,
-        lr=lr,
         batch_size=batch_size,
         patience=patience,
+        told=plateau.step,
         rng=rng,
         name=name,
     )
-    model.load_state_dict(best)
     model.grid = grid_of(train)
-    log.info(
-        '%s: best validation error %.4g', name, min(h['valid'] for h in model.history)
-    )
     return model.cpu()
 
 
-def _column_median(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    "(d,) median of the measured fluxes at each wavelength; NaN where nobody was measured."
-    ordered, count = np.sort(np.where(good, flux, np.inf), axis=0), good.sum(0)
-    return np.where(
-        count > 0,
-        np.take_along_axis(ordered, np.maximum(count - 1, 0)[None] // 2, 0)[0],
-        np.nan,
+def _batch_loss(model, x, weight, mmd, generator):
+    "What is minimised, and the error of the reconstruction alone."
+    out, mean, log_variance, z = model(x, generator)
+    prior = torch.randn((200, z.shape[1]), generator=generator, dtype=torch.float64)
+    error = weighted_loss(out, x, weight)
+    loss = (
+        x.shape[1] * error
+        + divergence(mean, log_variance)
+        + (mmd - 1) * discrepancy(z, prior.to(z))
     )
-
-
-def _train(
-    model,
-    x,
-    weight,
-    x_valid,
-    weight_valid,
-    *,
-    mmd,
-    epochs,
-    lr,
-    batch_size,
-    patience,
-    rng,
-    name,
-) -> dict:
-    "Minimise the loss; returns the best weights."
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.1, patience=5
-    )
-    generator, best, best_loss, step = (
-        torch.Generator().manual_seed(rng),
-        None,
-        np.inf,
-        0,
-    )
-    bar = progress(range(1, epochs + 1), name, unit='epoch')
-    for epoch in bar:
-        total = 0.0
-        for rows in (
-            torch.randperm(len(x), generator=generator).to(x.device).split(batch_size)
-        ):
-            out, mean, log_variance, z = model(x[rows], generator)
-            prior = torch.randn(
-                (200, z.shape[1]), generator=generator, dtype=torch.float64
-            ).to(z)
-            error = weighted_loss(out, x[rows], weight[rows])
-            loss = (
-                x.shape[1] * error
-                + divergence(mean, log_variance)
-                + (mmd - 1) * discrepancy(z, prior)
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
-            settle(optimizer, step)
-            total += error.item() * len(rows)
-        with torch.no_grad():
-            valid = float(weighted_loss(model(x_valid)[0], x_valid, weight_valid))
-        schedule.step(valid)
-        model.history.append(dict(epoch=epoch, train=total / len(x), valid=valid))
-        bar.set_postfix(valid=f'{valid:.3g}')
-        if valid < best_loss:
-            best_loss, best = (
-                valid,
-                {k: v.clone() for k, v in model.state_dict().items()},
-            )
-        if epoch - 1 - int(np.argmin([h['valid'] for h in model.history])) >= patience:
-            break
-    if best is None:
-        raise FloatingPointError(
-            f'{name}: the loss was never finite; lower the learning rate {lr}'
-        )
-    return best
+    return loss, error
 
 # %% ../nbs/03b_vae.ipynb #510fee17
 def fold_number(
@@ -302,7 +246,7 @@ def cross_reconstruct(
     fit: Callable = None,  # (train, valid, rng) -> a network with `reconstruct`; None: `fit_vae`
     *,
     k: int = 5,  # Folds, at least 3
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,  # Seed of the first network
 ) -> tuple[np.ndarray, list]:  # (n, d) reconstructions, and the k networks
     "Reconstruct every spectrum with a network that saw it neither in training nor for stopping. Raises `ValueError` for too few folds or spectra."
     if k < 3:
@@ -321,6 +265,7 @@ def cross_reconstruct(
             train, valid, rng=rng, name=f'VAE {len(networks) + 1}/{k}'
         )
     )
+    rng = seed_of(rng)
     for i in range(k):
         mine, stop = fold == i, fold == (i + 1) % k
         networks.append(fit(data[~mine & ~stop], data[stop], rng=rng + i))

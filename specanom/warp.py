@@ -130,7 +130,8 @@ def _mixture_log_prob(z, p, c=slice(None)):
 
 
 def _inverse_root(cov):
-    return torch.linalg.inv(torch.linalg.cholesky(cov))
+    "Inverse of the Cholesky factor; what `inv` leaves above its diagonal is rounding."
+    return torch.linalg.inv(torch.linalg.cholesky(cov)).tril()
 
 
 def _class_mixture(x, k, rng, steps=20):

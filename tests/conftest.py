@@ -24,6 +24,20 @@ GENERATED = shutil.ignore_patterns(
     '.pytest_cache',
 )
 
+SMALL = {  # Of a run that takes seconds
+    'threads': 1,
+    'n': 2560,
+    'ensemble': 2,
+    'autoencoder.hidden': [64],
+    'autoencoder.ae1_epochs': 3,
+    'autoencoder.ae2_epochs': 2,
+    'flow.epochs': 5,
+    'flow.members': 1,
+    'anomalies.n_bins': 1,
+    'anomalies.k': 2,
+    'anomalies.hosts': 4,
+}
+
 os.environ.update(OMP_NUM_THREADS='1', MPLBACKEND='agg')
 os.environ.pop('IN_TEST', None)  # nbdev's own commands do nothing when it is set
 

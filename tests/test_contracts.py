@@ -12,18 +12,18 @@ import torch
 import zuko
 from conftest import ROOT
 
+from specanom.config import load_config
 from specanom.flow import (
     METHODS,
     ClassDensity,
-    anomaly_score,
+    Density,
     bananas_of,
     check_points,
     find_method,
     fit_relabelled,
-    load_flows,
     make_density,
-    save_flows,
 )
+from specanom.pipeline import STAGES, Run
 
 
 class SplineFlow(ClassDensity, method='test-spline'):
@@ -95,29 +95,28 @@ FAR = np.array([[0.0, 30.0, 0.0]])
 
 
 @pytest.fixture(scope='module')
-def flows():
+def density():
     return fit_relabelled(*TRAIN, validation=VALID, n_classes=4, method='test-spline')
 
 
-def test_density(flows, tmp_path):
+def test_density(density, tmp_path):
     "A density of another library is fitted, relabels, scores, is written and read."
-    first, second, prior = flows
-    assert (
-        type(first) is type(second) is SplineFlow and prior[3] == 0
-    )  # nobody gets the class without objects
-    score = anomaly_score(second, np.concatenate([VALID[0], FAR]), prior)
+    assert type(density.first) is type(density.second) is SplineFlow
+    assert density.prior[3] == 0  # nobody gets the class without objects
+    score = density.score(np.concatenate([VALID[0], FAR]))
     assert score.argmax() == len(VALID[0]) and np.isfinite(score).all()
-    save_flows(flows, tmp_path)
-    back = load_flows(tmp_path)
-    assert type(back[1]) is SplineFlow
-    assert np.array_equal(anomaly_score(back[1], VALID[0], back[2]), score[:-1])
-    by_member = anomaly_score(back[1], VALID[0], prior, by_member=True)
+    density.save(tmp_path)
+    back = Density.load(tmp_path)
+    assert type(back.second) is SplineFlow
+    assert np.array_equal(back.score(VALID[0]), score[:-1])
+    by_member = back.score(VALID[0], by_member=True)
     assert np.array_equal(by_member, score[None, :-1])
+    assert np.array_equal(back.classes(VALID[0]), density.classes(VALID[0]))
 
 
-def test_density_is_learnt_and_whole(flows):
+def test_density_is_learnt_and_whole(density):
     "What the newcomer says of density, transform and draws agrees."
-    first, (x, labels) = flows[0], VALID
+    first, (x, labels) = density.first, VALID
     own, (z, logdet) = first.log_prob(x, labels), first.transform(x, labels)
     assert np.allclose(own, logdet - 0.5 * (z**2).sum(1) - 1.5 * np.log(2 * np.pi))
     assert np.allclose(first.log_prob(x)[np.arange(len(x)), labels], own)
@@ -135,6 +134,20 @@ def test_registry_is_complete():
         kind = find_method(name)
         assert issubclass(kind, ClassDensity) and kind.method == name
         assert type(make_density(3, method=name, shrink=0.3, members=2)) is kind
+
+
+def test_a_configuration_knows_it(tmp_path, monkeypatch):
+    "A file may name it, and a run fits it again when its code has changed."
+    config = load_config(**{'flow.method': 'test-spline'})
+
+    class Another(SplineFlow):
+        def _make(self, d):
+            return super()._make(d).float()
+
+    key = Run(tmp_path / 'run', config).key(STAGES['density'])
+    assert key == Run(tmp_path / 'run', config).key(STAGES['density'])
+    monkeypatch.setitem(METHODS, 'test-spline', Another)
+    assert key != Run(tmp_path / 'run', config).key(STAGES['density'])
 
 
 def test_unfinished_density_is_refused():

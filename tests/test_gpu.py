@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(),
@@ -31,7 +32,7 @@ def test_pair(sets):
     train, valid, test = sets
     losses = {}
     for device in ('cpu', 'cuda'):
-        ae1, ae2 = fit_pair(
+        chain = fit_pair(
             train,
             valid,
             hidden=(128, 64),
@@ -41,27 +42,18 @@ def test_pair(sets):
             device=device,
         )
         assert (
-            next(ae1.parameters()).device.type == 'cpu'
-            and np.isfinite(ae2.encode(test.flux)).all()
+            next(chain.ae1.parameters()).device.type == 'cpu'
+            and np.isfinite(chain.encode(test.flux)).all()
         )
-        losses[device] = min(h['valid'] for h in ae1.history)
+        losses[device] = min(h['valid'] for h in chain.ae1.history)
     assert losses['cuda'] < 1.5 * losses['cpu']
 
 
 def test_run(tmp_path):
     "The chain runs with device = auto."
-    from specanom.core import load_config
+    from specanom.config import load_config
     from specanom.pipeline import run
 
-    small = {
-        'n': 2560,
-        'autoencoder.hidden': (64,),
-        'autoencoder.ae1_epochs': 3,
-        'autoencoder.ae2_epochs': 2,
-        'flow.epochs': 10,
-        'flow.members': 1,
-        'anomalies.hosts': 3,
-    }
     assert np.isfinite(
-        run(load_config('tiny', **small), tmp_path / 'run').scores['logp']
+        run(load_config('tiny', **SMALL), tmp_path / 'run').scores['logp']
     ).all()

@@ -5,7 +5,14 @@ import re
 
 import pytest
 
+import specanom.core as core
+from conftest import NOTEBOOKS as ALL_NOTEBOOKS
 from conftest import ROOT
+from specanom.config import CHOICES, RANGES, SECTIONS, Config, options_of
+from specanom.files import READERS
+from specanom.flow import METHODS, find_method
+from specanom.pipeline import STAGES
+from specanom.scores import ANOMALY_SCORES
 
 NOTEBOOKS = sorted((ROOT / 'nbs').glob('[0-9]*.ipynb'))
 ORDER = {}  # module -> place of its notebook
@@ -41,3 +48,67 @@ def test_every_module_has_a_notebook():
     by_hand = {'__init__', '__main__', '_modidx'}
     modules = {p.stem for p in (ROOT / 'specanom').glob('*.py')} - by_hand
     assert modules == set(ORDER)
+
+
+@pytest.mark.parametrize('module', ORDER)
+def test_rng_is_a_seed_or_a_generator(module):
+    "Whatever is random and public takes `rng`, and says that it takes both."
+    tree = ast.parse((ROOT / 'specanom' / f'{module}.py').read_text(encoding='utf-8'))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for function in (*tree.body, *(part for c in classes for part in c.body)):
+        if not isinstance(function, ast.FunctionDef) or function.name.startswith('_'):
+            continue
+        for argument in (*function.args.args, *function.args.kwonlyargs):
+            if argument.arg == 'rng':
+                said = ast.unparse(argument.annotation) if argument.annotation else ''
+                where = f'specanom/{module}.py, line {argument.lineno}: rng'
+                assert 'np.random.Generator' in said, where
+
+
+def test_core_knows_no_settings():
+    "What a stage can be told stands in its signature, and `config` reads it there."
+    about = re.compile('config|profile|setting|range|choice', re.I)
+    assert not [name for name in core.__all__ if about.search(name)]
+
+
+FREE = {'profile', 'source', 'known', 'query.skyserver', 'query.sas', 'anomalies.split'}
+
+
+def test_every_setting_has_limits():
+    "A number a range, a text its choices; nothing has limits that is no setting."
+    values = Config().values()
+    for name, value in values.items():
+        limits = CHOICES if isinstance(value, str) else RANGES
+        free = isinstance(value, bool) or name in FREE
+        assert free or name in limits, f'{name} needs limits in 08a_config'
+    assert {*RANGES, *CHOICES} <= values.keys()
+
+
+def test_no_default_stands_twice():
+    "What a section says itself, no function that it feeds says likewise."
+    for section, (sources, _, own) in SECTIONS.items():
+        for function in [s for s in sources if s is not METHODS]:
+            derived = options_of(function)
+            twice = [
+                n for n in own if n in derived and own[n].default == derived[n].default
+            ]
+            assert not twice, f'{section}: {twice} stand in {function.__name__}'
+
+
+# What is registered: name -> where it says what it is
+REGISTERED = {
+    'density': {name: find_method(name).__doc__ for name in METHODS},
+    'reader': {name: reader.read.__doc__ for name, reader in READERS.items()},
+    'score': {name: s.description for name, s in ANOMALY_SCORES.items()},
+    'stage': {name: stage.make.__doc__ for name, stage in STAGES.items()},
+}
+
+
+@pytest.mark.parametrize('kind', REGISTERED)
+def test_registries_are_complete(kind):
+    "What is registered says what it is, and a test or a notebook names it."
+    files = [*(ROOT / 'tests').glob('*.py'), *ALL_NOTEBOOKS]
+    shown = '\n'.join(file.read_text(encoding='utf-8') for file in files)
+    for name, said in REGISTERED[kind].items():
+        assert said, f'the {kind} {name} has no docstring'
+        assert f"'{name}'" in shown, f'no test names the {kind} {name}'

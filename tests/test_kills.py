@@ -10,19 +10,8 @@ import subprocess
 import sys
 import time
 
-SMALL = {
-    'threads': 1,
-    'n': 2560,
-    'ensemble': 2,
-    'autoencoder.hidden': [64],
-    'autoencoder.ae1_epochs': 3,
-    'autoencoder.ae2_epochs': 2,
-    'flow.epochs': 5,
-    'flow.members': 1,
-    'anomalies.n_bins': 1,
-    'anomalies.k': 2,
-    'anomalies.hosts': 4,
-}
+from conftest import SMALL
+
 KILLS = int(os.environ.get('SPECANOM_KILLS', 2))
 
 

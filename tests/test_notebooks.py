@@ -104,7 +104,8 @@ PROCESSORS = {  # what else a notebook must show the same on: environment variab
     'threads': {'SPECANOM_THREADS': '2'},
 }
 TRAINS = re.compile(
-    r'\bfit_(pair|relabelled|vae|networks|densities)\b|make_density\(|(Sliced|Warp)Flow\(|Triage\('
+    r'\bfit_(pair|relabelled|vae|networks|densities)\b|\btiny_model\(|make_density\('
+    r'|(Sliced|Warp)Flow\(|Triage\('
 )
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from specanom.anomalies import top_anomalies
 from specanom.autoencoder import fit_pair
+from specanom.config import load_config
 from specanom.core import SDSS_WAVE, Spectra, hash_id
 from specanom.files import READERS, add_reader, iter_spectra, read_spectra
 from specanom.mock import mock_survey
+from specanom.pipeline import STAGES, Run
 from specanom.preprocess import preprocess, split
 from specanom.reconstruction import reconstruction_error
 
@@ -85,14 +87,25 @@ def test_several_processes_read_the_same(survey):
     assert one.rejected['reason'].tolist() == two.rejected['reason'].tolist()
 
 
+def test_reader_is_part_of_the_key(survey, tmp_path):
+    "A run reads the files again when their reader is another, or their grid."
+    config = load_config(source=str(survey[0]))
+    keys = [Run(tmp_path / 'run', config).key(STAGES['spectra']) for _ in range(2)]
+    for read, wave in [(np.load, WAVE), (read_npz, WAVE + 1)]:
+        del READERS['made up']
+        add_reader('made up', lambda path: path.suffix == '.npz', read, wave)
+        keys.append(Run(tmp_path / 'run', config).key(STAGES['spectra']))
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
 def test_from_files_to_a_table(survey):
     "A model that was trained on another survey ranks its spectra by their own names."
     folder, _ = survey
     small = dict(hidden=(32,), ae1_epochs=1, ae2_epochs=1, quiet=True)
     train, valid, _ = split(preprocess(mock_survey(1280)))
-    ae1, ae2 = fit_pair(train, valid, **small)
+    chain = fit_pair(train, valid, **small)
     data = preprocess(read_spectra(folder))
-    error = reconstruction_error(data, ae2.reconstruct(ae1.reconstruct(data.flux)))
+    error = reconstruction_error(data, chain.reconstruct(data.flux))
     data.catalog['re'] = error
     table = top_anomalies(error, data.catalog, k=3)
     assert len(data) + len(data.rejected) == 61  # everybody, and the night it rained

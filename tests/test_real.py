@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SMALL
 
 FOLDER = os.environ.get('SPECANOM_SDSS', '')
 needs_folder = pytest.mark.skipif(
@@ -88,21 +89,12 @@ def test_reader_agrees_with_astropy():
 @needs_folder
 def test_every_file_is_scored_or_rejected(tmp_path):
     "The whole chain on real files with a small model: nothing vanishes, every score is a number."
-    from specanom.core import load_config, read_table
+    from specanom.config import load_config
+    from specanom.core import read_table
     from specanom.pipeline import run
     from specanom.files import find_spectra
 
-    small = {
-        'threads': 1,
-        'n': 2560,
-        'autoencoder.hidden': (64,),
-        'autoencoder.ae1_epochs': 3,
-        'autoencoder.ae2_epochs': 2,
-        'flow.epochs': 10,
-        'flow.members': 1,
-        'anomalies.hosts': 3,
-    }
-    run(load_config('tiny', **small), tmp_path / 'mock')
+    run(load_config('tiny', **SMALL), tmp_path / 'mock')
     scored = run(
         load_config(source=FOLDER, threads=1),
         tmp_path / 'real',
