@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SECTIONS', 'RANGES', 'CHOICES', 'PROFILES', 'Setting', 'option_of', 'options_of', 'comments', 'Section',
            'add_section', 'drop_section', 'settings_of', 'default_sections', 'Config', 'describe_settings',
-           'load_config', 'check_config']
+           'load_config', 'check_config', 'TinyModel', 'tiny_model']
 
 # %% ../nbs/08a_config.ipynb #09e2242f
 import ast
@@ -22,17 +22,26 @@ import tokenize
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import tomli_w
 from astropy.table import Table
 
 from .anomalies import redshift_bins, top_anomalies
-from .autoencoder import PRESETS, fit_pair
-from .core import PRECISIONS, atomic
-from .flow import METHODS, find_method, make_density
-from .preprocess import preprocess
+from .autoencoder import PRESETS, Chain, fit_pair
+from .core import PRECISIONS, Spectra, atomic, cached
 from .download import download_spectra
+from specanom.flow import (
+    METHODS,
+    Density,
+    find_method,
+    fit_relabelled,
+    make_density,
+    spectral_class,
+)
+from .mock import mock_survey
+from .preprocess import preprocess, split
 from .query import SELECTIONS, query_catalog
 from .triage import Triage
 
@@ -610,3 +619,54 @@ def _at_odds(values: dict) -> Iterator[tuple[str, str]]:
             "anomalies.split must be 'auto', 'all' or join train, valid, test with "
             f"'+', not '{split}'",
         )
+
+# %% ../nbs/08a_config.ipynb #908f8efe
+@dataclass
+class TinyModel:
+    "The small mock survey of the notebooks, and what is fitted to it."
+
+    config: Config  # Profile 'tiny'
+    raw: Spectra  # As observed
+    data: Spectra  # Rest frame, B23's preprocessing
+    train: Spectra
+    valid: Spectra
+    test: Spectra
+
+    @property
+    def _made_of(self) -> tuple:
+        "What the chain depends on."
+        settings = dataclasses.asdict(self.config.autoencoder)
+        return 'mock', self.config.n, self.config.seed, settings
+
+    @cached_property
+    def chain(self) -> Chain:
+        "Trained, or read from the cache, when it is first asked for."
+        *_, seed, settings = self._made_of
+
+        def fit():
+            return fit_pair(self.train, self.valid, rng=seed, **settings)
+
+        return cached('chain', self._made_of, fit, Chain.save, Chain.load)
+
+    @cached_property
+    def density(self) -> Density:
+        "Fitted, or read from the cache, when it is first asked for."
+        settings = dataclasses.asdict(self.config.flow)
+        key = *self._made_of, settings
+
+        def points(data):
+            return self.chain.encode(data.flux), spectral_class(data.catalog)
+
+        def fit():
+            checked = points(self.valid)
+            return fit_relabelled(*points(self.train), validation=checked, **settings)
+
+        return cached('density', key, fit, Density.save, Density.load)
+
+
+def tiny_model() -> TinyModel:
+    "Make the small survey; its chain and density follow when they are needed."
+    config = load_config('tiny')
+    raw = mock_survey(config.n, rng=config.seed)
+    data = preprocess(raw)
+    return TinyModel(config, raw, data, *split(data))

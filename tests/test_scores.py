@@ -8,7 +8,7 @@ from scipy.ndimage import uniform_filter1d
 
 from specanom.anomalies import redshift_bins, top_anomalies
 from specanom.cli import main
-from specanom.core import load_config
+from specanom.config import load_config
 from specanom.detection import our_methods, pae_scores
 from specanom.mock import mock_survey
 from specanom.model import Model, fit_densities, fit_networks, raw_scores
