@@ -311,12 +311,8 @@ def download_command(args) -> str:
     "Fetch the spectra of a catalogue, or say what that would mean."
     _check_folder(args.out)
     from specanom.core import read_table
-    from specanom.query import (
-        describe_plan,
-        download_spectra,
-        plan_download,
-        tidy_catalog,
-    )
+    from specanom.download import describe_plan, download_spectra, plan_download
+    from specanom.query import tidy_catalog
 
     if not args.catalog.exists():
         raise FileNotFoundError(

@@ -31,6 +31,7 @@ from astropy.table import Table
 from .anomalies import redshift_bins, top_anomalies
 from .autoencoder import PRESETS, Chain, fit_pair
 from .core import PRECISIONS, Spectra, atomic, cached
+from .download import download_spectra
 from specanom.flow import (
     METHODS,
     Density,
@@ -41,7 +42,7 @@ from specanom.flow import (
 )
 from .mock import mock_survey
 from .preprocess import preprocess, split
-from .query import SELECTIONS, download_spectra, query_catalog
+from .query import SELECTIONS, query_catalog
 from .triage import Triage
 
 # %% ../nbs/08a_config.ipynb #a6c22161

@@ -4,16 +4,13 @@
 
 # %% auto #0
 __all__ = ['ANOMALIES', 'REST_K', 'REST_WAVE', 'VARIANTS', 'SN_IA', 'SN_II', 'QUASAR_LINES', 'TROUGHS', 'CUT', 'LEAST', 'WEAKEST',
-           'STRONGEST', 'natural_hosts', 'derive_m_stars', 'load_m_stars', 'inject', 'contaminate', 'plot_injection']
+           'STRONGEST', 'natural_hosts', 'inject', 'contaminate', 'plot_injection']
 
 # %% ../nbs/01c_inject.ipynb #14764f87
 import difflib, functools
-from importlib import resources
-from pathlib import Path
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.special import ndtri
@@ -32,223 +29,94 @@ from specanom.core import (
     seed_of,
 )
 from .lines import BALMER, NII_RATIO, OIII_RATIO
-from .mock import draw_population, line_ratios, starlight
-from .templates import LOG_STEP, SPEED_OF_LIGHT, load_basis, load_sky
+from .mock import draw_population, gas_dust, line_ratios, starlight
+from specanom.templates import (
+    LOG_STEP,
+    SPEED_OF_LIGHT,
+    load_basis,
+    load_m_stars,
+    load_sky,
+    text_table,
+)
 
 # %% ../nbs/01c_inject.ipynb #c267a53d
-ANOMALIES = Table(
-    rows=[
-        (
-            'e_plus_a',
-            'E+A',
-            False,
-            False,
-            'host',
-            'added',
-            'quiescent',
-            'starlight of A type: a population of 0.3-0.9 Gyr without emission lines',
-            'BC03 populations of the package; Dressler & Gunn 1983',
-        ),
-        (
-            'liner',
-            'LINER',
-            False,
-            True,
-            'host',
-            'added',
-            'quiescent',
-            'narrow lines with strong [N II], [O I], [S II] and weak [O III]',
-            'Kewley et al. 2006',
-        ),
-        (
-            'sn_ia',
-            'SN',
-            False,
-            False,
-            'host',
-            'added',
-            'any',
-            'type Ia supernova near maximum: Si II, S II, Fe, Ca II at about 11,000 km/s',
-            'parametric; Filippenko 1997, Branch et al. 2006, Silverman et al. 2015',
-        ),
-        (
-            'sn_ii',
-            'SN',
-            False,
-            False,
-            'host',
-            'added',
-            'star-forming',
-            'type II supernova: P Cygni profiles of hydrogen',
-            'parametric; Filippenko 1997, Gutierrez et al. 2017',
-        ),
-        (
-            'm_star',
-            'Neighbor',
-            False,
-            False,
-            'observed',
-            'added',
-            'any',
-            'M dwarf of our Galaxy in the same fibre',
-            'MaStar spectra, clustered, in sdss-mangadap 4.5.0 (BSD-3); Yan et al. 2019',
-        ),
-        (
-            'second_galaxy',
-            'Neighbor',
-            False,
-            False,
-            'other',
-            'added',
-            'any',
-            'second galaxy at another redshift, stars and gas',
-            'mock survey of the package',
-        ),
-        (
-            'qso_wrong_z',
-            'AGN/QSO',
-            False,
-            False,
-            'other',
-            'replaced',
-            'any',
-            'quasar at z = 1.5-2.0 in place of the catalogued galaxy',
-            'Vanden Berk et al. 2001, Table 2',
-        ),
-        (
-            'bl_lac',
-            'AGN/QSO',
-            False,
-            False,
-            'host',
-            'added',
-            'quiescent',
-            'featureless power law that dilutes the host',
-            'parametric; power law, slope by our choice',
-        ),
-        (
-            'double_peaked',
-            'AGN/QSO',
-            False,
-            True,
-            'host',
-            'added',
-            'any',
-            'double-peaked Balmer lines of an accretion disc',
-            'parametric; Eracleous & Halpern 1994, Strateva et al. 2003',
-        ),
-        (
-            'broad_lines',
-            'AGN/QSO',
-            False,
-            True,
-            'host',
-            'added',
-            'any',
-            'Balmer lines with FWHM of 5,000-12,000 km/s',
-            'parametric; widths by our choice',
-        ),
-        (
-            'extreme_lines',
-            'Emission',
-            False,
-            True,
-            'host',
-            'added',
-            'star-forming',
-            'extreme emission-line galaxy, [O III] up to 1000 A and more',
-            'Cardamone et al. 2009',
-        ),
-        (
-            'red_continuum',
-            'Red',
-            False,
-            False,
-            'host',
-            'added',
-            'quiescent',
-            'old stars behind dust of optical depth 2-4',
-            'BC03 populations of the package; Charlot & Fall 2000',
-        ),
-        (
-            'low_sb',
-            'Low SB',
-            False,
-            False,
-            'host',
-            'replaced',
-            'star-forming',
-            'host dimmed to a continuum S/N of 1, narrow lines kept',
-            'B23 Figure 14; line ratios of a metal-poor H II region, our choice',
-        ),
-        (
-            'bal',
-            'AGN/QSO',
-            False,
-            True,
-            'host',
-            'absorbed',
-            'quasar',
-            'broad absorption trough of Mg II, He I* 3889 and Na I D',
-            'parametric; Leighly et al. 2011, Lucy et al. 2014, Boroson & Meyers 1992',
-        ),
-        (
-            'airglow',
-            'Airglow',
-            True,
-            True,
-            'observed',
-            'added',
-            'any',
-            'OH lines of the night sky wrongly subtracted, one pattern per plate',
-            'sky fibres of the package; B23 Table B1',
-        ),
-        (
-            'negative_lines',
-            'Misextraction',
-            True,
-            True,
-            'other',
-            'added',
-            'any',
-            'emission lines of a neighbouring fibre, subtracted',
-            'mock survey of the package',
-        ),
-        (
-            'red_runaway',
-            'Misextraction',
-            True,
-            True,
-            'observed',
-            'added',
-            'any',
-            'flux that runs away at the red end',
-            'parametric; length by our choice',
-        ),
-        (
-            'dichroic_step',
-            'Misextraction',
-            True,
-            False,
-            'observed',
-            'added',
-            'any',
-            'one arm of the spectrograph too bright: a step at the dichroic',
-            'parametric; arms meet at 5800-6150 A (Smee et al. 2013)',
-        ),
-    ],
-    names=(
-        'name',
-        'tag',
-        'artefact',
-        'localised',
-        'frame',
-        'how',
-        'hosts',
-        'description',
-        'source',
-    ),
-)
+_KINDS = '''
+e_plus_a | E+A | host added quiescent
+  starlight of A type: a population of 0.3-0.9 Gyr without emission lines
+  BC03 populations of the package; Dressler & Gunn 1983
+liner | LINER | host added quiescent localised
+  narrow lines with strong [N II], [O I], [S II] and weak [O III]
+  Kewley et al. 2006
+sn_ia | SN | host added any
+  type Ia supernova near maximum: Si II, S II, Fe, Ca II at about 11,000 km/s
+  parametric; Filippenko 1997, Branch et al. 2006, Silverman et al. 2015
+sn_ii | SN | host added star-forming
+  type II supernova: P Cygni profiles of hydrogen
+  parametric; Filippenko 1997, Gutierrez et al. 2017
+m_star | Neighbor | observed added any
+  M dwarf of our Galaxy in the same fibre
+  MaStar spectra, clustered, in sdss-mangadap 4.5.0 (BSD-3); Yan et al. 2019
+second_galaxy | Neighbor | other added any
+  second galaxy at another redshift, stars and gas
+  mock survey of the package
+qso_wrong_z | AGN/QSO | other replaced any
+  quasar at z = 1.5-2.0 in place of the catalogued galaxy
+  Vanden Berk et al. 2001, Table 2
+bl_lac | AGN/QSO | host added quiescent
+  featureless power law that dilutes the host
+  parametric; power law, slope by our choice
+double_peaked | AGN/QSO | host added any localised
+  double-peaked Balmer lines of an accretion disc
+  parametric; Eracleous & Halpern 1994, Strateva et al. 2003
+broad_lines | AGN/QSO | host added any localised
+  Balmer lines with FWHM of 5,000-12,000 km/s
+  parametric; widths by our choice
+extreme_lines | Emission | host added star-forming localised
+  extreme emission-line galaxy, [O III] up to 1000 A and more
+  Cardamone et al. 2009
+red_continuum | Red | host added quiescent
+  old stars behind dust of optical depth 2-4
+  BC03 populations of the package; Charlot & Fall 2000
+low_sb | Low SB | host replaced star-forming
+  host dimmed to a continuum S/N of 1, narrow lines kept
+  B23 Figure 14; line ratios of a metal-poor H II region, our choice
+bal | AGN/QSO | host absorbed quasar localised
+  broad absorption trough of Mg II, He I* 3889 and Na I D
+  parametric; Leighly et al. 2011, Lucy et al. 2014, Boroson & Meyers 1992
+airglow | Airglow | observed added any localised artefact
+  OH lines of the night sky wrongly subtracted, one pattern per plate
+  sky fibres of the package; B23 Table B1
+negative_lines | Misextraction | other added any localised artefact
+  emission lines of a neighbouring fibre, subtracted
+  mock survey of the package
+red_runaway | Misextraction | observed added any localised artefact
+  flux that runs away at the red end
+  parametric; length by our choice
+dichroic_step | Misextraction | observed added any artefact
+  one arm of the spectrograph too bright: a step at the dichroic
+  parametric; arms meet at 5800-6150 A (Smee et al. 2013)
+'''
+
+
+def _read_kind(head: str, description: str, source: str) -> dict:
+    "One kind from its three lines."
+    name, tag, rest = head.split(' | ')
+    frame, how, hosts, *flags = rest.split()
+    return dict(
+        name=name,
+        tag=tag,
+        artefact='artefact' in flags,
+        localised='localised' in flags,
+        frame=frame,
+        how=how,
+        hosts=hosts,
+        description=description.strip(),
+        source=source.strip(),
+    )
+
+
+_LINES = _KINDS.strip().splitlines()
+ANOMALIES = Table([_read_kind(*_LINES[i : i + 3]) for i in range(0, len(_LINES), 3)])
 ANOMALIES.add_index('name')
 
 # %% ../nbs/01c_inject.ipynb #243d673e
@@ -287,96 +155,29 @@ def natural_hosts(
     }
     return hosts[ANOMALIES.loc[kind]['hosts']]
 
-# %% ../nbs/01c_inject.ipynb #81bce707
-def _ratio(wave: np.ndarray, flux: np.ndarray, top: tuple, bottom: tuple) -> float:
-    "Mean flux in one interval over that in another (AA)."
-    mean = lambda band: flux[(wave > band[0]) & (wave < band[1])].mean()
-    return mean(top) / mean(bottom)
-
-
-def derive_m_stars(
-    folder: Path,  # MaStarHC_*.fits.gz of sdss-mangadap: flux on CRVAL1 + CDELT1 i in log10 of vacuum wavelength
-    licence: Path,  # Text file with their licence, kept beside the numbers
-) -> fits.HDUList:  # FLUX (m, d) float32, 1 at 7500 AA, TiO5 in table STARS; LICENCE
-    "The M dwarfs among clustered MaStar spectra, early to late. Raises `FileNotFoundError` on an empty folder."
-    paths, rows = sorted(Path(folder).glob('MaStarHC_*.fits.gz')), []
-    if not paths:
-        raise FileNotFoundError(f'{folder}: no MaStarHC_*.fits.gz here')
-    for path in paths:
-        header, flux = fits.getheader(path), fits.getdata(path).astype(float)
-        wave = 10 ** (header['CRVAL1'] + header['CDELT1'] * np.arange(len(flux)))
-        tio5 = _ratio(
-            wave, flux, (7128.0, 7137.0), (7043.9, 7047.9)
-        )  # Reid, Hawley & Gizis's bands, in vacuum
-        sodium = _ratio(wave, flux, (8180, 8202), (8145, 8170))
-        if tio5 < 0.76 and sodium < 0.9 and (flux <= 0).mean() < 0.01:
-            rows.append(
-                (
-                    -tio5,
-                    path.name,
-                    np.maximum(flux, 0) / flux[np.abs(wave - 7500) < 25].mean(),
-                )
-            )
-    rows.sort()
-    image = fits.ImageHDU(np.array([r[2] for r in rows], 'f4'), name='FLUX')
-    image.header['K0'] = (
-        round(header['CRVAL1'] / 1e-4),
-        'log10(vacuum wavelength/AA) = 1e-4 (K0 + pixel)',
-    )
-    image.header['HISTORY'] = (
-        'MaStar hierarchically clustered library v2 as in sdss-mangadap 4.5.0, mastarhc_v2; M dwarfs, scaled only'
-    )
-    stars = Table(dict(file=[r[1] for r in rows], tio5=[-r[0] for r in rows]))
-    text = Table(dict(line=Path(licence).read_text().splitlines()))
-    return fits.HDUList(
-        [
-            fits.PrimaryHDU(),
-            image,
-            fits.BinTableHDU(stars, name='STARS'),
-            fits.BinTableHDU(text, name='LICENCE'),
-        ]
-    )
-
-
-@functools.cache
-def load_m_stars() -> tuple:  # (m, d) float32 flux, first lattice index, table of stars
-    "The M dwarfs of the package, see `derive_m_stars`."
-    with (
-        resources.as_file(
-            resources.files('specanom') / 'data' / 'm_stars.fits'
-        ) as path,
-        fits.open(path, memmap=False) as hdus,
-    ):
-        return (
-            hdus['FLUX'].data.astype('f4'),
-            hdus['FLUX'].header['K0'],
-            Table(hdus['STARS'].data),
-        )
-
 # %% ../nbs/01c_inject.ipynb #e711cfd6
 REST_K = np.arange(30000, 40600)  # rest-frame lattice, log10(wave/AA) = 1e-4 k
 REST_WAVE = 10 ** (1e-4 * REST_K)
 VARIANTS = 64  # spectra per kind
 
 
-def _lines(lines: dict, sigma, shift=0.0) -> np.ndarray:
-    "(m, d) Gaussian lines of given area {rest wavelength: (m,) or number}; sigma and shift in km/s, (m,) or numbers."
-    m = max(np.size(x) for x in [sigma, shift, *lines.values()])
-    column = lambda x: np.broadcast_to(np.asarray(x, float), m)[:, None]
-    width = np.hypot(
-        column(sigma) / SPEED_OF_LIGHT, np.median(load_sky()['wdisp']) * LOG_STEP
-    )
-    out = np.zeros((m, len(REST_K)))
-    for rest, area in lines.items():
-        out += (
-            column(area)
-            / (rest * width)
-            * np.exp(
-                -0.5
-                * ((np.log(REST_WAVE / rest) - column(shift) / SPEED_OF_LIGHT) / width)
-                ** 2
-            )
-        )
+def _draw(rng, low: float, high: float) -> np.ndarray:  # (VARIANTS,)
+    return rng.uniform(low, high, VARIANTS)
+
+
+def _draw_all(rng, *ranges: tuple) -> list[np.ndarray]:
+    return [_draw(rng, low, high) for low, high in ranges]
+
+
+def _lines(areas: dict, sigma: np.ndarray) -> np.ndarray:  # (m, d)
+    "Gaussian lines of area {rest wavelength: (m,) or number} and width `sigma`, km/s."
+    instrument = np.median(load_sky()['wdisp']) * LOG_STEP
+    width = np.hypot(sigma[:, None] / SPEED_OF_LIGHT, instrument)
+    out = np.zeros((len(sigma), len(REST_K)))
+    for rest, area in areas.items():
+        area = np.broadcast_to(np.asarray(area, float), len(sigma))[:, None]
+        profile = np.exp(-0.5 * (np.log(REST_WAVE / rest) / width) ** 2)
+        out += area / (rest * width) * profile
     return out
 
 
@@ -386,21 +187,16 @@ def _named(ratios: dict) -> dict:
 
 
 def _on_rest(flux: np.ndarray) -> np.ndarray:
-    "Spectra on the lattice of the populations, continued on the rest-frame lattice with their last values."
+    "Spectra of the populations on the rest-frame lattice, their last values continued."
     return flux[:, np.clip(REST_K - load_basis()[1], 0, flux.shape[1] - 1)]
 
 # %% ../nbs/01c_inject.ipynb #fde38222
 def _mix_populations(rng: np.random.Generator, index: list) -> np.ndarray:
-    "(VARIANTS, d) random mixtures of some populations of the basis, 150 km/s broad, each of mean 1 in the optical."
-    basis = gaussian_filter1d(
-        load_basis()[0][index],
-        150 / (LOG_STEP * SPEED_OF_LIGHT),
-        axis=1,
-        mode='nearest',
-    )
-    return rng.dirichlet(np.ones(len(index)), VARIANTS) @ (
-        basis / basis.mean(1, keepdims=True)
-    )
+    "(VARIANTS, d) random mixtures of populations, 150 km/s broad, each of mean 1."
+    pixels = 150 / (LOG_STEP * SPEED_OF_LIGHT)
+    basis = gaussian_filter1d(load_basis()[0][index], pixels, axis=1, mode='nearest')
+    basis /= basis.mean(1, keepdims=True)
+    return rng.dirichlet(np.ones(len(index)), VARIANTS) @ basis
 
 
 def _e_plus_a(rng) -> np.ndarray:
@@ -408,9 +204,9 @@ def _e_plus_a(rng) -> np.ndarray:
 
 
 def _red_continuum(rng) -> np.ndarray:
-    return _on_rest(_mix_populations(rng, [28, 29, 38, 39])) * np.exp(
-        -rng.uniform(2, 4, (VARIANTS, 1)) * (REST_WAVE / 5500) ** -0.7
-    )
+    stars = _on_rest(_mix_populations(rng, [28, 29, 38, 39]))
+    depth = rng.uniform(2, 4, (VARIANTS, 1))
+    return stars * np.exp(-depth * (REST_WAVE / 5500) ** -0.7)
 
 
 def _bl_lac(rng) -> np.ndarray:
@@ -418,272 +214,212 @@ def _bl_lac(rng) -> np.ndarray:
 
 # %% ../nbs/01c_inject.ipynb #8ca1b345
 def _liner(rng) -> np.ndarray:
-    n2, o3, s2, o1 = (
-        10 ** rng.uniform(low, high, VARIANTS)
-        for low, high in ((0.05, 0.3), (0.12, 0.38), (-0.1, 0.1), (-0.75, -0.5))
-    )
+    ranges = (0.05, 0.3), (0.12, 0.38), (-0.1, 0.1), (-0.75, -0.5)
+    n2, o3, s2, o1 = (10**x for x in _draw_all(rng, *ranges))
     o3 = o3 / 2.86
-    return _lines(
-        _named(
-            dict(
-                Halpha=1,
-                Hbeta=1 / 2.86,
-                NII_6585=n2,
-                NII_6550=n2 / NII_RATIO,
-                OIII_5008=o3,
-                OIII_4960=o3 / OIII_RATIO,
-                SII_6718=0.55 * s2,
-                SII_6733=0.45 * s2,
-                OI_6302=o1,
-                OI_6366=o1 / 3,
-                OII_3727=0.6,
-                OII_3729=0.8,
-            )
-        ),
-        rng.uniform(120, 280, VARIANTS),
+    ratios = dict(
+        Halpha=1,
+        Hbeta=1 / 2.86,
+        NII_6585=n2,
+        NII_6550=n2 / NII_RATIO,
+        OIII_5008=o3,
+        OIII_4960=o3 / OIII_RATIO,
+        SII_6718=0.55 * s2,
+        SII_6733=0.45 * s2,
+        OI_6302=o1,
+        OI_6366=o1 / 3,
+        OII_3727=0.6,
+        OII_3729=0.8,
     )
+    return _lines(_named(ratios), _draw(rng, 120, 280))
 
 
 def _metal_poor(o3: np.ndarray, o2: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     "Lines of a metal-poor H II region; [O III] 5008 and [O II] relative to Hbeta."
     balmer = {name: 2.86 * ratio for name, ratio in BALMER.items()}
-    return _lines(
-        _named(
-            balmer
-            | dict(
-                OIII_5008=o3,
-                OIII_4960=o3 / OIII_RATIO,
-                OIII_4364=0.018 * o3,
-                NeIII_3869=0.08 * o3,
-                OII_3727=0.43 * o2,
-                OII_3729=0.57 * o2,
-                HeI_5877=0.12,
-                NII_6585=0.1 * o2,
-                NII_6550=0.1 * o2 / NII_RATIO,
-                SII_6718=0.12 * o2,
-                SII_6733=0.09 * o2,
-            )
-        ),
-        sigma,
+    metals = dict(
+        OIII_5008=o3,
+        OIII_4960=o3 / OIII_RATIO,
+        OIII_4364=0.018 * o3,
+        NeIII_3869=0.08 * o3,
+        OII_3727=0.43 * o2,
+        OII_3729=0.57 * o2,
+        HeI_5877=0.12,
+        NII_6585=0.1 * o2,
+        NII_6550=0.1 * o2 / NII_RATIO,
+        SII_6718=0.12 * o2,
+        SII_6733=0.09 * o2,
     )
+    return _lines(_named(balmer | metals), sigma)
 
 
 def _extreme_lines(rng) -> np.ndarray:
-    return _metal_poor(
-        *(
-            rng.uniform(low, high, VARIANTS)
-            for low, high in ((5, 7.5), (0.6, 1.5), (60, 120))
-        )
-    )
+    return _metal_poor(*_draw_all(rng, (5, 7.5), (0.6, 1.5), (60, 120)))
 
 
-def _broad_balmer(decrement: np.ndarray) -> dict:
-    return _named(
-        dict(
-            Halpha=1,
-            Hbeta=1 / decrement,
-            Hgamma=0.47 / decrement,
-            Hdelta=0.26 / decrement,
-        )
-    )
+def _broad_balmer(rng) -> dict:
+    decrement = _draw(rng, 3, 4)
+    ratios = dict(Hbeta=1, Hgamma=0.47, Hdelta=0.26)
+    weaker = {name: ratio / decrement for name, ratio in ratios.items()}
+    return _named(dict(Halpha=1) | weaker)
 
 
-def _disc_profile(rng) -> np.ndarray:
-    "(VARIANTS, 801) line profiles of rotating discs, sum 1, by lattice pixels from the line's place."
-    draw = lambda low, high: rng.uniform(low, high, (VARIANTS, 1, 1))
-    inner, outer, slope, incline = (
-        draw(200, 800),
-        draw(2000, 3000),
-        draw(1, 2.5),
-        np.radians(draw(28, 48)),
-    )
-    radius = (
-        inner * (outer / inner) ** ((np.arange(60) + 0.5) / 60)[:, None]
-    )  # gravitational radii; rings of equal width in log
-    beta = (
-        np.sin(incline) * np.cos(np.linspace(0, np.pi, 181)) / np.sqrt(radius)
-    )  # towards us, in units of c
+def _broad_lines(rng) -> np.ndarray:
+    return _lines(_broad_balmer(rng), _draw(rng, 5000, 12000) / 2.355)
+
+# %% ../nbs/01c_inject.ipynb #5a1c7e12
+_HALF = 400  # pixels on each side of a line of a disc
+
+
+def _ring_light(rng) -> np.ndarray:  # (VARIANTS, 2 * _HALF + 1)
+    "Light of discs by lattice pixels from the line's place, ring by ring."
+    ranges, shape = ((200, 800), (2000, 3000), (1, 2.5), (28, 48)), (VARIANTS, 1, 1)
+    draws = [rng.uniform(low, high, shape) for low, high in ranges]
+    inner, outer, slope, incline = *draws[:3], np.radians(draws[3])
+    rings = (np.arange(60) + 0.5) / 60  # of equal width in log
+    radius = inner * (outer / inner) ** rings[:, None]  # gravitational radii
+    angle, size = np.linspace(0, np.pi, 181), 2 * _HALF + 1
+    beta = np.sin(incline) * np.cos(angle) / np.sqrt(radius)  # towards us, over c
     weight = radius ** (2 - slope) * (1 + beta) ** 3
-    pixel = (
-        np.rint(-beta / LOG_STEP).astype(int)
-        + 400
-        + 801 * np.arange(VARIANTS)[:, None, None]
-    )
-    light = np.bincount(pixel.ravel(), weight.ravel(), 801 * VARIANTS).reshape(
-        VARIANTS, 801
-    )
-    turbulence = rng.uniform(780, 1300, VARIANTS) / (SPEED_OF_LIGHT * LOG_STEP)
-    return np.stack(
-        [
-            gaussian_filter1d(row, s, mode='constant')
-            for row, s in zip(light / light.sum(1, keepdims=True), turbulence)
-        ]
-    )
+    pixel = np.rint(-beta / LOG_STEP).astype(int) + _HALF
+    place = pixel + size * np.arange(VARIANTS)[:, None, None]
+    light = np.bincount(place.ravel(), weight.ravel(), size * VARIANTS)
+    return light.reshape(VARIANTS, size)
+
+
+def _disc_profile(rng) -> np.ndarray:  # (VARIANTS, 2 * _HALF + 1), sum 1
+    "Line profiles of rotating discs, blurred by turbulence."
+    light = _ring_light(rng)
+    light = light / light.sum(1, keepdims=True)
+    turbulence = _draw(rng, 780, 1300) / (SPEED_OF_LIGHT * LOG_STEP)
+    pairs = zip(light, turbulence)
+    return np.stack([gaussian_filter1d(row, s, mode='constant') for row, s in pairs])
 
 
 def _double_peaked(rng) -> np.ndarray:
     profile, out = _disc_profile(rng), np.zeros((VARIANTS, len(REST_K)))
-    for rest, area in _broad_balmer(rng.uniform(3, 4, VARIANTS)).items():
-        start = round(1e4 * np.log10(rest)) - REST_K[0] - 400
-        out[:, start : start + 801] += (
-            np.broadcast_to(area, VARIANTS)[:, None] / rest * profile
-        )
+    for rest, area in _broad_balmer(rng).items():
+        start = round(1e4 * np.log10(rest)) - REST_K[0] - _HALF
+        area = np.broadcast_to(area, VARIANTS)[:, None]
+        out[:, start : start + profile.shape[1]] += area / rest * profile
     return out
 
-
-def _broad_lines(rng) -> np.ndarray:
-    return _lines(
-        _broad_balmer(rng.uniform(3, 4, VARIANTS)),
-        rng.uniform(5000, 12000, VARIANTS) / 2.355,
-    )
-
 # %% ../nbs/01c_inject.ipynb #5b0c4d4a
-_FEATURES = dict(
-    names=('line', 'air', 'speed', 'fwhm', 'depth', 'emission')
-)  # air wavelength (AA); speed relative to the first-named line; FWHM km/s
-SN_IA = Table(
-    rows=[
-        ('Si II', 6355.0, 1.0, 6000.0, 0.55, 0.25),
-        ('Si II', 5972.0, 1.0, 4500.0, 0.12, 0.0),
-        ('S II', 5640.0, 0.88, 4200.0, 0.30, 0.08),
-        ('S II', 5454.0, 0.88, 4200.0, 0.22, 0.0),
-        ('Fe II, Fe III', 5018.0, 1.0, 8500.0, 0.45, 0.2),
-        ('Mg II, Fe III', 4450.0, 1.0, 9000.0, 0.45, 0.15),
-        ('Si II', 4130.0, 1.0, 4500.0, 0.18, 0.05),
-        ('Ca II H, K', 3945.0, 1.3, 9000.0, 0.60, 0.35),
-        ('O I', 7773.0, 1.05, 7000.0, 0.25, 0.05),
-        ('Ca II', 8579.0, 1.15, 9000.0, 0.40, 0.25),
-    ],
-    **_FEATURES,
-)
-SN_II = Table(
-    rows=[
-        ('H alpha', 6562.8, 1.0, 7500.0, 0.30, 1.3),
-        ('H beta', 4861.4, 0.9, 6500.0, 0.45, 0.35),
-        ('H gamma', 4340.5, 0.9, 6500.0, 0.40, 0.15),
-        ('H delta', 4101.7, 0.9, 6000.0, 0.30, 0.05),
-        ('He I, Na I', 5890.0, 0.8, 5500.0, 0.20, 0.12),
-        ('Fe II', 5169.0, 0.6, 3500.0, 0.28, 0.08),
-        ('Fe II', 5018.0, 0.6, 3500.0, 0.18, 0.04),
-        ('Fe II', 4924.0, 0.6, 3500.0, 0.12, 0.0),
-        ('Ca II H, K', 3945.0, 0.8, 8000.0, 0.50, 0.10),
-        ('Ca II', 8579.0, 0.7, 7500.0, 0.25, 0.30),
-    ],
-    **_FEATURES,
-)
+# Air wavelength (AA); speed relative to the first-named line; FWHM (km/s); depth of the
+# absorption and height of the emission, in units of the continuum
+SN_IA = text_table('''
+line          | air    | speed | fwhm   | depth | emission
+Si II         | 6355.0 | 1.00  | 6000.0 | 0.55  | 0.25
+Si II         | 5972.0 | 1.00  | 4500.0 | 0.12  | 0.00
+S II          | 5640.0 | 0.88  | 4200.0 | 0.30  | 0.08
+S II          | 5454.0 | 0.88  | 4200.0 | 0.22  | 0.00
+Fe II, Fe III | 5018.0 | 1.00  | 8500.0 | 0.45  | 0.20
+Mg II, Fe III | 4450.0 | 1.00  | 9000.0 | 0.45  | 0.15
+Si II         | 4130.0 | 1.00  | 4500.0 | 0.18  | 0.05
+Ca II H, K    | 3945.0 | 1.30  | 9000.0 | 0.60  | 0.35
+O I           | 7773.0 | 1.05  | 7000.0 | 0.25  | 0.05
+Ca II         | 8579.0 | 1.15  | 9000.0 | 0.40  | 0.25
+''')
+SN_II = text_table('''
+line       | air    | speed | fwhm   | depth | emission
+H alpha    | 6562.8 | 1.0   | 7500.0 | 0.30  | 1.30
+H beta     | 4861.4 | 0.9   | 6500.0 | 0.45  | 0.35
+H gamma    | 4340.5 | 0.9   | 6500.0 | 0.40  | 0.15
+H delta    | 4101.7 | 0.9   | 6000.0 | 0.30  | 0.05
+He I, Na I | 5890.0 | 0.8   | 5500.0 | 0.20  | 0.12
+Fe II      | 5169.0 | 0.6   | 3500.0 | 0.28  | 0.08
+Fe II      | 5018.0 | 0.6   | 3500.0 | 0.18  | 0.04
+Fe II      | 4924.0 | 0.6   | 3500.0 | 0.12  | 0.00
+Ca II H, K | 3945.0 | 0.8   | 8000.0 | 0.50  | 0.10
+Ca II      | 8579.0 | 0.7   | 7500.0 | 0.25  | 0.30
+''')
 
 
-def _p_cygni(
-    features: Table, speed: np.ndarray, temperature: np.ndarray, strength: np.ndarray
-) -> np.ndarray:
-    "(m, d) black body times P Cygni profiles; speed (km/s), temperature (K) and strength are (m,)."
+def _black_body(temperature: np.ndarray) -> np.ndarray:  # (m, d)
+    "Planck's law by wavelength, in any unit; temperature (m,) in K."
     x = 1.43878e8 / (REST_WAVE * temperature[:, None])  # hc/(lambda k T), hc/k in AA K
-    flux = (REST_WAVE / 5500) ** -5 / np.expm1(x)
+    return (REST_WAVE / 5500) ** -5 / np.expm1(x)
+
+
+def _bump(velocity: np.ndarray, fwhm: float) -> np.ndarray:
+    return np.exp(-4 * np.log(2) * (velocity / fwhm) ** 2)
+
+
+def _p_cygni(features: Table, speed, temperature, strength) -> np.ndarray:  # (m, d)
+    "Black body times P Cygni profiles; speed (km/s), temperature (K), strength: (m,)."
+    flux = _black_body(temperature)
     for row in features:
         velocity = np.log(REST_WAVE / air_to_vacuum(row['air'])) * SPEED_OF_LIGHT
-        bump = lambda centre: np.exp(
-            -4 * np.log(2) * ((velocity - centre) / row['fwhm']) ** 2
-        )
-        flux *= (
-            1
-            - (strength * row['depth'])[:, None] * bump(-row['speed'] * speed[:, None])
-        ) * (1 + row['emission'] * bump(0))
-    return flux / flux[:, (REST_WAVE > 5000) & (REST_WAVE < 6000)].mean(
-        1, keepdims=True
-    )
+        approach = velocity + row['speed'] * speed[:, None]
+        depth = (strength * row['depth'])[:, None] * _bump(approach, row['fwhm'])
+        flux *= (1 - depth) * (1 + row['emission'] * _bump(velocity, row['fwhm']))
+    green = (REST_WAVE > 5000) & (REST_WAVE < 6000)
+    return flux / flux[:, green].mean(1, keepdims=True)
 
 
 def _sn_ia(rng) -> np.ndarray:
     speed = np.clip(rng.normal(11000, 1000, VARIANTS), 9000, 14000)
-    flux = _p_cygni(
-        SN_IA,
-        speed,
-        rng.uniform(10000, 12000, VARIANTS),
-        rng.uniform(0.8, 1.2, VARIANTS),
-    )
-    return flux / (
-        1 + np.exp(-(REST_WAVE - 3500) / 150)
-    )  # blanketing by iron-group lines
+    flux = _p_cygni(SN_IA, speed, *_draw_all(rng, (10000, 12000), (0.8, 1.2)))
+    return flux / (1 + np.exp(-(REST_WAVE - 3500) / 150))  # blanketing by iron lines
 
 
 def _sn_ii(rng) -> np.ndarray:
-    return _p_cygni(
-        SN_II,
-        rng.uniform(6000, 10000, VARIANTS),
-        rng.uniform(6500, 10000, VARIANTS),
-        rng.uniform(0.7, 1.2, VARIANTS),
-    )
+    return _p_cygni(SN_II, *_draw_all(rng, (6000, 10000), (6500, 10000), (0.7, 1.2)))
 
 # %% ../nbs/01c_inject.ipynb #89eb5d64
-QUASAR_LINES = Table(
-    rows=[  # Vanden Berk et al. 2001, Table 2: observed rest wavelength, equivalent width, sigma (AA)
-        ('Si IV, O IV]', 1396.76, 8.13, 14.25),
-        ('C IV', 1546.15, 23.78, 14.33),
-        ('He II', 1637.84, 0.51, 3.94),
-        ('O III]', 1664.74, 0.43, 5.30),
-        ('Al III', 1856.76, 0.31, 4.95),
-        ('Si III]', 1887.22, 0.16, 3.09),
-        ('C III]', 1905.97, 21.19, 23.58),
-        ('Mg II', 2800.26, 32.28, 34.95),
-    ],
-    names=('line', 'wave', 'ew', 'sigma'),
-)
+# Vanden Berk et al. 2001, Table 2: rest wavelength as observed, equivalent width, sigma
+# (AA)
+QUASAR_LINES = text_table('''
+line         | wave    | ew    | sigma
+Si IV, O IV] | 1396.76 |  8.13 | 14.25
+C IV         | 1546.15 | 23.78 | 14.33
+He II        | 1637.84 |  0.51 |  3.94
+O III]       | 1664.74 |  0.43 |  5.30
+Al III       | 1856.76 |  0.31 |  4.95
+Si III]      | 1887.22 |  0.16 |  3.09
+C III]       | 1905.97 | 21.19 | 23.58
+Mg II        | 2800.26 | 32.28 | 34.95
+''')
 
 
 def _qso_wrong_z(rng) -> np.ndarray:
-    flux, (strength, width) = (
-        np.ones((VARIANTS, len(REST_K))),
-        10 ** rng.normal(0, 0.15, (2, VARIANTS, 1)),
-    )
+    flux = np.ones((VARIANTS, len(REST_K)))
+    strength, width = 10 ** rng.normal(0, 0.15, (2, VARIANTS, 1))
     for row in QUASAR_LINES:
         sigma = row['sigma'] * width
-        flux += (
-            strength
-            * row['ew']
-            / (np.sqrt(2 * np.pi) * sigma)
-            * np.exp(-0.5 * ((REST_WAVE - row['wave']) / sigma) ** 2)
-        )
+        profile = np.exp(-0.5 * ((REST_WAVE - row['wave']) / sigma) ** 2)
+        flux += strength * row['ew'] / (np.sqrt(2 * np.pi) * sigma) * profile
     return flux * (REST_WAVE / 2500) ** (-1.56 + rng.normal(0, 0.2, (VARIANTS, 1)))
 
 
-TROUGHS = {
-    2799.9: 1.0,
-    3889.75: 0.83,
-    3188.67: 0.3,
-    5893.6: 0.5,
-}  # vacuum AA: Mg II, He I*, He I*, Na I D; covering relative to Mg II
+# Vacuum AA: covering relative to Mg II; Mg II, He I*, He I*, Na I D
+TROUGHS = {2799.9: 1.0, 3889.75: 0.83, 3188.67: 0.3, 5893.6: 0.5}
 
 
 def _bal(rng) -> np.ndarray:
-    speed, half = (
-        rng.uniform(3500, 8500, (VARIANTS, 1)),
-        rng.uniform(1000, 2000, (VARIANTS, 1)),
-    )
-    velocity = lambda rest: np.log(REST_WAVE / rest) * SPEED_OF_LIGHT
-    return np.maximum.reduce(
-        [
-            cover * np.exp(-(((velocity(rest) + speed) / half) ** 4))
-            for rest, cover in TROUGHS.items()
-        ]
-    )
+    speed, half = (x[:, None] for x in _draw_all(rng, (3500, 8500), (1000, 2000)))
+    troughs = []
+    for rest, cover in TROUGHS.items():
+        velocity = np.log(REST_WAVE / rest) * SPEED_OF_LIGHT
+        troughs.append(cover * np.exp(-(((velocity + speed) / half) ** 4)))
+    return np.maximum.reduce(troughs)
 
 # %% ../nbs/01c_inject.ipynb #e2f76e34
 def _neighbours(rng: np.random.Generator) -> Table:
     "Galaxies with lines, out of a mock population."
     truth = draw_population(rng, 20 * VARIANTS)
-    return truth[(truth['host_fraction'] == 1) & (truth['halpha_ew'] > 3)][:VARIANTS]
+    galaxy = truth['host_fraction'] == 1
+    return truth[galaxy & (truth['halpha_ew'] > 3)][:VARIANTS]
 
 
 def _gas(truth: Table) -> np.ndarray:
-    "Narrow lines of mock galaxies behind their dust, relative to a continuum of 1 beside Halpha."
-    dust = lambda rest: np.exp(
-        -2.27 * truth['tau_v'].data * ((rest / 5500) ** -0.7 - (6564.6 / 5500) ** -0.7)
-    )  # as in the mock survey
-    lines = {
-        rest: ratio * truth['halpha_ew'].data * dust(rest)
+    "Narrow lines of mock galaxies, relative to a continuum of 1 beside Halpha."
+    ew, tau_v = truth['halpha_ew'].data, truth['tau_v'].data
+    areas = {
+        rest: ratio * ew * gas_dust(rest, tau_v)
         for rest, ratio in _named(line_ratios(truth)).items()
     }
-    return _lines(lines, truth['sigma_gas'].data) / np.sqrt(2 * np.pi)
+    return _lines(areas, truth['sigma_gas'].data) / np.sqrt(2 * np.pi)
 
 
 def _second_galaxy(rng) -> np.ndarray:
@@ -696,15 +432,10 @@ def _negative_lines(rng) -> np.ndarray:
 
 
 def _low_sb(rng) -> np.ndarray:
-    return _metal_poor(
-        *(
-            rng.uniform(low, high, VARIANTS)
-            for low, high in ((2, 4), (1.5, 3), (40, 90))
-        )
-    )
+    return _metal_poor(*_draw_all(rng, (2, 4), (1.5, 3), (40, 90)))
 
 
-_MAKERS = dict(
+_MAKERS = dict(  # the place of a kind is part of its seed
     e_plus_a=_e_plus_a,
     liner=_liner,
     sn_ia=_sn_ia,
@@ -723,25 +454,23 @@ _MAKERS = dict(
 
 
 @functools.lru_cache(maxsize=32)
-def _library(kind: str, seed: int) -> np.ndarray:
-    "(VARIANTS, d) float32 rest-frame spectra of one kind: another seed, another library."
-    return _MAKERS[kind](
-        np.random.default_rng([seed, list(_MAKERS).index(kind)])
-    ).astype('f4')
+def _library(kind: str, seed: int) -> np.ndarray:  # (VARIANTS, d) float32
+    "Rest-frame spectra of one kind: another seed, another library."
+    rng = np.random.default_rng([seed, list(_MAKERS).index(kind)])
+    return _MAKERS[kind](rng).astype('f4')
 
 # %% ../nbs/01c_inject.ipynb #d703e0e4
-def _random(ids: np.ndarray, seed: int, count: int) -> np.ndarray:
-    "(n, count) uniform numbers in (0, 1) that depend on id and seed only: splitmix64 started at a hash of both."
+def _random(ids: np.ndarray, seed: int, count: int) -> np.ndarray:  # (n, count)
+    "Uniform numbers in (0, 1): splitmix64 started at a hash of id and seed."
     key = (id_fraction(ids, salt=seed) * 2**63).astype('u8')
+    step = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over='ignore'):
-        stream = key[:, None] + np.arange(count, dtype='u8') * np.uint64(
-            0x9E3779B97F4A7C15
-        )
+        stream = key[:, None] + np.arange(count, dtype='u8') * step
     return np.clip(id_fraction(stream), 2**-54, 1 - 2**-53)
 
 
 def _other_redshift(kind: str, z: np.ndarray, u: np.ndarray) -> np.ndarray:
-    "Redshift of what is not the host: 1.5-2.0 for quasars, else 0.02-0.5 and at least 0.03 from `z`."
+    "Of what is not the host: 1.5-2.0 for quasars, else 0.02-0.5, 0.03 from `z`."
     if kind == 'qso_wrong_z':
         return 1.5 + 0.5 * u
     free = 0.02 + 0.42 * u
@@ -749,13 +478,14 @@ def _other_redshift(kind: str, z: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def _shift(flux: np.ndarray, k0: int, pick: np.ndarray, z: np.ndarray) -> np.ndarray:
-    "(n, len(SDSS_WAVE)) rows `pick` of `flux` (first lattice index `k0`) at redshift `z`: linear between pixels, constant beyond the ends."
-    source = SDSS_K[0] - k0 - 1e4 * np.log10(1 + z)
+    """(n, len(SDSS_WAVE)) rows `pick` of `flux` (first lattice index `k0`) at redshift
+    `z`: linear between pixels, constant beyond the ends."""
+    source, d = SDSS_K[0] - k0 - 1e4 * np.log10(1 + z), flux.shape[1]
     left = np.floor(source)
     part = (source - left).astype('f4')[:, None]
     column = left[:, None].astype('i4') + np.arange(len(SDSS_K), dtype='i4')
-    start, last = (pick * flux.shape[1]).astype('i4')[:, None], flux.shape[1] - 1
-    low, high = (flux.ravel()[start + np.clip(column + i, 0, last)] for i in (0, 1))
+    start, flat = (pick * d).astype('i4')[:, None], flux.ravel()
+    low, high = (flat[start + np.clip(column + i, 0, d - 1)] for i in (0, 1))
     return low + part * (high - low)
 
 
@@ -772,67 +502,65 @@ def _observed_on(
     return (low + way * (high - low)) * inside
 
 # %% ../nbs/01c_inject.ipynb #d30ec441
-def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    "(n, d) local continuum, not negative: medians of the good among 100 pixels, linear between their centres, nearest where there are few."
-    block, pixels = 100, flux.shape[1]
-    rest = ((0, 0), (0, -pixels % block))  # of the last block, where pixels are missing
+_PIXELS = 100  # of a block whose median is the local continuum
+
+
+def _block_medians(flux: np.ndarray, good: np.ndarray) -> tuple:
+    "(n, blocks) medians of good pixels, not negative, and how many pixels are good."
+    rest = (0, 0), (0, -flux.shape[1] % _PIXELS)  # what the last block lacks
     flux, good = np.pad(flux, rest), np.pad(good, rest)
-    ordered = np.sort(
-        np.where(good, flux, np.float32(np.inf)).reshape(len(flux), -1, block), axis=2
-    )
-    count = good.reshape(len(flux), -1, block).sum(2)
-    level = np.maximum(
-        np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, :, None] // 2, axis=2)[
-            :, :, 0
-        ],
-        0,
-    )
-    index = np.arange(count.shape[1])
-    known = np.where(count > block // 4, index, -1)
-    before = np.maximum.accumulate(
-        known, axis=1
-    )  # the last known block, -1 at the blue end
-    first = np.where(known >= 0, index, len(index) - 1).min(1, keepdims=True)
-    level = np.take_along_axis(
-        np.where(known >= 0, level, 0), np.where(before < 0, first, before), axis=1
-    )
-    x = np.clip((np.arange(pixels) - (block - 1) / 2) / block, 0, len(index) - 1)
-    left = np.minimum(x.astype(int), len(index) - 2)
+    shape = len(flux), -1, _PIXELS
+    ordered = np.sort(np.where(good, flux, np.float32(np.inf)).reshape(shape), axis=2)
+    count = good.reshape(shape).sum(2)
+    middle = np.maximum(count - 1, 0)[:, :, None] // 2
+    return np.maximum(np.take_along_axis(ordered, middle, axis=2)[:, :, 0], 0), count
+
+
+def _last_known(known: np.ndarray) -> np.ndarray:  # (n, blocks) int
+    "Of each block the last known one, itself or before it; at the blue end the first."
+    index = np.arange(known.shape[1])
+    before = np.maximum.accumulate(np.where(known, index, -1), axis=1)
+    first = np.where(known, index, len(index) - 1).min(1, keepdims=True)
+    return np.where(before < 0, first, before)
+
+
+def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:  # (n, d)
+    "Local continuum: medians of blocks, linear between their centres."
+    level, count = _block_medians(flux, good)
+    known = count > _PIXELS // 4
+    level = np.where(known, level, 0)
+    level = np.take_along_axis(level, _last_known(known), axis=1)
+    last, pixel = level.shape[1] - 1, np.arange(flux.shape[1])
+    x = np.clip((pixel - (_PIXELS - 1) / 2) / _PIXELS, 0, last)
+    left = np.minimum(x.astype(int), last - 1)
     part = (x - left).astype('f4')
     return level[:, left] * (1 - part) + level[:, left + 1] * part
 
-
+# %% ../nbs/01c_inject.ipynb #5a1c7e1a
 @functools.cache
 def _sky_patterns() -> tuple:
-    "Sky lines beyond 6800 AA and their derivative, (2, d), and (8, d) hats that modulate them."
+    "Sky lines beyond 6800 AA and their derivative, (2, d), and (8, d) hats."
     k, sky = (np.asarray(load_sky()[name], float) for name in ('k', 'sky'))
-    lines = np.interp(
-        SDSS_K, k, np.maximum(sky - median_filter(sky, 151), 0), left=0, right=0
-    )
+    excess = np.maximum(sky - median_filter(sky, 151), 0)
+    lines = np.interp(SDSS_K, k, excess, left=0, right=0)
     lines[SDSS_WAVE < 6800] = 0
-    slope = np.gradient(lines)
-    hats = np.stack(
-        [np.interp(SDSS_WAVE, np.linspace(6800, 9300, 8), row) for row in np.eye(8)]
-    )
-    return np.stack([lines / lines.std(), slope / slope.std()]).astype(
-        'f4'
-    ), hats.astype('f4')
+    slope, nodes = np.gradient(lines), np.linspace(6800, 9300, 8)
+    hats = np.stack([np.interp(SDSS_WAVE, nodes, row) for row in np.eye(8)])
+    pair = np.stack([lines / lines.std(), slope / slope.std()])
+    return pair.astype('f4'), hats.astype('f4')
 
 
-def _airglow(spectra: Spectra, seed: int) -> np.ndarray:
+def _airglow(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
     plates, which = np.unique(np.asarray(spectra.catalog['plate']), return_inverse=True)
     u = _random(plates.astype('u8'), seed, 10).astype('f4')[:, :, None]
     (lines, slope), hats = (_observed_on(spectra.grid, p) for p in _sky_patterns())
-    angle = 0.7 * np.pi * (u[:, 0] - 0.5)
+    angle, sign = 0.7 * np.pi * (u[:, 0] - 0.5), np.where(u[:, 1] < 0.5, -1, 1)
     strength = sum((0.3 + u[:, 2 + i]) * hat for i, hat in enumerate(hats))
-    return (
-        np.where(u[:, 1] < 0.5, -1, 1)
-        * (np.cos(angle) * lines + np.sin(angle) * slope)
-        * strength
-    )[which]
+    pattern = sign * (np.cos(angle) * lines + np.sin(angle) * slope) * strength
+    return pattern[which]
 
 
-def _red_runaway(spectra: Spectra, u: np.ndarray) -> np.ndarray:
+def _red_runaway(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
     wave = spectra.wave
     last = wave[len(wave) - 1 - spectra.good[:, ::-1].argmax(1)]
     length = 100 + 300 * u[:, 0]
@@ -840,113 +568,107 @@ def _red_runaway(spectra: Spectra, u: np.ndarray) -> np.ndarray:
     return np.where(u[:, 1] < 0.25, -1, 1)[:, None] * ramp.astype('f4')
 
 
-def _dichroic_step(spectra: Spectra, u: np.ndarray) -> np.ndarray:
-    return _continuum(spectra.flux, spectra.good) * (
-        (spectra.wave > 6000) == (u[:, :1] < 0.5)
-    )
+def _dichroic_step(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
+    arm = (spectra.wave > 6000) == (u[:, :1] < 0.5)
+    return _continuum(spectra.flux, spectra.good) * arm
+
+
+def _m_star(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
+    stars, k0, _ = load_m_stars()
+    pick = (u[:, 0] * len(stars)).astype(int)
+    light = _shift(stars, k0, pick, np.zeros(len(u)))
+    return _observed_on(spectra.grid, light)
+
+
+_OBSERVED = dict(  # kinds that are at home in the observed frame
+    m_star=_m_star,
+    airglow=_airglow,
+    red_runaway=_red_runaway,
+    dichroic_step=_dichroic_step,
+)
 
 # %% ../nbs/01c_inject.ipynb #49335f01
-CUT, LEAST = (
-    0.01,
-    10,
-)  # a touched pixel has at least this part of the largest change; a change has at least so many pixels
+CUT = 0.01  # a touched pixel has at least this part of the largest change
+LEAST = 10  # pixels that a change touches, at least
+
+
+def _ids(spectra: Spectra) -> np.ndarray:
+    return np.asarray(spectra.catalog['specobjid'])
 
 
 def _change(kind: str, spectra: Spectra, seed: int) -> tuple:
-    "The change in flux before scaling (n, d), and the redshift of what was put in (n,), NaN where it is the host's."
-    z, u = (
-        np.nan_to_num(np.asarray(spectra.catalog['z'], float)),
-        _random(np.asarray(spectra.catalog['specobjid']), seed, 2),
-    )
-    none = np.full(len(z), np.nan)
-    if kind == 'airglow':
-        return _airglow(spectra, seed), none
-    if kind == 'red_runaway':
-        return _red_runaway(spectra, u), none
-    if kind == 'dichroic_step':
-        return _dichroic_step(spectra, u), none
-    if kind == 'm_star':
-        stars, k0, _ = load_m_stars()
-        light = _shift(stars, k0, (u[:, 0] * len(stars)).astype(int), 0 * z)
-        return _observed_on(spectra.grid, light), none
+    """The change in flux before scaling (n, d), and the redshift of what was put in
+    (n,), NaN where it is the host's."""
+    z, u = np.asarray(spectra.catalog['z'], float), _random(_ids(spectra), seed, 2)
+    where, none = np.nan_to_num(z), np.full(len(z), np.nan)
+    if kind in _OBSERVED:
+        return _OBSERVED[kind](spectra, u, seed), none
     other = ANOMALIES.loc[kind]['frame'] == 'other'
-    where = _other_redshift(kind, z, u[:, 1]) if other else z
-    change = _shift(
-        _library(kind, seed),
-        REST_K[0],
-        (u[:, 0] * VARIANTS).astype(int),
-        np.maximum(where, -0.9),
-    )
+    if other:
+        where = _other_redshift(kind, where, u[:, 1])
+    pick = (u[:, 0] * VARIANTS).astype(int)
+    change = _shift(_library(kind, seed), REST_K[0], pick, np.maximum(where, -0.9))
     change = _observed_on(spectra.grid, change)
     if kind == 'bal':
         change *= -_continuum(spectra.flux, spectra.good)
     return change, where if other else none
 
 
-def _noise(spectra: Spectra, seed: int) -> np.ndarray:
-    "(n, d) normal noise as `ivar` says, of the objects' own."
-    normal = ndtri(
-        _random(np.asarray(spectra.catalog['specobjid']), seed, 2 + len(spectra.wave))[
-            :, 2:
-        ]
-    ).astype('f4')  # the first two are in use
-    return np.divide(
-        normal, np.sqrt(spectra.ivar), out=np.zeros_like(normal), where=spectra.good
-    )
+def _noise(spectra: Spectra, seed: int) -> np.ndarray:  # (n, d)
+    "Normal noise as `ivar` says, of the objects' own."
+    u = _random(_ids(spectra), seed, 2 + len(spectra.wave))[:, 2:]  # two are in use
+    normal = ndtri(u).astype('f4')
+    nothing = np.zeros_like(normal)
+    return np.divide(normal, np.sqrt(spectra.ivar), out=nothing, where=spectra.good)
 
 
 def _dim(spectra: Spectra, seed: int) -> np.ndarray:
     "Spectra dimmed to a median S/N of 1, with the noise that `ivar` says."
     snr = np.where(spectra.good, spectra.flux * np.sqrt(spectra.ivar), np.nan)
-    empty = ~spectra.good.any(1)
-    snr[empty] = 1
+    snr[~spectra.good.any(1)] = 1
     factor = 1 / np.maximum(np.nanmedian(snr, axis=1, keepdims=True), 1)
     return factor * spectra.flux + np.sqrt(1 - factor**2) * _noise(spectra, seed)
+
+
+def _underneath(kind: str, spectra: Spectra, seed: int) -> np.ndarray:  # (n, d)
+    "What the change is added to."
+    if ANOMALIES.loc[kind]['how'] != 'replaced':
+        return spectra.flux
+    return _dim(spectra, seed) if kind == 'low_sb' else _noise(spectra, seed)
+
+
+def _size(kind: str, response: np.ndarray, count: np.ndarray) -> np.ndarray:  # (n,)
+    "Amplitude of a change before scaling: rms over touched pixels, or the peak."
+    if kind == 'low_sb':
+        return response.max(1)
+    return np.sqrt((response**2).sum(1, dtype=float) / np.maximum(count, 1))
 
 
 def _inject_kind(
     kind: str, spectra: Spectra, amplitude: np.ndarray, seed: int
 ) -> tuple:
-    "Flux, touched pixels, the amplitude that was reached and the redshift of what was put in, for spectra that all get one kind."
+    """Flux, touched pixels, the amplitude that was reached and the redshift of what was
+    put in, for spectra that all get one kind."""
     good, how = spectra.good, ANOMALIES.loc[kind]['how']
     change, z = _change(kind, spectra, seed)
     change = np.where(good, change, 0).astype('f4')
-    size = np.abs(change)
-    touched = size > CUT * size.max(1, keepdims=True)
+    touched = np.abs(change) > CUT * np.abs(change).max(1, keepdims=True)
     change *= touched
-    response, count = change * np.sqrt(spectra.ivar), touched.sum(1)
-    unit = (
-        response.max(1)
-        if kind == 'low_sb'
-        else np.sqrt((response**2).sum(1, dtype=float) / np.maximum(count, 1))
-    )
-    able = (
-        (count >= LEAST)
-        & (unit > 0)
-        & np.isfinite(unit)
-        & (amplitude > 0)
-        & np.isfinite(np.asarray(spectra.catalog['z'], float))
-    )
+    count = touched.sum(1)
+    unit = _size(kind, change * np.sqrt(spectra.ivar), count)
+    able = (count >= LEAST) & (unit > 0) & np.isfinite(unit) & (amplitude > 0)
+    able &= np.isfinite(np.asarray(spectra.catalog['z'], float))
     scale = np.divide(amplitude, unit, out=np.zeros(len(unit)), where=able)
     if how == 'absorbed':
         scale = np.minimum(scale, 1)
-    before = (
-        spectra.flux
-        if how != 'replaced'
-        else _dim(spectra, seed)
-        if kind == 'low_sb'
-        else _noise(spectra, seed)
-    )
-    touched = (touched if how != 'replaced' else good) & able[:, None]
-    flux = np.where(
-        touched, before + scale.astype('f4')[:, None] * change, spectra.flux
-    )
-    return flux.astype('f4'), touched, scale * unit * able, np.where(able, z, np.nan)
+    touched = (good if how == 'replaced' else touched) & able[:, None]
+    changed = _underneath(kind, spectra, seed) + scale.astype('f4')[:, None] * change
+    flux = np.where(touched, changed, spectra.flux).astype('f4')
+    return flux, touched, scale * unit * able, np.where(able, z, np.nan)
 
 # %% ../nbs/01c_inject.ipynb #b88d99a7
-def _check(spectra: Spectra, kind, amplitude) -> tuple:
-    "Kinds and amplitudes as (n,) arrays. Raises `ValueError` for what cannot be done."
-    n = len(spectra)
+def _check_raw(spectra: Spectra):
+    "Raise `ValueError` for spectra into which nothing can be injected."
     if spectra.unit != FLUX_UNIT or spectra.grid.frame != 'observed':
         raise ValueError(
             f'anomalies are injected into raw spectra of the observed frame, not into '
@@ -954,70 +676,82 @@ def _check(spectra: Spectra, kind, amplitude) -> tuple:
         )
     if 'injected' in spectra.catalog.colnames:
         raise ValueError(
-            'these spectra carry injected anomalies already; inject into the original ones, all kinds in one call'
+            'these spectra carry injected anomalies already; '
+            'inject into the original ones, all kinds in one call'
         )
-    for name, value in (('kind', kind), ('amplitude', amplitude)):
-        if np.ndim(value) and np.shape(value) != (n,):
-            raise ValueError(
-                f'{name} must be one value or {n}, not an array of shape {np.shape(value)}'
-            )
-    kinds, amplitude = (
-        np.broadcast_to(np.asarray(kind, 'U'), n),
-        np.broadcast_to(np.asarray(amplitude, float), n),
-    )
-    for name in sorted(set(kinds.tolist()) - {''}):
+
+
+def _for_each(name: str, value, n: int, dtype) -> np.ndarray:  # (n,)
+    "One value, or one for each spectrum. Raises `ValueError`."
+    if np.ndim(value) and np.shape(value) != (n,):
+        raise ValueError(
+            f'{name} must be one value or {n}, not an array of shape {np.shape(value)}'
+        )
+    return np.broadcast_to(np.asarray(value, dtype), n)
+
+
+def _check(spectra: Spectra, kind, amplitude) -> tuple:
+    "Kinds and amplitudes as (n,) arrays. Raises `ValueError` for what cannot be done."
+    _check_raw(spectra)
+    kinds = _for_each('kind', kind, len(spectra), 'U')
+    amplitude = _for_each('amplitude', amplitude, len(spectra), float)
+    for name in _names_of(kinds):
         _check_kind(name)
     if not (np.isfinite(amplitude) & (amplitude >= 0)).all():
         raise ValueError('amplitude must be finite and not negative')
     return kinds, amplitude
 
 
+def _names_of(kinds: np.ndarray) -> list[str]:
+    return sorted(set(kinds.tolist()) - {''})
+
+
 def inject(
     spectra: Spectra,  # Raw, observed frame, on any grid; not changed
-    kind: str
-    | Iterable[
-        str
-    ],  # A name in `ANOMALIES` for all, or one for each; '' leaves a spectrum alone
-    amplitude: float
-    | Iterable[
-        float
-    ],  # In units of the noise, see the column `how`; for all, or one for each
+    kind: str | Iterable[str],  # In `ANOMALIES`, for all or for each; '': none
+    amplitude: float | Iterable[float],  # In units of the noise, for all or for each
     *,
-    rng: int
-    | np.random.Generator,  # Seed; a row's anomaly depends on it and on the row's id only
-) -> tuple[
-    Spectra, np.ndarray
-]:  # Changed copies, catalogue with injected, amplitude, injected_z; (n, d) bool, pixels touched
-    "Put labelled anomalies into spectra. Raises `ValueError` for an unknown kind, an impossible amplitude, and spectra that are not raw."
+    rng: int | np.random.Generator,  # Seed; an anomaly depends on it and the id only
+) -> tuple[Spectra, np.ndarray]:  # Changed copies; (n, d) bool, pixels touched
+    """Put labelled anomalies into spectra.
+
+    The catalogue of the copies has injected (the kind, '' where nothing could be done),
+    amplitude (as it was reached) and injected_z (NaN: the host's). Raises `ValueError`
+    for an unknown kind, an impossible amplitude, and spectra that are not raw."""
     kinds, amplitude = _check(spectra, kind, amplitude)
     seed = seed_of(rng)
-    flux, touched, catalog = (
-        np.array(spectra.flux, 'f4'),
-        np.zeros(spectra.flux.shape, bool),
-        spectra.catalog.copy(),
-    )
+    flux, touched = np.array(spectra.flux, 'f4'), np.zeros(spectra.flux.shape, bool)
     reached, z = np.zeros(len(spectra)), np.full(len(spectra), np.nan)
-    for name in sorted(set(kinds.tolist()) - {''}):
+    for name in _names_of(kinds):
         rows = np.flatnonzero(kinds == name)
         for some in np.array_split(rows, -(-len(rows) // 1000)):
             flux[some], touched[some], reached[some], z[some] = _inject_kind(
                 name, spectra[some], amplitude[some], seed
             )
+    catalog = spectra.catalog.copy()
     catalog['injected'] = np.where(reached > 0, kinds, '').astype('U16')
     catalog['amplitude'], catalog['injected_z'] = reached, z
     mask = None if spectra.mask is None else np.array(spectra.mask)
-    return Spectra(
-        flux,
-        np.array(spectra.ivar),
-        spectra.grid,
-        catalog,
-        mask,
-        spectra.rejected.copy(),
-        spectra.unit,
-    ), touched
+    arrays, rejected = (flux, np.array(spectra.ivar)), spectra.rejected.copy()
+    out = Spectra(*arrays, spectra.grid, catalog, mask, rejected, spectra.unit)
+    return out, touched
 
 # %% ../nbs/01c_inject.ipynb #1c4b35c5
 WEAKEST, STRONGEST = 2.0, 32.0  # amplitudes of the anomalies in a survey
+_HIDDEN = ['injected', 'amplitude', 'injected_z']
+
+
+def _draw_kinds(catalog: Table, fraction: float, seed: int) -> np.ndarray:  # (n,)
+    "Which object becomes which anomaly, '' for none, by the hash of its id."
+    ids = np.asarray(catalog['specobjid'], np.uint64)
+    chosen = id_fraction(ids, salt=41000 + seed) < fraction
+    which = id_fraction(ids, salt=42000 + seed)
+    natural = np.stack([natural_hosts(kind, catalog) for kind in ANOMALIES['name']])
+    kinds = np.full(len(catalog), '', dtype='U16')
+    for row in np.flatnonzero(chosen & natural.any(0)):
+        able = ANOMALIES['name'][natural[:, row]]
+        kinds[row] = able[int(which[row] * len(able))]
+    return kinds
 
 
 def contaminate(
@@ -1025,38 +759,30 @@ def contaminate(
     fraction: float,  # Of the objects that become anomalies
     *,
     rng: int | np.random.Generator = 0,  # Seed
-) -> tuple[
-    Spectra, Table
-]:  # Spectra without a trace in the catalogue; truth: specobjid, kind, amplitude, injected_z, artefact
-    "Put a few anomalies into a survey, each in a natural host. Raises as `inject`."
+) -> tuple[Spectra, Table]:  # Spectra; specobjid, kind, amplitude, injected_z, artefact
+    """Put a few anomalies into a survey, each in a natural host; only the table says
+    where. Raises as `inject`."""
     ids = np.asarray(spectra.catalog['specobjid'], np.uint64)
-    rng = seed_of(rng)
-    draw = lambda salt: id_fraction(ids, salt=1000 * salt + rng)
-    kinds = np.full(len(spectra), '', dtype='U16')
-    natural = np.stack(
-        [natural_hosts(kind, spectra.catalog) for kind in ANOMALIES['name']]
-    )
-    for row in np.flatnonzero((draw(41) < fraction) & natural.any(0)):
-        able = np.flatnonzero(natural[:, row])
-        kinds[row] = ANOMALIES['name'][able[int(draw(42)[row] * len(able))]]
-    amplitude = WEAKEST * (STRONGEST / WEAKEST) ** draw(43)
-    mixed, _ = inject(spectra, kinds, amplitude, rng=rng)
-    truth = mixed.catalog[mixed.catalog['injected'] != '']
-    table = Table(
-        dict(
-            specobjid=truth['specobjid'],
-            kind=truth['injected'],
-            amplitude=truth['amplitude'],
-            injected_z=truth['injected_z'],
-            artefact=ANOMALIES.loc[truth['injected']]['artefact']
-            if len(truth)
-            else np.zeros(0, bool),
-        )
-    )
-    mixed.catalog.remove_columns(['injected', 'amplitude', 'injected_z'])
-    return mixed, table
+    seed = seed_of(rng)
+    kinds = _draw_kinds(spectra.catalog, fraction, seed)
+    amplitude = WEAKEST * (STRONGEST / WEAKEST) ** id_fraction(ids, salt=43000 + seed)
+    mixed, _ = inject(spectra, kinds, amplitude, rng=seed)
+    changed = mixed.catalog[mixed.catalog['injected'] != '']
+    truth = changed['specobjid', 'injected', 'amplitude', 'injected_z']
+    truth.rename_column('injected', 'kind')
+    artefacts = ANOMALIES['name'][ANOMALIES['artefact']]
+    truth['artefact'] = np.isin(truth['kind'], artefacts)
+    mixed.catalog.remove_columns(_HIDDEN)
+    return mixed, truth
 
 # %% ../nbs/01c_inject.ipynb #ef60ff20
+def _label(row) -> str:
+    "Kind, strength and, where it is not the host's, redshift of an injected anomaly."
+    words = f'{row["injected"] or "unchanged"}   {row["amplitude"]:.3g} σ per pixel'
+    known = np.isfinite(row['injected_z'])
+    return words + (f', z = {row["injected_z"]:.2f}' if known else '')
+
+
 def plot_injection(
     before: Spectra,  # Raw, as given to `inject`
     after: Spectra,  # Raw, as returned by it
@@ -1064,36 +790,26 @@ def plot_injection(
     i: int,  # Which one
     ax=None,  # Matplotlib axes
 ):
-    "Draw one spectrum before (grey) and after (coloured), means of 8 pixels, touched pixels shaded; returns the axes."
+    """Draw one spectrum before (grey) and after (red), means of 8 pixels, touched ones
+    shaded; returns the axes."""
     ax = axes_or_new(ax, figsize=(8, 2.4))
     good, row = before.good[i], after.catalog[i]
-    if good.sum() < 8:
+    count = good.sum() // 8 * 8
+    if not count:
         raise ValueError(f'spectrum {i} has no good pixels to draw')
-    mean = lambda x: x[good][: good.sum() // 8 * 8].reshape(-1, 8).mean(1)
-    wave, old, new = (mean(x) for x in (before.wave, before.flux[i], after.flux[i]))
-    ax.fill_between(
-        before.wave,
-        0,
-        1,
-        where=touched[i],
-        transform=ax.get_xaxis_transform(),
-        color='C1',
-        alpha=0.2,
-        lw=0,
+    wave, old, new = (
+        x[good][:count].reshape(-1, 8).mean(1)
+        for x in (before.wave, before.flux[i], after.flux[i])
     )
+    shade = dict(where=touched[i], color='C1', alpha=0.2, lw=0)
+    ax.fill_between(before.wave, 0, 1, transform=ax.get_xaxis_transform(), **shade)
     ax.plot(wave, old, color='.6', lw=0.6)
     ax.plot(wave, new, color='C3', lw=0.6)
     low, high = np.quantile(np.r_[old, new], [0.002, 0.995])
     margin = 0.05 * (high - low)
-    ax.set(
-        xlim=(wave[0], wave[-1]),
-        ylim=(min(0, low) - margin, high + 2 * margin),
-        xlabel='observed wavelength (Å)',
-        ylabel='$f_λ$ ($10^{-17}$ cgs)',
-    )
-    extra = f', z = {row["injected_z"]:.2f}' if np.isfinite(row['injected_z']) else ''
-    ax.set_title(
-        f"{row['injected'] or 'unchanged'}   {row['amplitude']:.3g} σ per pixel{extra}",
-        fontsize=9,
-    )
+    ax.set_ylim(min(0, low) - margin, high + 2 * margin)
+    mock = 'mock ' if row['survey'] == 'mock' else ''
+    ax.set(xlim=(wave[0], wave[-1]), xlabel='observed wavelength (Å)')
+    ax.set_ylabel(f'{mock}$f_λ$ ($10^{{-17}}$ cgs)')
+    ax.set_title(_label(row), fontsize=9)
     return ax

@@ -44,10 +44,12 @@ CLASSES = Table(  # B23, Table 1; `written` is the subclass as the pipeline writ
 )
 
 # %% ../nbs/00d_known.ipynb #5bb4478e
-def known_anomalies() -> (
-    Table
-):  # paper, table, plate, mjd, fiberid, z, zbin, value (log p, reconstruction error), explanation
-    "The published anomalies: Tables A1 and B1 of B23, and the examples of O25 (whose numbers are known from its authors' notebooks only)."
+def known_anomalies() -> Table:  # 89 rows
+    """The published anomalies: Tables A1 and B1 of B23, and the examples of O25 (whose
+    numbers are known from its authors' notebooks only).
+
+    Columns: paper, table, plate, mjd, fiberid, z, zbin, value (log p or reconstruction
+    error), explanation."""
     return read_table(package_files('specanom') / 'data' / 'known_anomalies.ecsv')
 
 # %% ../nbs/00d_known.ipynb #c9aa92bc
@@ -60,6 +62,7 @@ _SPELLINGS = {  # ours: as others write it
     'ra': ('ra', 'ra_deg', 'raj2000', '_raj2000'),
     'dec': ('dec', 'dec_deg', 'dej2000', 'decj2000', '_dej2000'),
 }
+_TYPES = dict(specobjid='u8', plate='i8', mjd='i8', fiberid='i8', ra='f8', dec='f8')
 _WAYS = (('specobjid',), ('plate', 'mjd', 'fiberid'), ('ra', 'dec'))
 _LIMITS = {'specobjid': (1, 2**64 - 1), 'ra': (0, 360), 'dec': (-90, 90)}
 _EMPTY = ('', 'null', 'nan', 'none', '--')
@@ -96,36 +99,40 @@ def _number_of(word: str, name: str, row: int):
     try:
         value = float(word) if sky else int(word)
     except ValueError:
-        kind = (
-            'number of degrees' if sky else 'whole number (rounded by a spreadsheet?)'
-        )
+        whole = 'whole number (rounded by a spreadsheet?)'
+        kind = 'number of degrees' if sky else whole
         raise ValueError(f"row {row}: {name} = '{word}' is no {kind}") from None
     if not low <= value <= high:
         raise ValueError(f'row {row}: {name} = {word} is not between {low} and {high}')
     return value
 
 
+def _own_names(columns: dict) -> dict:
+    "Columns of a list by our names, of two spellings the first in `_SPELLINGS`."
+    given = {name.strip().lower(): column for name, column in columns.items()}
+    found = {}
+    for ours, spellings in _SPELLINGS.items():
+        theirs = [name for name in spellings if name in given]
+        if theirs:
+            found[ours] = given[theirs[0]]
+    return found
+
+
 def _known_table(columns: dict) -> Table:
     "A list from its columns of text. Raises `ValueError` where it does not say what it means."
-    given = {name.strip().lower(): column for name, column in columns.items()}
-    found = {
-        ours: given[theirs]
-        for ours, spellings in _SPELLINGS.items()
-        for theirs in spellings[::-1]
-        if theirs in given
-    }
+    found = _own_names(columns)
     if not any(set(way) <= set(found) for way in _WAYS):
         raise ValueError(
             'no column says which objects these are: give specobjid, '
             'or plate, mjd and fiberid, or ra and dec in degrees'
         )
-    n = len(next(iter(found.values())))
-    table = Table({'name': np.asarray(found.get('name', [''] * n), 'U')})
-    for name in list(_SPELLINGS)[1:]:
-        kind = 'f8' if name in ('ra', 'dec') else 'u8' if name == 'specobjid' else 'i8'
-        words = found.get(name, [''] * n)
-        numbers = [_number_of(word, name, row) for row, word in enumerate(words, 1)]
-        table[name] = np.array(numbers, kind)
+    empty = [''] * len(next(iter(found.values())))
+    table = Table({'name': np.asarray(found.get('name', empty), 'U')})
+    for name, kind in _TYPES.items():
+        words = enumerate(found.get(name, empty), 1)
+        table[name] = np.array(
+            [_number_of(word, name, row) for row, word in words], kind
+        )
     nameless = ~np.logical_or.reduce(_given(table))
     if nameless.any():
         raise ValueError(
@@ -166,9 +173,7 @@ def read_known(
 def known_lists(
     *files: Path,  # Lists for `read_known`
     published: bool = True,  # Also those of `known_anomalies`
-) -> dict[
-    str, Table
-]:  # Name -> list: A1, B1, O25, and each file by its name without ending
+) -> dict[str, Table]:  # A1, B1, O25, and each file by its name without ending
     "Everything that is known already. Raises `ValueError` when two lists have one name."
     table = known_anomalies()
     names = dict(A1='A1', B1='B1', O25='examples') if published else {}

@@ -69,6 +69,7 @@ from specanom.core import (
     write_chunks,
     write_table,
 )
+from .download import download_spectra
 from .explain import Score, explain_many
 from .fitsfile import name_below
 from .flow import find_method, make_density
@@ -89,7 +90,7 @@ from specanom.model import (
     stack_rows,
 )
 from .preprocess import preprocess, selection_funnel, split_ids, split_name
-from .query import download_spectra, query_catalog
+from .query import query_catalog
 from .reconstruction import pixelwise_chi2, plot_pixelwise_chi2
 from specanom.scores import (
     ANOMALY_SCORES,

@@ -17,7 +17,7 @@ from .bits import BITS
 from .templates import load_sky
 
 # %% ../nbs/01d_write.ipynb #67050d6b
-_COMMON = [
+_COMMON = [  # (column, FITS format, catalogue column)
     ('PLATE', 'J', 'plate'),
     ('MJD', 'J', 'mjd'),
     ('FIBERID', 'J', 'fiberid'),
@@ -32,7 +32,7 @@ _COMMON = [
     ('SN_MEDIAN_ALL', 'E', 'sn_median'),
     ('PRIMTARGET', 'J', 'primtarget'),
 ]
-_RESULTS = {  # (column, FITS format, catalogue column)
+_RESULTS = {
     'sdss': [
         ('SURVEY', '6A', 'survey'),
         ('PLATEQUALITY', '8A', 'platequality'),
@@ -50,6 +50,29 @@ _RESULTS = {  # (column, FITS format, catalogue column)
         *_COMMON,
     ],
 }
+_UNIT = '1E-17 erg/cm^2/s/Ang'
+
+
+def _first_k() -> int:
+    "The lattice index that a plate begins with, as COEFF0 of all its files says."
+    return int(load_sky()['k'][0]) - 8
+
+
+def _of_sky(name: str, k: np.ndarray) -> np.ndarray:
+    "A column of the table of the sky at lattice pixels."
+    sky = load_sky()
+    return np.interp(k, sky['k'], sky[name])
+
+
+def _table_hdu(columns: list[tuple], name: str) -> fits.BinTableHDU:
+    "A table from (column, FITS format, values)."
+    columns = [fits.Column(title, form, array=x) for title, form, x in columns]
+    return fits.BinTableHDU.from_columns(columns, name=name)
+
+
+def _result(form: str, value) -> np.ndarray:
+    "One result as a column; identifiers in text are right-aligned."
+    return np.array([f'{value:>22}' if form == '22A' else value])
 
 
 def _results_hdu(row, kind: str) -> fits.BinTableHDU:
@@ -58,86 +81,92 @@ def _results_hdu(row, kind: str) -> fits.BinTableHDU:
         fits.Column(
             name,
             form,
-            array=np.array([f'{row[key]:>22}' if form == '22A' else row[key]]),
+            array=_result(form, row[key]),
             bzero=2**63 if form == 'K' else None,
         )
         for name, form, key in _RESULTS[kind]
     ]
-    return fits.BinTableHDU.from_columns(
-        columns, name='SPECOBJ' if kind == 'sdss' else 'SPALL'
-    )
+    title = 'SPECOBJ' if kind == 'sdss' else 'SPALL'
+    return fits.BinTableHDU.from_columns(columns, name=title)
 
 
 def _coadd_hdu(spectra: Spectra, i: int) -> fits.BinTableHDU:
     "HDU 1: the spectrum, trimmed to the pixels that exist."
     exists = np.flatnonzero(spectra.good[i] | (spectra.mask[i] > 0))
     cut = slice(exists[0], exists[-1] + 1)
-    sky = load_sky()
-    of_sky = lambda name: np.interp(SDSS_K[cut], sky['k'], sky[name])
-    bits = spectra.mask[i, cut].astype('i4')
+    k, bits = SDSS_K[cut], spectra.mask[i, cut].astype('i4')
     columns = [
         ('flux', 'E', spectra.flux[i, cut]),
-        ('loglam', 'E', 1e-4 * SDSS_K[cut]),
+        ('loglam', 'E', 1e-4 * k),
         ('ivar', 'E', spectra.ivar[i, cut]),
         ('and_mask', 'J', bits),
         ('or_mask', 'J', bits),
-        ('wdisp', 'E', of_sky('wdisp')),
-        ('sky', 'E', of_sky('sky')),
+        ('wdisp', 'E', _of_sky('wdisp', k)),
+        ('sky', 'E', _of_sky('sky', k)),
         ('model', 'E', spectra.flux[i, cut]),
     ]
-    return fits.BinTableHDU.from_columns(
-        [fits.Column(n, f, array=a) for n, f, a in columns], name='COADD'
-    )
+    return _table_hdu(columns, 'COADD')
 
 
 def _line_hdu(row) -> fits.BinTableHDU:
-    "HDU 3: a line table with the emission lines' names, wavelengths and redshift."
+    "HDU 3: the emission lines' names, wavelengths and redshift."
     lines = LINES[LINES['kind'] == 'emission']
+    names = np.char.encode(np.asarray(lines['label']), 'ascii', 'replace')
     columns = [
         ('PLATE', 'J', row['plate']),
         ('MJD', 'J', row['mjd']),
         ('FIBERID', 'J', row['fiberid']),
-        ('LINENAME', '13A', lines['label']),
+        ('LINENAME', '13A', names),
         ('LINEWAVE', 'D', lines['wave']),
         ('LINEZ', 'E', row['z']),
     ]
-    spread = lambda x: (
-        np.char.encode(np.asarray(x), 'ascii', 'replace')
-        if np.ndim(x) and np.asarray(x).dtype.kind == 'U'
-        else np.broadcast_to(x, len(lines))
-    )
-    return fits.BinTableHDU.from_columns(
-        [fits.Column(n, f, array=spread(a)) for n, f, a in columns], name='SPZLINE'
-    )
+    every = [(name, form, np.broadcast_to(x, len(lines))) for name, form, x in columns]
+    return _table_hdu(every, 'SPZLINE')
+
+
+def _exposure_hdu(coadd: np.ndarray, name: str) -> fits.BinTableHDU:
+    "What one arm of the spectrograph saw in one exposure."
+    forms = dict(flux='E', loglam='E', ivar='E', mask='J', wdisp='E', sky='E')
+    theirs = dict(mask='or_mask')
+    columns = [(key, form, coadd[theirs.get(key, key)]) for key, form in forms.items()]
+    return _table_hdu([*columns, ('calib', 'E', np.ones(len(coadd)))], name)
 
 
 def _exposure_hdus(coadd: fits.BinTableHDU, row) -> list:
     "What a full file appends: one blue and one red exposure."
-    spectrograph = 1 if row['fiberid'] <= 320 else 2
-    out = []
-    for arm, inside in (
-        ('B', coadd.data['loglam'] < np.log10(6150)),
-        ('R', coadd.data['loglam'] > np.log10(5800)),
-    ):
-        part = coadd.data[inside]
-        columns = [
-            fits.Column(n, f, array=part[of])
-            for n, f, of in (
-                ('flux', 'E', 'flux'),
-                ('loglam', 'E', 'loglam'),
-                ('ivar', 'E', 'ivar'),
-                ('mask', 'J', 'or_mask'),
-                ('wdisp', 'E', 'wdisp'),
-                ('sky', 'E', 'sky'),
-            )
-        ]
-        columns.append(fits.Column('calib', 'E', array=np.ones(len(part))))
-        out.append(
-            fits.BinTableHDU.from_columns(
-                columns, name=f'{arm}{spectrograph}-{row["mjd"]:08d}-00000001-00000002'
-            )
+    loglam, spectrograph = coadd.data['loglam'], 1 if row['fiberid'] <= 320 else 2
+    arms = {'B': loglam < np.log10(6150), 'R': loglam > np.log10(5800)}
+    night = f'{spectrograph}-{row["mjd"]:08d}-00000001-00000002'
+    return [_exposure_hdu(coadd.data[rows], arm + night) for arm, rows in arms.items()]
+
+# %% ../nbs/01d_write.ipynb #5a1c8e10
+def _primary_hdu(row, kind: str) -> fits.PrimaryHDU:
+    "HDU 0: the cards of plate and fibre."
+    primary = fits.PrimaryHDU()
+    primary.header.update(
+        PLATEID=row['plate'],
+        MJD=row['mjd'],
+        FIBERID=row['fiberid'],
+        PLUG_RA=row['ra'],
+        PLUG_DEC=row['dec'],
+        VACUUM=True,
+        COEFF0=1e-4 * _first_k(),
+        COEFF1=1e-4,
+        NEXP=2,
+        BUNIT=_UNIT,
+        PLATEQUA=row['platequality'],
+    )
+    if kind == 'sdss':
+        primary.header['SPEC_ID'] = f"{row['specobjid']:>22}"
+    return primary
+
+
+def _check_raw(spectra: Spectra, what: str):
+    "Raise `ValueError` for spectra that no SDSS file can hold."
+    if spectra.mask is None or not np.array_equal(spectra.wave, SDSS_WAVE):
+        raise ValueError(
+            f'only raw spectra on SDSS_WAVE with their mask can be written as {what}'
         )
-    return out
 
 
 def write_spec(
@@ -147,271 +176,183 @@ def write_spec(
     layout: str = 'lite',  # 'lite', or 'full': with exposures
     kind: str = 'sdss',  # 'sdss' (SPECOBJ) or 'boss' (SPALL)
 ) -> list[Path]:  # One file per spectrum
-    "Write spec-PLATE-MJD-FIBER.fits files in the layout of SDSS. Raises `ValueError` on other grids, layouts and kinds."
+    """Write spec-PLATE-MJD-FIBER.fits files in the layout of SDSS. Raises `ValueError`
+    on other grids, layouts and kinds."""
     if layout not in ('lite', 'full') or kind not in _RESULTS:
         raise ValueError(
-            f"layout must be 'lite' or 'full' and kind 'sdss' or 'boss', not {layout!r} and {kind!r}"
+            "layout must be 'lite' or 'full' and kind 'sdss' or 'boss', "
+            f'not {layout!r} and {kind!r}'
         )
-    if spectra.mask is None or not np.array_equal(spectra.wave, SDSS_WAVE):
-        raise ValueError(
-            'only raw spectra on SDSS_WAVE with their mask can be written as spec files'
-        )
+    _check_raw(spectra, 'spec files')
     folder, paths = Path(folder), []
     folder.mkdir(parents=True, exist_ok=True)
     for i, (row, name) in enumerate(zip(spectra.catalog, spec_name(spectra.catalog))):
-        coadd, primary = _coadd_hdu(spectra, i), fits.PrimaryHDU()
-        primary.header.update(
-            PLATEID=row['plate'],
-            MJD=row['mjd'],
-            FIBERID=row['fiberid'],
-            PLUG_RA=row['ra'],
-            PLUG_DEC=row['dec'],
-            VACUUM=True,
-            COEFF0=1e-4 * (int(load_sky()['k'][0]) - 8),
-            COEFF1=1e-4,
-            NEXP=2,
-            BUNIT='1E-17 erg/cm^2/s/Ang',
-            PLATEQUA=row['platequality'],
-        )
-        if kind == 'sdss':
-            primary.header['SPEC_ID'] = f"{row['specobjid']:>22}"
-        hdus = [primary, coadd, _results_hdu(row, kind), _line_hdu(row)] + (
-            _exposure_hdus(coadd, row) if layout == 'full' else []
-        )
+        coadd = _coadd_hdu(spectra, i)
+        hdus = [_primary_hdu(row, kind), coadd, _results_hdu(row, kind), _line_hdu(row)]
+        if layout == 'full':
+            hdus += _exposure_hdus(coadd, row)
         paths.append(folder / f'spec-{name}.fits')
         fits.HDUList(hdus).writeto(paths[-1], overwrite=True)
     return paths
 
 # %% ../nbs/01d_write.ipynb #55324c7d
 NOPLUG, NODATA = BITS['NOPLUG'], BITS['NODATA']
-SKY, UNPLUGGED, NO_SPECTRUM = (
-    1 << 0,
-    1 << 7,
-    1 << 9,
-)  # ZWARNING: sky fibre, fibre not plugged, no data
+SKY, UNPLUGGED, NO_SPECTRUM = 1 << 0, 1 << 7, 1 << 9  # bits of ZWARNING
 FIBRES = {'sdss': 640, 'boss': 1000}
-_FILL = {
+_FILL = {  # where there is no object
     'OBJTYPE': 'NA',
     'HOLETYPE': 'OBJECT',
     'CLASS': 'STAR',
     'TFILE': 'spEigenStar-55734.fits',
     'ZWARNING': UNPLUGGED | NO_SPECTRUM,
-}  # where there is no object
+}
+_TYPES = dict(J='i4', E='f4', D='f8')
 
-_PLUGMAP = [  # (column, FITS format, catalogue column); None: the table's default or 0
-    ('OBJID', '5J', None),
-    ('HOLETYPE', '16A', None),
-    ('RA', 'D', 'ra'),
-    ('DEC', 'D', 'dec'),
-    ('MAG', '5E', 'true_fibermag'),
-    ('STARL', 'E', None),
-    ('EXPL', 'E', None),
-    ('DEVAUCL', 'E', None),
-    ('OBJTYPE', '16A', 'objtype'),
-    ('XFOCAL', 'D', None),
-    ('YFOCAL', 'D', None),
-    ('SPECTROGRAPHID', 'J', None),
-    ('FIBERID', 'J', None),
-    ('THROUGHPUT', 'J', None),
-    ('PRIMTARGET', 'J', 'primtarget'),
-    ('SECTARGET', 'J', None),
-]
-_ZBEST = [
-    ('PLATE', 'J', None),
-    ('TILE', 'J', None),
-    ('MJD', 'J', None),
-    ('FIBERID', 'J', None),
-    ('OBJID', '5J', None),
-    ('OBJTYPE', '16A', 'objtype'),
-    ('PLUG_RA', 'D', 'ra'),
-    ('PLUG_DEC', 'D', 'dec'),
-    ('CLASS', '6A', 'class'),
-    ('SUBCLASS', '21A', 'subclass'),
-    ('Z', 'E', 'z'),
-    ('Z_ERR', 'E', 'zerr'),
-    ('RCHI2', 'E', None),
-    ('DOF', 'J', None),
-    ('RCHI2DIFF', 'E', None),
-    ('TFILE', '24A', None),
-    ('TCOLUMN', '10J', None),
-    ('NPOLY', 'J', None),
-    ('THETA', '10E', None),
-    ('VDISP', 'E', 'vdisp'),
-    ('VDISP_ERR', 'E', None),
-    ('VDISPZ', 'E', None),
-    ('VDISPZ_ERR', 'E', None),
-    ('VDISPCHI2', 'E', None),
-    ('VDISPNPIX', 'E', None),
-    ('VDISPDOF', 'J', None),
-    ('WAVEMIN', 'E', None),
-    ('WAVEMAX', 'E', None),
-    ('WCOVERAGE', 'E', None),
-    ('ZWARNING', 'J', 'zwarning'),
-    ('SN_MEDIAN', '5E', 'sn_median'),
-    ('SN_MEDIAN_ALL', 'E', 'sn_median'),
-    ('CHI68P', 'E', None),
-    ('FRACNSIGMA', '10E', None),
-    ('FRACNSIGHI', '10E', None),
-    ('FRACNSIGLO', '10E', None),
-    ('SPECTROFLUX', '5E', None),
-    ('SPECTROFLUX_IVAR', '5E', None),
-    ('SPECTROSYNFLUX', '5E', None),
-    ('SPECTROSYNFLUX_IVAR', '5E', None),
-    ('SPECTROSKYFLUX', '5E', None),
-    ('ANYANDMASK', 'J', None),
-    ('ANYORMASK', 'J', None),
-]
+# column:format, and the catalogue column that fills it; else `_FILL` or 0
+_PLUGMAP = '''
+OBJID:5J HOLETYPE:16A RA:D:ra DEC:D:dec MAG:5E:true_fibermag
+STARL:E EXPL:E DEVAUCL:E OBJTYPE:16A:objtype XFOCAL:D YFOCAL:D
+SPECTROGRAPHID:J FIBERID:J THROUGHPUT:J PRIMTARGET:J:primtarget SECTARGET:J
+'''
+_ZBEST = '''
+PLATE:J TILE:J MJD:J FIBERID:J OBJID:5J OBJTYPE:16A:objtype
+PLUG_RA:D:ra PLUG_DEC:D:dec CLASS:6A:class SUBCLASS:21A:subclass
+Z:E:z Z_ERR:E:zerr RCHI2:E DOF:J RCHI2DIFF:E TFILE:24A TCOLUMN:10J NPOLY:J THETA:10E
+VDISP:E:vdisp VDISP_ERR:E VDISPZ:E VDISPZ_ERR:E VDISPCHI2:E VDISPNPIX:E VDISPDOF:J
+WAVEMIN:E WAVEMAX:E WCOVERAGE:E ZWARNING:J:zwarning
+SN_MEDIAN:5E:sn_median SN_MEDIAN_ALL:E:sn_median
+CHI68P:E FRACNSIGMA:10E FRACNSIGHI:10E FRACNSIGLO:10E
+SPECTROFLUX:5E SPECTROFLUX_IVAR:5E SPECTROSYNFLUX:5E SPECTROSYNFLUX_IVAR:5E
+SPECTROSKYFLUX:5E ANYANDMASK:J ANYORMASK:J
+'''
+
+
+def _empty_column(name: str, form: str, fibres: int) -> np.ndarray:
+    "A column of a plate as it is where there is no object."
+    count = int(form[:-1] or 1)
+    if form[-1] == 'A':
+        return np.full(fibres, _FILL.get(name, ''), f'U{count}')
+    shape = (fibres, count) if count > 1 else fibres
+    return np.full(shape, _FILL.get(name, 0), _TYPES[form[-1]])
 
 
 def _fibre_table(
-    columns: list, catalog: Table, fibres: int, **given
+    columns: str, catalog: Table, fibres: int, **given: np.ndarray
 ) -> fits.BinTableHDU:
-    "One row per fibre: catalogue values where there is an object, `given` arrays, and the defaults elsewhere."
+    "One row per fibre: what is `given`, else the catalogue's, else what stands for none."
     out, at = [], catalog['fiberid'] - 1
-    for name, form, key in columns:
-        count, text = int(form[:-1] or 1), form[-1] == 'A'
-        column = (
-            np.full(fibres, _FILL.get(name, ''), f'U{count}')
-            if text
-            else np.full(
-                (fibres, count)[: 1 + (count > 1)],
-                _FILL.get(name, 0),
-                dict(J='i4', E='f4', D='f8')[form[-1]],
-            )
-        )
-        if key in catalog.colnames:
-            column[at] = catalog[key][:, None] if column.ndim == 2 else catalog[key]
+    for entry in columns.split():
+        name, form, *key = entry.split(':')
+        column = _empty_column(name, form, fibres)
+        if key and key[0] in catalog.colnames:
+            values = catalog[key[0]]
+            column[at] = values[:, None] if column.ndim == 2 else values
         out.append(fits.Column(name, form, array=given.get(name, column)))
     return fits.BinTableHDU.from_columns(out)
 
 
 def _plate_images(spectra: Spectra, fibres: int) -> tuple:
-    "First lattice index and the (fibre, pixel) images flux, ivar, mask of one plate; fibres without an object have no data."
-    first = (
-        int(load_sky()['k'][0]) - 8
-    )  # the COEFF0 that the spec files of the plate state
+    "First lattice index and the (fibre, pixel) images flux, ivar and mask of a plate."
+    first = _first_k()
     exists = np.flatnonzero((spectra.good | (spectra.mask > 0)).any(0))
     if first > SDSS_K[exists[0]]:
-        raise ValueError(
-            f'the spectra begin before the plate: {SDSS_WAVE[exists[0]]:.1f} AA'
-        )
+        where = SDSS_WAVE[exists[0]]
+        raise ValueError(f'the spectra begin before the plate: {where:.1f} AA')
     cut, at = slice(first - SDSS_K[0], exists[-1] + 1), spectra.catalog['fiberid'] - 1
-    images = [
-        np.full((fibres, cut.stop - cut.start), fill, dtype)
-        for fill, dtype in ((0, 'f4'), (0, 'f4'), (NODATA, 'i4'))
-    ]
-    for image, part in zip(images, (spectra.flux, spectra.ivar, spectra.mask)):
+    images = []
+    for part, fill in ((spectra.flux, 0), (spectra.ivar, 0), (spectra.mask, NODATA)):
+        dtype = 'f4' if part.dtype.kind == 'f' else 'i4'
+        image = np.full((fibres, cut.stop - cut.start), fill, dtype)
         image[at] = part[:, cut]
+        images.append(image)
     return first, *images
 
 
 def _plate_tables(catalog: Table, mask: np.ndarray) -> tuple:
-    "PLUGMAP and the table of redshifts. Of the fibres without an object some look at the sky, as 32 of 640 do; the others are not plugged (in `mask`, too)."
-    fibres = len(mask)
+    """PLUGMAP and the table of redshifts. Of the fibres without an object some look at
+    the sky, as 32 of 640 do; the others are not plugged (in `mask`, too)."""
+    fibres, row = len(mask), catalog[0]
     number = np.arange(1, fibres + 1)
     empty = ~np.isin(number, catalog['fiberid'])
     is_sky = empty & (number % 20 == 0)
     mask[empty & ~is_sky] |= NOPLUG
-    bits, row = np.bitwise_or.reduce(mask, axis=1), catalog[0]
+    bits = np.bitwise_or.reduce(mask, axis=1)
+    half = 1 + (number > fibres // 2)
     plugmap = _fibre_table(
-        _PLUGMAP,
-        catalog,
-        fibres,
-        FIBERID=number,
-        SPECTROGRAPHID=1 + (number > fibres // 2),
+        _PLUGMAP, catalog, fibres, FIBERID=number, SPECTROGRAPHID=half
     )
-    zbest = _fibre_table(
-        _ZBEST,
-        catalog,
-        fibres,
+    which = dict(
         PLATE=np.full(fibres, row['plate']),
         MJD=np.full(fibres, row['mjd']),
         FIBERID=number,
         ANYANDMASK=bits,
         ANYORMASK=bits,
     )
+    zbest = _fibre_table(_ZBEST, catalog, fibres, **which)
     for hdu in (plugmap, zbest):
         hdu.data['OBJTYPE'][is_sky] = 'SKY'
     zbest.data['ZWARNING'][is_sky] = SKY
     plugmap.name = 'PLUGMAP'
     return plugmap, zbest
 
-
-def write_plate(
-    spectra: Spectra,  # Raw, on `SDSS_WAVE`; any number of plates, each object in its fibre
-    folder: Path,  # The folder of one reduction, as .../redux/26; made if missing
-    *,
-    kind: str = 'sdss',  # 'sdss' (640 fibres, spZbest beside spPlate) or 'boss' (1000 fibres, spZbest in a folder RUN1D)
-) -> list[Path]:  # spPlate and spZbest of each plate
-    "Write PLATE/spPlate-PLATE-MJD.fits and the spZbest file beside it. Raises `ValueError` on other grids and kinds."
-    if kind not in FIBRES:
-        raise ValueError(f"kind must be 'sdss' or 'boss', not {kind!r}")
-    if spectra.mask is None or not np.array_equal(spectra.wave, SDSS_WAVE):
-        raise ValueError(
-            'only raw spectra on SDSS_WAVE with their mask can be written as plates'
-        )
-    nights = sorted(
-        set(zip(spectra.catalog['plate'].tolist(), spectra.catalog['mjd'].tolist()))
+# %% ../nbs/01d_write.ipynb #5a1c8e13
+def _plate_cards(row, first: int) -> dict:
+    "What the headers of both files say."
+    return dict(
+        PLATEID=row['plate'],
+        MJD=row['mjd'],
+        RUN2D=row['run2d'],
+        PLATEQUA=row['platequality'],
+        NEXP=2,
+        COEFF0=1e-4 * first,
+        COEFF1=1e-4,
+        VACUUM=True,
+        BUNIT=_UNIT,
     )
-    return [
-        path
-        for plate, mjd in nights
-        for path in _write_one_plate(
-            spectra[
-                (spectra.catalog['plate'] == plate) & (spectra.catalog['mjd'] == mjd)
-            ],
-            Path(folder) / f'{plate:04d}',
-            kind,
-        )
-    ]
+
+
+def _sky_image(name: str, first: int, shape: tuple) -> fits.ImageHDU:
+    "A column of the table of the sky, the same for all fibres."
+    values = _of_sky(name, first + np.arange(shape[1])).astype('f4')
+    title = {'wdisp': 'WAVEDISP', 'sky': 'SKY'}[name]
+    return fits.ImageHDU(np.broadcast_to(values, shape), name=title)
 
 
 def _write_one_plate(spectra: Spectra, folder: Path, kind: str) -> list[Path]:
-    plate, mjd, run2d, quality = (
-        spectra.catalog[name][0] for name in ('plate', 'mjd', 'run2d', 'platequality')
-    )
+    row = spectra.catalog[0]
     first, flux, ivar, mask = _plate_images(spectra, FIBRES[kind])
     plugmap, zbest = _plate_tables(spectra.catalog, mask)
-    sky = load_sky()
-    of_sky = lambda name: np.broadcast_to(
-        np.interp(first + np.arange(flux.shape[1]), sky['k'], sky[name]).astype('f4'),
-        flux.shape,
-    )
     primary, head = fits.PrimaryHDU(flux), fits.PrimaryHDU()
     for hdu in (primary, head):
-        hdu.header.update(
-            PLATEID=plate,
-            MJD=mjd,
-            RUN2D=run2d,
-            PLATEQUA=quality,
-            NEXP=2,
-            COEFF0=1e-4 * first,
-            COEFF1=1e-4,
-            VACUUM=True,
-            BUNIT='1E-17 erg/cm^2/s/Ang',
-        )
-    head.header['RUN1D'] = run1d = str(run2d) if kind == 'boss' else ''
-    paths = [
-        folder / f'spPlate-{plate:04d}-{mjd}.fits',
-        folder / run1d / f'spZbest-{plate:04d}-{mjd}.fits',
-    ]
+        hdu.header.update(_plate_cards(row, first))
+    head.header['RUN1D'] = run1d = str(row['run2d']) if kind == 'boss' else ''
+    name = f'{row["plate"]:04d}-{row["mjd"]}.fits'
+    paths = [folder / f'spPlate-{name}', folder / run1d / f'spZbest-{name}']
     paths[1].parent.mkdir(parents=True, exist_ok=True)
-    images = {
-        'IVAR': ivar,
-        'ANDMASK': mask,
-        'ORMASK': mask,
-        'WAVEDISP': of_sky('wdisp'),
-        'PLUGMAP': None,
-        'SKY': of_sky('sky'),
-    }
-    fits.HDUList(
-        [primary]
-        + [
-            plugmap if array is None else fits.ImageHDU(array, name=name)
-            for name, array in images.items()
-        ]
-    ).writeto(paths[0], overwrite=True)
-    fits.HDUList([head, zbest, fits.ImageHDU(flux)]).writeto(
-        paths[1], overwrite=True
-    )  # HDU 2 is the best fit; here the data
+    masks = [fits.ImageHDU(mask, name=title) for title in ('ANDMASK', 'ORMASK')]
+    images = [primary, fits.ImageHDU(ivar, name='IVAR'), *masks]
+    images += [_sky_image('wdisp', first, flux.shape), plugmap]
+    images += [_sky_image('sky', first, flux.shape)]
+    fits.HDUList(images).writeto(paths[0], overwrite=True)
+    fit = fits.ImageHDU(flux)  # the best fit; here the data
+    fits.HDUList([head, zbest, fit]).writeto(paths[1], overwrite=True)
+    return paths
+
+
+def write_plate(
+    spectra: Spectra,  # Raw, on `SDSS_WAVE`; any number of plates, objects in their fibres
+    folder: Path,  # The folder of one reduction, as .../redux/26; made if missing
+    *,
+    kind: str = 'sdss',  # 640 fibres; or 'boss': 1000, spZbest in a folder RUN1D
+) -> list[Path]:  # spPlate and spZbest of each plate
+    """Write PLATE/spPlate-PLATE-MJD.fits and the spZbest file beside it. Raises
+    `ValueError` on other grids and kinds."""
+    if kind not in FIBRES:
+        raise ValueError(f"kind must be 'sdss' or 'boss', not {kind!r}")
+    _check_raw(spectra, 'plates')
+    plates, nights = (np.asarray(spectra.catalog[name]) for name in ('plate', 'mjd'))
+    paths = []
+    for plate, mjd in sorted(set(zip(plates.tolist(), nights.tolist()))):
+        rows = (plates == plate) & (nights == mjd)
+        paths += _write_one_plate(spectra[rows], Path(folder) / f'{plate:04d}', kind)
     return paths

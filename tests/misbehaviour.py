@@ -10,7 +10,9 @@ import numpy as np
 from sdss_server import ReplayServer, make_archive
 
 from specanom.core import spec_name
-from specanom.query import SurveyError, download_spectra, query_catalog
+from specanom.download import download_spectra
+from specanom.query import query_catalog
+from specanom.web import SurveyError
 
 LIMIT = 60  # seconds in which any of them must be dealt with, on a busy machine
 SETTINGS = dict(tries=2, pause=0.01, timeout=(1, 1), longest=3)

@@ -269,8 +269,8 @@ def test_refused_before_the_work(words, said, tmp_path, monkeypatch, capsys):
 
 def test_nothing_came_of_it(tmp_path, monkeypatch, capsys):
     "Status 1 when no spectrum was scored, explained or fetched; and no file is written."
+    import specanom.download as download
     import specanom.pipeline as pipeline
-    import specanom.query as query
     from specanom.core import Spectra, reject_table, SDSS_WAVE
     import numpy as np
 
@@ -288,7 +288,7 @@ def test_nothing_came_of_it(tmp_path, monkeypatch, capsys):
         'score_files',
         lambda files, run: seen.append(files) or (none, none.catalog, none.rejected),
     )
-    monkeypatch.setattr(query, 'download_spectra', lambda *a, **k: none)
+    monkeypatch.setattr(download, 'download_spectra', lambda *a, **k: none)
     write_table(make_catalog(dict(specobjid=[1], run2d=['26'])), tmp_path / 'c.ecsv')
     relative = os.path.relpath(tmp_path / 'b.fits')
     assert (

@@ -14,15 +14,11 @@ from misbehaviour import http, rows
 from sdss_server import BOSS_PLATE, ReplayServer, make_archive
 
 from specanom.core import Spectra, read_table, spec_name, write_table
+from specanom.download import download_spectra, plan_download
+from specanom.query import match_portsmouth, query_catalog
 from specanom.sdss import read_plate
 from specanom.surveys import read_spectra
-from specanom.query import (
-    SurveyError,
-    download_spectra,
-    match_portsmouth,
-    plan_download,
-    query_catalog,
-)
+from specanom.web import SurveyError
 
 ROOT = Path(__file__).parents[1]
 FAST = dict(tries=3, pause=0.01, timeout=(2, 2))
