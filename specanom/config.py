@@ -443,13 +443,22 @@ add_section(
         said="Who is ranked: 'auto', everybody judged by members that never saw them, "
         "of a single network the test split; 'all'; 'valid+test' ...",
     ),
+    keep=Setting(
+        0.05, said='Part of the least probable that keeps the class of the pipeline'
+    ),
     fdr=Setting(0.1, said='Rate of false ones among the discoveries'),
     hosts=dataclasses.replace(
         option_of(Triage.fit, 'n'),
         said='Spectra into which each kind of anomaly is injected, for the triage; 0: '
         'no triage',
     ),
-    ranges=dict(n_bins=(1, 1000), k=(1, 10**6), fdr=(1e-6, 0.999), hosts=(0, 10**5)),
+    ranges=dict(
+        n_bins=(1, 1000),
+        k=(1, 10**6),
+        keep=(0.0, 1.0),
+        fdr=(1e-6, 0.999),
+        hosts=(0, 10**5),
+    ),
 )
 
 

@@ -895,7 +895,8 @@ def _scores(run: Run) -> dict:
     )
     scores = stack_rows(list(parts))
     if learn:
-        scores = model.align(scores, split_ids(data.catalog))
+        keep = run.config.anomalies.keep
+        scores = model.align(scores, split_ids(data.catalog), keep=keep)
         with run.writing('models/scales.json') as aside:
             model.save_scales(aside)
         run.model = model
@@ -1381,6 +1382,7 @@ add_stage(
     _scores,
     owns=['opinions.fits', 'models/scales.json'],
     after=['spectra', 'density', 'borrow'],
+    config=['anomalies.keep'],
     reads=_registered_scores,
 )
 add_stage(

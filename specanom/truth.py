@@ -11,6 +11,7 @@ import dataclasses, json, os, platform, time
 from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -448,9 +449,8 @@ def run_stability(
     return Table(rows)
 
 # %% ../nbs/09_truth.ipynb #b61d81a5
-def _top_rows(model: Model, data: Spectra, edges: np.ndarray, k: int) -> list:
+def _top_rows(scores: Table, data: Spectra, edges: np.ndarray, k: int) -> list:
     "The k lowest log p among the quiescent of each redshift bin, as sets of ids."
-    scores = model.align(model.score(data), split_ids(data.catalog))
     ids, logp = np.asarray(data.catalog['specobjid']), np.asarray(scores['logp'])
     zbin, quiet = bin_number(np.asarray(data.catalog['z']), edges), quiescent(scores)
     picked = []
@@ -468,6 +468,18 @@ def _trained_again(data: Spectra, config: Config, seed: int) -> Model:
     return Model(fit_densities(data, chains, rng=seed, **flow))
 
 
+def _all_tops(
+    model: Model, data: Spectra, edges: np.ndarray, k: int, keeps: tuple
+) -> dict:  # keep -> sets of ids
+    "Rows of table A1 by each rule for labels, see `firm_labels`."
+    for member in model.members:
+        member.centre, member.width = 0.0, 1.0
+    model.floors = (-np.inf, -np.inf)
+    raw, ids = model.score(data), split_ids(data.catalog)
+    aligned = {keep: model.align(raw, ids, keep=keep) for keep in keeps}
+    return {keep: _top_rows(s, data, edges, k) for keep, s in aligned.items()}
+
+
 def _shared(one: list, other: list, k: int) -> dict:
     "Part of the k rows of a bin that two ensembles share, over the bins."
     shared = [len(x & y) / k for x, y in zip(one, other)]
@@ -482,19 +494,18 @@ def run_overlap(
     k: int = 8,  # Rows per bin
 ) -> Table:
     """Train the ensemble of a run again and count the rows of table A1 that both share.
-    Columns: one, other: seeds; shared: mean part of the k rows of a bin; low, high: of
-    the five bins."""
+    Columns: one, other: seeds; keep: of `firm_labels`, 0 (the paper's rule) and that of
+    the run; shared: mean part of the k rows of a bin; low, high: of the five bins."""
     run = Run.load(folder)
-    config, data, model = run.config, run.spectra, run.model
-    for member in model.members:
-        member.centre, member.width = 0.0, 1.0
-    tops, rows = {config.seed: _top_rows(model, data, model.edges, k)}, []
+    config, data, edges = run.config, run.spectra, run.model.edges
+    count = dict(edges=edges, k=k, keeps=(0.0, config.anomalies.keep))
+    tops, rows = {config.seed: _all_tops(run.model, data, **count)}, []
     about = dict(spectra=len(data), members=config.ensemble, k=k)
     for seed in progress(list(seeds), 'overlap', unit='ensemble'):
-        again = _trained_again(data, config, seed)
-        top = _top_rows(again, data, model.edges, k)
-        for other, known in tops.items():
-            rows.append(dict(one=other, other=seed) | _shared(known, top, k))
+        top = _all_tops(_trained_again(data, config, seed), data, **count)
+        for (other, known), keep in product(tops.items(), top):
+            about_row = dict(one=other, other=seed, keep=keep)
+            rows.append(about_row | _shared(known[keep], top[keep], k))
         tops[seed] = top
         write_results(path, rows, **about)
     return Table(rows)
