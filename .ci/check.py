@@ -37,7 +37,8 @@ def touched(since):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    description = __doc__.split('\n')[0]
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument('--since', default=left_main(), help='another commit')
     parser.add_argument('--list', action='store_true', help='name them, run nothing')
     options, more = parser.parse_known_args()  # the rest is for pytest

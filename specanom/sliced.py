@@ -362,7 +362,7 @@ class _Cloud:
     def mean_log_prob(self) -> float:
         return float(_normal_log_prob(self.z, self.logdet).mean())
 
-    def some(self, size: int, rng):
+    def some(self, size: int, rng: np.random.Generator):
         "z of at most `size` objects, and how many there are of each class."
         n = self.z.shape[1]
         pick = np.sort(rng.choice(n, min(n, size), replace=False))
