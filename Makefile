@@ -6,13 +6,16 @@ READY := .venv/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test test-processors fuzz bench lab docs clean
+.PHONY: help run check test test-processors fuzz bench lab docs clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
 
 run: $(READY) ## run the whole chain on the mock survey; options go in ARGS: make run ARGS='--seed 1'
 	@$(BIN)/specanom run --profile demo $(ARGS)
+
+check: $(READY) ## run the rules, and the notebooks that differ from main: before each commit
+	@$(BIN)/python .ci/check.py $(ARGS)
 
 test: $(READY) ## run every notebook and every other test
 	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)

@@ -14,76 +14,74 @@ from .core import axes_or_new
 from .flow import CLASS_NAMES, ClassDensity
 
 # %% ../nbs/04d_checks.ipynb #61c403a3
+def _colour(c: int):
+    "Colour of a class."
+    import matplotlib.pyplot as plt
+
+    return f'C{c}' if c < 10 else plt.cm.tab20b(c)
+
+
 def plot_corner(
     x: np.ndarray,  # (n, d)
     labels: np.ndarray,  # (n,) rows of `CLASSES`
     columns=None,  # Which of the d; None: all
     *,
     size: float = 1.3,  # Of a panel, inches
-):  # Axes, (columns, columns)
+) -> np.ndarray:  # Axes, (columns, columns)
     "Plot every pair of latents, coloured by class, and their histograms."
     import matplotlib.pyplot as plt
 
-    x = x if columns is None else x[:, list(columns)]
-    names, d = (
-        list(range(1, x.shape[1] + 1) if columns is None else np.asarray(columns) + 1),
-        x.shape[1],
-    )
+    columns = np.arange(x.shape[1]) if columns is None else np.asarray(columns)
+    x, d = x[:, columns], len(columns)
     fig, axes = plt.subplots(
         d, d, figsize=(size * d, size * d), layout='constrained', squeeze=False
     )
-    classes = sorted(
-        np.unique(labels), key=lambda c: -(labels == c).sum()
-    )  # the rare ones on top
-    view = np.quantile(x, [0.002, 0.998], axis=0) + np.ptp(x, axis=0) * [
-        [-0.02],
-        [0.02],
-    ]
+    classes = _by_size(labels)
+    view = _view(x)
     for i in range(d):
         for j in range(d):
             _corner_panel(axes[i, j], x, labels, classes, i, j, view)
-        axes[-1, i].set_xlabel(f'latent {names[i]}')
+        axes[-1, i].set_xlabel(f'latent {columns[i] + 1}')
         if i:
-            axes[i, 0].set_ylabel(f'latent {names[i]}')
-    handles = [
-        plt.Line2D(
-            [],
-            [],
-            ls='',
-            marker='o',
-            ms=4,
-            color=f'C{c}' if c < 10 else plt.cm.tab20b(c),
-            label=CLASS_NAMES[c],
-        )
-        for c in classes
-    ]
+            axes[i, 0].set_ylabel(f'latent {columns[i] + 1}')
+    handles = [_key(c) for c in classes]
     fig.legend(handles=handles, loc='upper right', frameon=False, fontsize=8)
     return axes
 
 
-def _corner_panel(ax, x, labels, classes, i, j, view):
-    "Points below the diagonal, histograms on it, nothing above."
+def _by_size(labels) -> list:
+    "Classes, the rare ones last, so that they lie on top."
+    return sorted(np.unique(labels), key=lambda c: -(labels == c).sum())
+
+
+def _view(x) -> np.ndarray:
+    "Lower and upper limit (2, d) of each column, without the outermost objects."
+    inner = np.quantile(x, [0.002, 0.998], axis=0)
+    return inner + np.ptp(x, axis=0) * [[-0.02], [0.02]]
+
+
+def _key(c: int):
+    "The dot of a class in a legend."
     import matplotlib.pyplot as plt
 
-    ax.tick_params(
-        labelsize=6, labelleft=j == 0 and i > 0, labelbottom=i == x.shape[1] - 1
-    )
+    style = dict(ls='', marker='o', ms=4)
+    return plt.Line2D([], [], color=_colour(c), label=CLASS_NAMES[c], **style)
+
+
+def _corner_panel(ax, x, labels, classes, i, j, view):
+    "Points below the diagonal, histograms on it, nothing above."
+    left, bottom = j == 0 and i > 0, i == x.shape[1] - 1
+    ax.tick_params(labelsize=6, labelleft=left, labelbottom=bottom)
     if j > i:
         return ax.set_axis_off()
     ax.set_xlim(view[:, j])
     if i == j:
         ax.set_yticks([])
-        ax.hist(x[:, i], bins=np.linspace(*view[:, i], 30), color='.7')
-    else:
-        ax.set_ylim(view[:, i])
-        for c in classes:
-            ax.plot(
-                *x[labels == c][:, [j, i]].T,
-                '.',
-                ms=2.5,
-                mew=0,
-                color=f'C{c}' if c < 10 else plt.cm.tab20b(c),
-            )
+        return ax.hist(x[:, i], bins=np.linspace(*view[:, i], 30), color='.7')
+    ax.set_ylim(view[:, i])
+    for c in classes:
+        points = x[labels == c][:, [j, i]]
+        ax.plot(*points.T, '.', ms=2.5, mew=0, color=_colour(c))
 
 # %% ../nbs/04d_checks.ipynb #0218841e
 def class_pit(
@@ -94,20 +92,15 @@ def class_pit(
     draws: int = 4000,  # Objects drawn from each class; below 40/draws it is coarse
     rng: int | np.random.Generator = 0,
 ) -> np.ndarray:  # (n,), uniform in 0..1 if the density is right
-    "Compute for each object the fraction of draws from its class that are less probable."
-    rng, own, pit = (
-        np.random.default_rng(rng),
-        flow.log_prob(x, labels),
-        np.empty(len(x)),
-    )
+    """Compute for each object the fraction of draws from its class that are less probable.
+    Raises `ValueError` for points or labels that cannot be."""
+    rng = np.random.default_rng(rng)
+    own, pit = flow.log_prob(x, labels), np.empty(len(x))
     for c in np.unique(labels):
-        mine, same = labels == c, np.full(draws, c)
-        pit[mine] = (
-            np.searchsorted(
-                np.sort(flow.log_prob(flow.sample(same, rng=rng), same)), own[mine]
-            )
-            + 0.5
-        ) / (draws + 1)
+        members, same = labels == c, np.full(draws, c)
+        drawn = flow.log_prob(flow.sample(same, rng=rng), same)
+        below = np.searchsorted(np.sort(drawn), own[members])
+        pit[members] = (below + 0.5) / (draws + 1)
     return pit
 
 
@@ -121,7 +114,8 @@ def pit_tail(
     """Count the objects below low levels, where ranks are made, with the standard deviation
     that chance gives: of the objects, and of the draws that those of a class share."""
     size, level = np.unique(labels, return_counts=True)[1], np.array(levels)
-    sigma = np.sqrt(level * (1 - level) * (len(pit) + (size**2).sum() / draws))
+    shared = (size**2).sum() / draws
+    sigma = np.sqrt(level * (1 - level) * (len(pit) + shared))
     found = (np.asarray(pit)[:, None] < level).sum(0)
     return Table(dict(level=level, expected=level * len(pit), found=found, sigma=sigma))
 
@@ -131,93 +125,84 @@ def plot_pit(
     labels: np.ndarray,  # (n,) rows of `CLASSES`
     *,
     min_members: int = 10,  # Classes with fewer objects are not drawn
-    ax=None,
+    ax=None,  # Matplotlib axes; None makes them
 ):  # Axes
-    "Plot the cumulative distribution of the transform, one line per class; the diagonal is a density that is right."
+    """Plot the cumulative distribution of the transform, one line per class; the diagonal
+    is a density that is right."""
     ax = axes_or_new(ax, figsize=(5.5, 3.6))
-    classes = [c for c in np.unique(labels) if (labels == c).sum() >= min_members]
-    for c in classes:
-        mine = np.sort(pit[labels == c])
-        ax.step(
-            [0, *mine, 1],
-            [0, *np.arange(1, len(mine) + 1) / len(mine), 1],
-            where='post',
-            lw=1,
-            label=f'{CLASS_NAMES[c]} ({len(mine)})',
-        )
+    for c in np.unique(labels):
+        own = np.sort(pit[labels == c])
+        n = len(own)
+        if n >= min_members:
+            name, share = f'{CLASS_NAMES[c]} ({n})', np.arange(1, n + 1) / n
+            ax.step([0, *own, 1], [0, *share, 1], where='post', lw=1, label=name)
     ax.plot([0, 1], [0, 1], color='k', lw=0.8, ls='--')
-    ax.set(
-        xlabel='fraction of the class that is less probable',
-        ylabel='fraction of objects',
-        xlim=(0, 1),
-        ylim=(0, 1),
-    )
+    ax.set(xlim=(0, 1), xlabel='fraction of the class that is less probable')
+    ax.set(ylim=(0, 1), ylabel='fraction of objects')
     ax.legend(frameon=False, fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
     return ax
 
 # %% ../nbs/04d_checks.ipynb #d3827a27
 def relabelled_pairs(
     x: np.ndarray,  # (n, d) latents
-    given: np.ndarray,
-    new: np.ndarray,  # (n,) labels before and after
+    given: np.ndarray,  # (n,) labels before
+    new: np.ndarray,  # (n,) labels after
 ) -> Table:  # label, moved, stayed, distance: rows of x, by distance within a label
-    "Find for each object with a new label the nearest that kept that label (L1 distance, as in B23 Fig. 5)."
+    """Find for each object with a new label the nearest that kept that label (L1 distance,
+    as in B23 Fig. 5)."""
     rows = []
     for c in np.unique(new[given != new]):
-        moved, stayed = (
-            np.flatnonzero((new == c) & (given != c)),
-            np.flatnonzero((new == c) & (given == c)),
-        )
+        moved = np.flatnonzero((new == c) & (given != c))
+        stayed = np.flatnonzero((new == c) & (given == c))
         if not len(stayed):
             continue
         distance, near = KDTree(x[stayed]).query(x[moved], p=1)
-        rows += [
-            (int(c), int(moved[i]), int(stayed[near[i]]), float(distance[i]))
-            for i in np.argsort(distance)
-        ]
-    return Table(
-        rows=rows,
-        names=('label', 'moved', 'stayed', 'distance'),
-        dtype=(int, int, int, float),
-    )
+        nearest_first = np.argsort(distance)
+        columns = moved, stayed[near], distance
+        rows += [(c, *pair) for pair in zip(*(v[nearest_first] for v in columns))]
+    names, dtype = ('label', 'moved', 'stayed', 'distance'), (int, int, int, float)
+    return Table(rows=rows, names=names, dtype=dtype)
 
 # %% ../nbs/04d_checks.ipynb #097af763
+def _shared_top(a, b, k: int) -> float:
+    "Fraction of the k highest of a that are among the k highest of b."
+    return np.isin(np.argsort(-a)[:k], np.argsort(-b)[:k]).mean()
+
+
 def stability(
-    a: np.ndarray,
-    b: np.ndarray,  # (n,) scores of two runs, larger is odder
+    a: np.ndarray,  # (n,) scores of a run, high is anomalous
+    b: np.ndarray,  # (n,) those of another run
     *,
     k: int = 40,  # How many count as the top
-    times: int = 200,
-    level: float = 0.9,  # Bootstrap samples and probability inside the interval
+    times: int = 200,  # Bootstrap samples
+    level: float = 0.9,  # Probability inside the interval
     rng: int | np.random.Generator = 0,
 ) -> dict:  # pearson, overlap (fraction of the top k that is shared), low, high
     "Compare the scores that two runs give to the same objects."
     rng = np.random.default_rng(rng)
-    shared = lambda a, b: np.isin(np.argsort(-a)[:k], np.argsort(-b)[:k]).mean()
-    again = [shared(a[i], b[i]) for i in rng.integers(len(a), size=(times, len(a)))]
+    samples = rng.integers(len(a), size=(times, len(a)))
+    again = [_shared_top(a[rows], b[rows], k) for rows in samples]
     low, high = np.quantile(again, [(1 - level) / 2, (1 + level) / 2])
-    return dict(
-        pearson=float(np.corrcoef(a, b)[0, 1]),
-        overlap=float(shared(a, b)),
-        low=float(low),
-        high=float(high),
-    )
+    pearson, overlap = np.corrcoef(a, b)[0, 1], _shared_top(a, b, k)
+    found = dict(pearson=pearson, overlap=overlap, low=low, high=high)
+    return {name: float(value) for name, value in found.items()}
 
 
 def rank_range(
-    scores: np.ndarray,  # (M, n) of M runs, larger is odder: `anomaly_score(..., by_member=True)`
-    groups: np.ndarray = None,  # (n,) integers; ranks count within a group, a bin in redshift say. None: one group
+    scores: np.ndarray,  # (M, n) of M runs: `anomaly_score(..., by_member=True)`
+    groups: np.ndarray = None,  # (n,) integers, bins in redshift say. None: one group
     *,
-    k: int = 8,
+    k: int = 8,  # How many count as the top of a group
 ) -> Table:  # rank_low, rank_high, in_top: a row per object
-    "Say between which ranks each object lies, and in how many runs it is among the top k of its group. Raises `ValueError` when a score is not a number."
+    """Say between which ranks of its group each object lies, and in how many runs it is
+    among the top k. Raises `ValueError` when a score is not a number."""
     if not np.isfinite(scores).all():
         raise ValueError('a score is not a number; set such objects aside first')
     groups = np.zeros(scores.shape[1], int) if groups is None else np.asarray(groups)
-    start, ranks = np.searchsorted(np.sort(groups), groups), np.empty(scores.shape, int)
+    ranks = np.empty(scores.shape, int)
     for rank, score in zip(ranks, scores):
         rank[np.lexsort((-score, groups))] = np.arange(1, len(score) + 1)
-    ranks -= start
+    ranks -= np.searchsorted(np.sort(groups), groups)
     return Table(
         dict(rank_low=ranks.min(0), rank_high=ranks.max(0), in_top=(ranks <= k).sum(0))
     )

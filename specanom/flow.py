@@ -22,12 +22,7 @@ import torch
 from astropy.table import Table
 from scipy.special import logsumexp
 
-from specanom.core import (
-    axes_or_new,
-    read_arrays,
-    write_arrays,
-    write_json,
-)
+from .core import axes_or_new, read_arrays, write_arrays, write_json
 from .known import CLASSES, SUBCLASSES
 
 # %% ../nbs/04a_flow.ipynb #bc36bb7d
@@ -35,38 +30,33 @@ CLASS_NAMES = tuple(f'{row["class"]} {row["subclass"]}' for row in CLASSES)
 
 
 def _label(kind: str, subclass: str) -> int:
-    words = subclass.upper().split()
     if kind not in ('GALAXY', 'QSO'):
         raise ValueError(
-            f"class '{kind}' has no density here: only GALAXY and QSO; set such objects aside first"
+            f"class '{kind}' has no density here: only GALAXY and QSO; "
+            'set such objects aside first'
         )
-    return (
-        8 * (kind == 'QSO')
-        + 2 * next((i for i, s in enumerate(SUBCLASSES) if s in words), 0)
-        + ('BROADLINE' in words)
-    )
+    words = subclass.upper().split()
+    known = [number for number, name in enumerate(SUBCLASSES) if name in words]
+    number = known[0] if known else 0
+    return 8 * (kind == 'QSO') + 2 * number + ('BROADLINE' in words)
+
+
+def _words(column) -> np.ndarray:
+    return np.char.strip(np.ma.filled(column, '').astype(str))
 
 
 def spectral_class(
     catalog: Table,  # With the columns 'class' and 'subclass'
 ) -> np.ndarray:  # (n,) int64, 0..15, row of `CLASSES`
-    "Label each object as Table 1 of B23 does. Raises `ValueError` naming a class that is neither GALAXY nor QSO."
-    kind, sub = (
-        np.char.strip(np.ma.filled(catalog[k], '').astype(str))
-        for k in ('class', 'subclass')
-    )
-    pairs, back = np.unique(np.stack([kind, sub], 1), axis=0, return_inverse=True)
-    return np.array([_label(*pair) for pair in pairs], dtype=np.int64)[back.reshape(-1)]
+    """Label each object as Table 1 of B23 does. Raises `ValueError` naming a class that is
+    neither GALAXY nor QSO."""
+    both = np.stack([_words(catalog['class']), _words(catalog['subclass'])], 1)
+    pairs, back = np.unique(both, axis=0, return_inverse=True)
+    labels = np.array([_label(*pair) for pair in pairs], dtype=np.int64)
+    return labels[back.reshape(-1)]
 
 # %% ../nbs/04a_flow.ipynb #61b0a855
-def check_points(
-    x,  # (n, d) finite numbers
-    labels=None,  # (n,) integers, 0..n_classes-1
-    *,
-    n_classes: int = 16,
-    d: int = None,  # Expected columns; None: any
-):  # x float64, labels int64 or None
-    "Check latents and labels. Raises `ValueError` naming the first offender."
+def _check_latents(x, d: int | None) -> np.ndarray:
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 2 or (d and x.shape[1] != d):
         raise ValueError(
@@ -75,14 +65,17 @@ def check_points(
     bad = np.flatnonzero(~np.isfinite(x).all(1))
     if len(bad):
         raise ValueError(
-            f'x must be finite: {len(bad)} of {len(x)} rows are not, the first is row {bad[0]}; set them aside before'
+            f'x must be finite: {len(bad)} of {len(x)} rows are not, the first is '
+            f'row {bad[0]}; set them aside before'
         )
-    if labels is None:
-        return x, None
+    return x
+
+
+def _check_labels(labels, n: int, n_classes: int) -> np.ndarray:
     labels = np.asarray(labels)
-    if labels.shape != (len(x),):
+    if labels.shape != (n,):
         raise ValueError(
-            f'labels have shape {labels.shape}; expected ({len(x)},), one per row of x'
+            f'labels have shape {labels.shape}; expected ({n},), one per row of x'
         )
     if labels.dtype.kind not in 'iu':
         raise ValueError(
@@ -91,9 +84,24 @@ def check_points(
     wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
     if len(wrong):
         raise ValueError(
-            f'label {labels[wrong[0]]} in row {wrong[0]} is outside 0..{n_classes - 1}; set n_classes or mend the label'
+            f'label {labels[wrong[0]]} in row {wrong[0]} is outside '
+            f'0..{n_classes - 1}; set n_classes or mend the label'
         )
-    return x, labels.astype(np.int64)
+    return labels.astype(np.int64)
+
+
+def check_points(
+    x: np.ndarray,  # (n, d) finite numbers
+    labels: np.ndarray = None,  # (n,) integers, 0..n_classes-1
+    *,
+    n_classes: int = 16,
+    d: int = None,  # Expected columns; None: any
+) -> tuple:  # x (n, d) float64, labels (n,) int64 or None
+    "Check latents and labels. Raises `ValueError` naming the first offender."
+    x = _check_latents(x, d)
+    if labels is None:
+        return x, None
+    return x, _check_labels(labels, len(x), n_classes)
 
 # %% ../nbs/04a_flow.ipynb #88b1135d
 def by_class(
@@ -103,16 +111,16 @@ def by_class(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (d, n); how many of each class
     "Order points by class."
     order = np.argsort(labels, kind='stable')
-    return torch.from_numpy(x[order].T.copy()), torch.from_numpy(
-        np.bincount(labels, minlength=n_classes)
-    )
+    counts = np.bincount(labels, minlength=n_classes)
+    return torch.from_numpy(x[order].T.copy()), torch.from_numpy(counts)
 
 
 def one_thread_each(
     fn: Callable,  # item -> anything
     items: Iterable,
 ) -> list:  # Results, in order
-    "Do all items, each on one thread, as many at a time as torch may use: what comes out does not depend on how many."
+    """Do all items, each on one thread, as many at a time as torch may use: what comes out
+    does not depend on how many."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
@@ -139,18 +147,19 @@ def fit_whitening(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # Mean (d,) and matrix (d, d)
     """Find the mean and the matrix that makes the covariance of x the unit matrix. Raises
     `ValueError` for too few objects and for columns that depend on each other."""
-    if x.shape[1] <= len(x):
+    d, n = x.shape
+    if n <= d:
         raise ValueError(
-            f'{x.shape[1]} objects in {len(x)} dimensions: fit needs more objects than dimensions'
+            f'{n} objects in {d} dimensions: fit needs more objects than dimensions'
         )
-    cov = torch.cov(x).reshape(len(x), -1)
-    unit = (
-        torch.ones_like(x[:, 0]) if rotate else cov.diagonal().sqrt().clamp(min=1e-300)
-    )
+    cov = torch.cov(x).reshape(d, -1)
+    width = cov.diagonal().sqrt().clamp(min=1e-300)
+    unit = torch.ones_like(x[:, 0]) if rotate else width
     variance, basis = torch.linalg.eigh(cov / unit / unit[:, None])
     if not variance[0] > 1e-12 * variance[-1]:
         raise ValueError(
-            'x has a constant column or columns that depend on each other; drop them before fitting'
+            'x has a constant column or columns that depend on each other; '
+            'drop them before fitting'
         )
     root = basis.T / variance.sqrt()[:, None]
     return x.mean(1), (root if rotate else basis @ root) / unit
@@ -321,8 +330,8 @@ def make_density(
 
 # %% ../nbs/04a_flow.ipynb #267e1af4
 def bananas(
-    n: int,
-    d: int,  # Objects and dimensions, at least 2
+    n: int,  # Objects
+    d: int,  # Dimensions, at least 2
     rng: int | np.random.Generator = 0,
 ) -> tuple:  # x (n, d), branch (n,) 0..2
     "Draw from three bananas, a density whose truth is known."
@@ -337,43 +346,55 @@ def bananas(
 
 def bananas_of(
     counts: tuple,  # How many of each branch
-    d: int,  # Dimensions
+    d: int,  # Dimensions, at least 2
     rng: int | np.random.Generator = 0,
 ) -> tuple:  # x (n, d), branch (n,), ordered by branch
     "Draw `counts[c]` objects of branch c."
     x, branch = bananas(6 * max(counts), d, rng)
-    rows = np.concatenate(
-        [np.flatnonzero(branch == c)[:n] for c, n in enumerate(counts)]
-    )
+    rows = [np.flatnonzero(branch == c)[:n] for c, n in enumerate(counts)]
+    rows = np.concatenate(rows)
     return x[rows], branch[rows]
 
 
 def bananas_log_prob(
     x: np.ndarray,  # (n, d)
-) -> np.ndarray:  # (n, 3)
+) -> np.ndarray:  # (n, 3) nat
     "The true log density of every branch."
     u = x[:, :1] - 1.5 * (np.arange(3) - 1)
-    lp = -0.5 * (u**2 + (x[:, 1:2] - 0.6 * u**2 + 0.6) ** 2)
+    log_p = -0.5 * (u**2 + (x[:, 1:2] - 0.6 * u**2 + 0.6) ** 2)
     if x.shape[1] > 2:
         width = np.exp(0.4 * x[:, :1])
-        lp = (
-            lp
-            - 0.5 * (x[:, 2:3] / width) ** 2
-            - np.log(width)
-            - 0.5 * (x[:, 3:] ** 2).sum(1, keepdims=True)
-        )
-    return lp - 0.5 * x.shape[1] * np.log(2 * np.pi)
+        log_p = log_p - 0.5 * (x[:, 2:3] / width) ** 2 - np.log(width)
+        log_p = log_p - 0.5 * (x[:, 3:] ** 2).sum(1, keepdims=True)
+    return log_p - 0.5 * x.shape[1] * np.log(2 * np.pi)
 
 # %% ../nbs/04a_flow.ipynb #faa55480
+def _mean_of_members(log_p: torch.Tensor) -> torch.Tensor:
+    "Log of the mean density of members, which are the first axis."
+    return torch.logsumexp(log_p, 0) - math.log(len(log_p))
+
+
+def _each_member(log_p: torch.Tensor) -> torch.Tensor:
+    return log_p
+
+
+def _pieces_of_classes(labels, n_classes: int, size: int = 8192) -> list:
+    "Rows of each class, about `size` at a time."
+    pieces = []
+    for c in range(n_classes):
+        rows = np.flatnonzero(labels == c)
+        pieces += np.array_split(rows, 1 + len(rows) // size)
+    return pieces
+
+
 @dataclass(eq=False, repr=False)
 class WhitenedFlow(ClassDensity):
     "What the flows of `sliced` and `warp` share: whitening, then what a subclass adds."
 
     mean: torch.Tensor = field(default=None, init=False)  # (d,)
     whitening: torch.Tensor = field(default=None, init=False)  # (d, d)
-    history: np.ndarray = field(
-        default=None, init=False
-    )  # (checks, 2), mean log p of train and validation
+    # (checks, 2), mean log p of train and validation
+    history: np.ndarray = field(default=None, init=False)
     rotate: ClassVar[bool] = True  # To the principal axes, see `fit_whitening`
     checked: ClassVar[str] = 'layers'  # What a row of `history` is
 
@@ -384,7 +405,8 @@ class WhitenedFlow(ClassDensity):
         *,
         validation: tuple,  # (x, labels) that say when to stop
     ):
-        "Fit, and keep what the validation set finds most probable. Raises `ValueError` for unusable data."
+        """Fit, and keep what the validation set finds most probable. Raises `ValueError`
+        for unusable data."""
         x, labels = check_points(x, labels, n_classes=self.n_classes)
         xv, labels_v = check_points(*validation, n_classes=self.n_classes, d=x.shape[1])
         if not len(xv):
@@ -406,7 +428,7 @@ class WhitenedFlow(ClassDensity):
 
     @abstractmethod
     def _transform(self, x, c):
-        "Points (n, d) to transformed points (n, d) and log-determinant (n,), for one class."
+        "Points (n, d) to transformed ones and log-determinant (n,), for one class."
 
     @abstractmethod
     def _pull(self, z, c):
@@ -414,35 +436,28 @@ class WhitenedFlow(ClassDensity):
 
     def _whiten(self, x):
         "Whitened (d, n) and log-determinant (n,)."
-        return self.whitening @ (x - self.mean[:, None]), torch.linalg.slogdet(
-            self.whitening
-        )[1].expand(x.shape[1])
+        white = self.whitening @ (x - self.mean[:, None])
+        return white, torch.linalg.slogdet(self.whitening)[1].expand(x.shape[1])
 
     def _unwhiten(self, z):
         "Undo `_whiten`: (d, n) to points (n, d)."
         return (torch.linalg.solve(self.whitening, z) + self.mean[:, None]).T
 
     def _check(self, x, labels=None):
-        return check_points(
-            x, labels, n_classes=self.n_classes, d=len(self._fitted().mean)
-        )
+        d = len(self._fitted().mean)
+        return check_points(x, labels, n_classes=self.n_classes, d=d)
 
     @torch.no_grad()
     @one_thread()
     def _own_class(self, fn, x, labels):
-        "Apply fn(points, class) to the objects of each class, piece by piece; results in the order of x."
+        "Apply fn(points, class) to the objects of each class; results in the order of x."
         x, labels = self._check(x, labels)
-        rows = [
-            r
-            for c in range(self.n_classes)
-            for r in np.array_split(
-                np.flatnonzero(labels == c), 1 + (labels == c).sum() // 8192
-            )
-        ]
-        parts = [
-            fn(torch.from_numpy(x[r]), int(labels[r[0]])) for r in rows if len(r)
-        ] or [fn(torch.from_numpy(x), 0)]
-        back = np.argsort(np.concatenate(rows))
+        pieces = _pieces_of_classes(labels, self.n_classes)
+        full = [rows for rows in pieces if len(rows)]
+        parts = [fn(torch.from_numpy(x[rows]), int(labels[rows[0]])) for rows in full]
+        if not parts:  # no object at all: the shapes are still right
+            parts = [fn(torch.from_numpy(x), 0)]
+        back = np.argsort(np.concatenate(pieces))
         return [torch.cat(part).numpy()[back] for part in zip(*parts)]
 
     def log_prob_tensor(
@@ -457,35 +472,39 @@ class WhitenedFlow(ClassDensity):
         x: np.ndarray,  # (n, d)
         labels: np.ndarray = None,  # (n,) one class per object; None: every class
         *,
-        by_member: bool = False,  # One more axis in front: the members before they are averaged
+        by_member: bool = False,  # One more axis in front: the members of an average
     ) -> np.ndarray:  # (n, n_classes), or (n,) with labels
         "Compute log p(x|c). Raises `ValueError` for points or labels that cannot be."
-        mean = (
-            (lambda log_p: log_p)
-            if by_member
-            else lambda log_p: torch.logsumexp(log_p, 0) - math.log(len(log_p))
-        )
-        if labels is not None:
-            one = lambda x, c: [self._log_probs(x, slice(c, c + 1))[..., 0].T]
-            return mean(
-                torch.from_numpy(self._own_class(one, x, labels)[0].T.copy())
-            ).numpy()
-        pieces = torch.from_numpy(self._check(x)[0]).split(
-            512
-        )  # small enough for a processor's cache
-        return torch.cat(
-            one_thread_each(
-                torch.no_grad()(lambda piece: mean(self._log_probs(piece))), pieces
-            ),
-            -2,
-        ).numpy()
+        mean = _each_member if by_member else _mean_of_members
+        if labels is None:
+            return self._log_prob_of_all(x, mean)
+        return mean(self._log_prob_of_own(x, labels)).numpy()
+
+    def _log_prob_of_own(self, x, labels) -> torch.Tensor:
+        "Log density (M, n) of each object under its own class."
+
+        def one(x, c):
+            return [self._log_probs(x, slice(c, c + 1))[..., 0].T]
+
+        return torch.from_numpy(self._own_class(one, x, labels)[0].T.copy())
+
+    def _log_prob_of_all(self, x, mean: Callable) -> np.ndarray:
+        "Log density (..., n, C) under every class, in pieces that fit a processor's cache."
+        pieces = torch.from_numpy(self._check(x)[0]).split(512)
+
+        @torch.no_grad()
+        def one(piece):
+            return mean(self._log_probs(piece))
+
+        return torch.cat(one_thread_each(one, pieces), -2).numpy()
 
     def transform(
         self,
         x: np.ndarray,  # (n, d)
         labels: np.ndarray,  # (n,)
     ) -> tuple:  # z (n, d) and log|dz/dx| (n,)
-        "Transform each object as one of its class."
+        """Transform each object as one of its class. Raises `ValueError` for points or
+        labels that cannot be."""
         return tuple(self._own_class(self._transform, x, labels))
 
     def inverse(
@@ -501,37 +520,42 @@ class WhitenedFlow(ClassDensity):
         parts = {k: getattr(self, k) for k in ('mean', 'whitening', 'counts')}
         return parts | dict(history=torch.from_numpy(self.history))
 
-    def set_state(self, state: dict):
+    def set_state(
+        self,
+        state: dict,  # Name -> tensor, of `state`
+    ):
         "Become the flow that gave this state."
         for name in ('mean', 'whitening', 'counts'):
             setattr(self, name, state[name])
         self.history = state['history'].numpy()
 
+    def _size(self) -> str:
+        if self.mean is None:
+            return 'not fitted'
+        layers = f'{self.n_layers} layers'
+        if self.n_members > 1:
+            layers += f' in each of {self.n_members} members'
+        n = int(self.counts.sum())
+        return f'{len(self.mean)} dimensions, {layers}, fitted on {n} objects'
+
     def __repr__(self):
-        size = f'{self.n_layers} layers' + f' in each of {self.n_members} members' * (
-            self.n_members > 1
-        )
-        fitted = (
-            'not fitted'
-            if self.mean is None
-            else f'{len(self.mean)} dimensions, {size}, fitted on {int(self.counts.sum())} objects'
-        )
-        return f'{type(self).__name__}({self.n_classes} classes, {fitted})'
+        return f'{type(self).__name__}({self.n_classes} classes, {self._size()})'
 
 # %% ../nbs/04a_flow.ipynb #e59a8e2d
 def plot_history(
     flow: WhitenedFlow,  # Fitted
     ax=None,  # Matplotlib axes; None makes them
 ):  # Axes
-    "Plot the mean log density of train and validation after each layer or check; a line marks what was kept."
+    """Plot the mean log density of train and validation after each layer or check; a line
+    marks what was kept."""
     ax = axes_or_new(ax, figsize=(4, 3), layout=None)
-    for values, name in zip(flow._fitted().history.T, ('train', 'validation')):
+    history = flow._fitted().history
+    for values, name in zip(history.T, ('train', 'validation')):
         ax.plot(values, '.-', label=name)
-    ax.axvline(flow.history[:, 1].argmax(), color='.6', lw=1, ls='--', label='kept')
-    low, high = flow.history[0].min(), flow.history.max()
-    ax.set_ylim(
-        low - 0.15 * (high - low), high + 0.05 * (high - low)
-    )  # high learning rates may fall far below the start, for a while
+    ax.axvline(history[:, 1].argmax(), color='.6', lw=1, ls='--', label='kept')
+    # high learning rates may fall far below the start, for a while
+    low, high = history[0].min(), history.max()
+    ax.set_ylim(low - 0.15 * (high - low), high + 0.05 * (high - low))
     ax.set(xlabel=flow.checked, ylabel='mean log p (nat)')
     ax.legend(frameon=False)
     return ax
@@ -543,7 +567,8 @@ def relabel(
     *,
     min_members: int = 10,  # Classes with fewer training objects receive nobody
 ) -> np.ndarray:  # (n,) labels
-    "Give each object the class under which it is most probable, without prior (B23 eq. 6). Raises `ValueError` when no class qualifies."
+    """Give each object the class under which it is most probable, without prior (B23
+    eq. 6). Raises `ValueError` when no class qualifies."""
     return class_log_prob(flow, x, min_members=min_members).argmax(1)
 
 
@@ -553,7 +578,8 @@ def class_log_prob(
     *,
     min_members: int = 10,  # Classes with fewer training objects are out of the question
 ) -> np.ndarray:  # (n, n_classes), -inf for a class that is out of the question
-    "Log density of each object under each class that it may be given. Raises `ValueError` when no class qualifies."
+    """Log density of each object under each class that it may be given. Raises
+    `ValueError` when no class qualifies."""
     able = np.asarray(flow._fitted().counts) >= max(min_members, 1)
     if not able.any():
         raise ValueError(
@@ -566,15 +592,24 @@ def class_prior(
     labels: np.ndarray,  # (n,) integers
     n_classes: int = 16,
 ) -> np.ndarray:  # (n_classes,) relative frequencies
-    "How frequent each class is."
+    "How frequent each class is. Raises `ValueError` without labels."
     if not len(labels):
         raise ValueError(
             'no labels: the prior is the frequency of classes among at least one object'
         )
-    return np.bincount(
-        check_points(np.zeros((len(labels), 1)), labels, n_classes=n_classes)[1],
-        minlength=n_classes,
-    ) / len(labels)
+    labels = _check_labels(labels, len(labels), n_classes)
+    return np.bincount(labels, minlength=n_classes) / len(labels)
+
+
+def _check_prior(prior, n_classes: int) -> np.ndarray:
+    prior = np.asarray(prior, float)
+    is_share = prior.shape == (n_classes,) and (prior >= 0).all()
+    if not is_share or abs(prior.sum() - 1) > 1e-6:
+        raise ValueError(
+            f'prior must be {n_classes} frequencies that sum to 1, '
+            f'not {prior.tolist()}; `class_prior` makes it'
+        )
+    return prior
 
 
 def anomaly_score(
@@ -582,24 +617,18 @@ def anomaly_score(
     x: np.ndarray,  # (n, d)
     prior: np.ndarray,  # (n_classes,), sums to 1; a class of prior 0 plays no part
     *,
-    by_member: bool = False,  # One more axis in front: the members before they are averaged
+    by_member: bool = False,  # One more axis in front: the members of an average
 ) -> np.ndarray:  # (n,), -log p(x) in nat: high is anomalous
-    "Score each object by -log of its density, summed over the classes (B23 eq. 7). Raises `ValueError` for a prior that is none."
-    prior = np.asarray(prior, float)
-    if (
-        prior.shape != (flow.n_classes,)
-        or not (prior >= 0).all()
-        or abs(prior.sum() - 1) > 1e-6
-    ):
-        raise ValueError(
-            f'prior must be {flow.n_classes} frequencies that sum to 1, not {prior.tolist()}; `class_prior` makes it'
-        )
+    """Score each object by -log of its density, summed over the classes (B23 eq. 7).
+    Raises `ValueError` for a prior that is none."""
+    prior = _check_prior(prior, flow.n_classes)
     return -logsumexp(flow.log_prob(x, by_member=by_member), b=prior, axis=-1)
 
 # %% ../nbs/04a_flow.ipynb #8dd7503e
 @dataclass
 class Density:
-    "The densities before and after relabelling, and what the score needs of them (B23 section 3.3)."
+    """The densities before and after relabelling, and what the score needs of them (B23
+    section 3.2.3)."""
 
     first: ClassDensity  # On the pipeline's classes: gives every object its new label
     second: ClassDensity  # On the new labels: gives the score
@@ -620,7 +649,8 @@ class Density:
         *,
         by_member: bool = False,  # One more axis in front: members of an average
     ) -> np.ndarray:  # (n,) nat: high is anomalous
-        "AS, -log p of each object (eq. 7). Raises `ValueError` for latents that cannot be."
+        """AS, -log p of each object (eq. 7). Raises `ValueError` for latents that cannot
+        be."""
         return anomaly_score(self.second, latent, self.prior, by_member=by_member)
 
     def log_prob(
@@ -630,8 +660,11 @@ class Density:
         "Marginal log p, minus the score."
         return -self.score(latent)
 
-    def save(self, folder: Path):
-        "Write both densities and the prior into a folder, which is made if it is missing."
+    def save(
+        self,
+        folder: Path,  # Made if it is missing
+    ):
+        "Write both densities and the prior into a folder. Raises `ValueError` before `fit`."
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.first.save(folder / 'first_flow.safetensors')
@@ -639,7 +672,10 @@ class Density:
         write_json(folder / 'prior.json', self.prior.tolist())
 
     @classmethod
-    def load(cls, folder: Path) -> 'Density':
+    def load(
+        cls,
+        folder: Path,  # Of `save`
+    ) -> 'Density':
         "Read what `save` wrote. Raises `ValueError` when a file is damaged."
         folder = Path(folder)
         names = 'first_flow', 'flow'
@@ -661,7 +697,8 @@ def fit_relabelled(
     validation: tuple,  # (x, labels) that say when to stop
     **options,  # Of `make_density`
 ) -> Density:
-    "Fit, relabel with the first density, fit again (B23 section 3.3, eq. 6). Raises what `make_density` and `fit` raise."
+    """Fit, relabel with the first density, fit again (B23 section 3.2.3, eq. 6). Raises
+    what `make_density` and `fit` raise."""
     first = make_density(**options).fit(x, labels, validation=validation)
     new, new_valid = relabel(first, x), relabel(first, validation[0])
     second = make_density(**options).fit(x, new, validation=(validation[0], new_valid))

@@ -7,7 +7,10 @@ __all__ = ['sliced_axes', 'fit_splines', 'spline', 'spline_inverse', 'published_
 
 # %% ../nbs/04b_sliced.ipynb #0cdade92
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, KW_ONLY
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,73 +23,87 @@ from .flow import WhitenedFlow, one_thread
 def _sort_within(
     u: torch.Tensor,  # (K, n), objects ordered by class
     counts: torch.Tensor,  # (C,) objects per class
-):  # values sorted within each class, and the order that sorts them
+) -> tuple:  # Values sorted within each class, and the order that sorts them
     "Sort each row within each class, all classes in one sort."
     far = 2.1 * u.abs().max().clamp(min=1e-300)
-    offset = far * torch.repeat_interleave(
-        torch.arange(len(counts), dtype=u.dtype), counts
-    )
+    number = torch.arange(len(counts), dtype=u.dtype)
+    offset = far * torch.repeat_interleave(number, counts)
     values, order = (u + offset).sort(-1)
     return values - offset, order
 
 
 def _normal_ranks(counts: torch.Tensor) -> torch.Tensor:
     "Normal quantiles of the ranks within each class, (n,)."
-    size, start = (
-        torch.repeat_interleave(a, counts) for a in (counts, counts.cumsum(0) - counts)
-    )
-    return ndtri((torch.arange(len(size), dtype=torch.float64) - start + 0.5) / size)
+    size = torch.repeat_interleave(counts, counts)
+    start = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    rank = torch.arange(len(size), dtype=torch.float64) - start
+    return ndtri((rank + 0.5) / size)
 
 
-def _distance(x, z, counts, target):
-    "Minus the mean squared W2 distance over the rows of x (K, d) and its Euclidean gradient."
-    u, order = _sort_within(x @ z, counts)
+def _distance(axes, z, counts, target):
+    "Minus the mean squared W2 distance over the axes (K, d), and its gradient."
+    u, order = _sort_within(axes @ z, counts)
     gap = u - target
-    return -gap.square().mean(), torch.empty_like(gap).scatter_(1, order, gap) @ z.T * (
-        -2 / gap.numel()
-    )
+    pull = torch.empty_like(gap).scatter_(1, order, gap)
+    return -gap.square().mean(), pull @ z.T * (-2 / gap.numel())
+
+
+def _random_axes(d: int, n_slices: int, rng) -> torch.Tensor:
+    "Orthonormal rows (K, d), every orientation equally likely (Haar)."
+    rng = np.random.default_rng(rng)
+    q, r = np.linalg.qr(rng.normal(size=(d, n_slices)))
+    return torch.from_numpy((q * np.sign(np.diag(r))).T.copy())
+
+
+def _turned(axes, turn, angle):
+    "Turn the axes by the Cayley transform of a skew matrix: they stay orthonormal."
+    half = angle / 2 * turn
+    eye = torch.eye(len(half), dtype=half.dtype)
+    return round_off(axes @ torch.linalg.solve(eye + half, eye - half), 24)  # `settle`
+
+
+def _descend(axes, value, gradient, angle, distance: Callable):
+    "One step downhill on the Stiefel manifold, halved until Armijo's condition holds."
+    turn = axes.T @ gradient
+    turn = turn - turn.T  # skew: the direction is -axes @ turn
+    descent = -(gradient * (axes @ turn)).sum()
+    for _ in range(40):
+        new = _turned(axes, turn, angle)
+        new_value, new_gradient = distance(new)
+        if new_value <= value + 0.5 * angle * descent:
+            break
+        angle /= 2
+    return new, new_value, new_gradient, angle
 
 
 def sliced_axes(
-    z: torch.Tensor,  # (d, n) data, objects ordered by class
+    z: torch.Tensor,  # (d, n) whitened latents, objects ordered by class
     counts: torch.Tensor,  # (C,) objects per class
     n_slices: int,  # K <= d
     *,
     steps: int = 20,  # Descent steps; 0 keeps the random start
     rng: int | np.random.Generator = 0,
 ) -> torch.Tensor:  # (d, K), orthonormal columns
-    "Find the K orthonormal directions least like a Gaussian: max K-sliced Wasserstein distance, Cayley descent on the Stiefel manifold."
-    q, r = np.linalg.qr(np.random.default_rng(rng).normal(size=(len(z), n_slices)))
-    x, eye = (
-        torch.from_numpy((q * np.sign(np.diag(r))).T.copy()),
-        torch.eye(len(z), dtype=z.dtype),
-    )  # a Haar random start
-    target, tau = _normal_ranks(counts), 0.1
-    value, grad = _distance(x, z, counts, target)
+    """Find the K orthonormal directions least like a Gaussian: the maximum K-sliced
+    Wasserstein distance (Dai & Seljak 2021), by Cayley descent on the Stiefel manifold."""
+    distance = partial(_distance, z=z, counts=counts, target=_normal_ranks(counts))
+    axes, angle = _random_axes(len(z), n_slices, rng), 0.1
+    value, gradient = distance(axes)
     for _ in range(steps):
-        turn = x.T @ grad
-        turn = turn - turn.T  # skew: the tangent direction is -x @ turn
-        descent, tau = -(grad * (x @ turn)).sum(), 2 * tau
-        for _ in range(40):  # halve until Armijo's condition holds
-            new = round_off(
-                x @ torch.linalg.solve(eye + tau / 2 * turn, eye - tau / 2 * turn), 24
-            )  # see `settle`
-            new_value, new_grad = _distance(new, z, counts, target)
-            if new_value <= value + 0.5 * tau * descent:
-                break
-            tau /= 2
-        moved = (new - x).abs().max()
-        x, value, grad, tau = new, new_value, new_grad, 1.5 * tau
-        if moved < 1e-6:
+        before = axes
+        axes, value, gradient, angle = _descend(
+            axes, value, gradient, 2 * angle, distance
+        )
+        angle = 1.5 * angle
+        if (axes - before).abs().max() < 1e-6:
             break
-    return torch.linalg.qr(x.T)[0]
+    return torch.linalg.qr(axes.T)[0]
 
 # %% ../nbs/04b_sliced.ipynb #206b6fa0
 _DEVIATE = torch.linspace(-4, 4, 128, dtype=torch.float64)
 _NODE_P = ndtr(_DEVIATE)  # probabilities at which a sample is read
-_NODE_WEIGHT = torch.cat(
-    [torch.zeros(1), ndtr((_DEVIATE[1:] + _DEVIATE[:-1]) / 2), torch.ones(1)]
-).diff()
+_BETWEEN = ndtr((_DEVIATE[1:] + _DEVIATE[:-1]) / 2)
+_NODE_WEIGHT = torch.cat([torch.zeros(1), _BETWEEN, torch.ones(1)]).diff()
 
 
 def _read_quantiles(
@@ -94,46 +111,47 @@ def _read_quantiles(
     counts: torch.Tensor,  # (C,)
 ) -> torch.Tensor:  # (C, K, Q); an empty class gets finite values without meaning
     "Read the quantiles `_NODE_P` of each class and slice."
-    start, last = counts.cumsum(0) - counts, (counts - 1).clamp(min=0)
-    position = torch.minimum(
-        (_NODE_P * counts[:, None] - 0.5).clamp(min=0), last[:, None].double()
-    )
+    start = (counts.cumsum(0) - counts)[:, None]
+    last = (counts - 1).clamp(min=0)[:, None]
+    position = (_NODE_P * counts[:, None] - 0.5).clamp(min=0)
+    position = torch.minimum(position, last.double())
     below = position.floor().long()
-    above = torch.minimum(below + 1, last[:, None])
-    at = lambda i: u[:, (start[:, None] + i).clamp(max=u.shape[1] - 1)]
+    above = torch.minimum(below + 1, last)
+
+    def at(rank):
+        return u[:, (start + rank).clamp(max=u.shape[1] - 1)]
+
     return torch.lerp(at(below), at(above), position - below).transpose(0, 1)
+
+
+def _variance(quantiles):
+    "Variance of the sample that was read at `_NODE_P`, kept on the last axis."
+    mean = (_NODE_WEIGHT * quantiles).sum(-1, keepdim=True)
+    squares = _NODE_WEIGHT * (quantiles - mean) ** 2
+    return squares.sum(-1, keepdim=True).clamp(min=1e-12)  # all equal: no width
 
 
 def _pooled_nodes(
     u: torch.Tensor,  # (K, n), objects ordered by class
     counts: torch.Tensor,  # (C,)
     pool: float,  # n0
-):  # nodes, their weights and kernel widths, all (C, K, 2Q)
+) -> tuple:  # Nodes, their weights and kernel widths, all (C, K, 2Q)
     "Describe each class as a mixture of its own sample and of everybody's."
     own = _read_quantiles(_sort_within(u, counts)[0], counts)
-    everybody = _read_quantiles(u.sort(-1)[0], torch.tensor([u.shape[1]])).expand_as(
-        own
-    )
-    variance = lambda a: (
-        (_NODE_WEIGHT * (a - (_NODE_WEIGHT * a).sum(-1, keepdim=True)) ** 2)
-        .sum(-1, keepdim=True)
-        .clamp(min=1e-12)
-    )  # all equal: no width
+    everybody = _read_quantiles(u.sort(-1)[0], torch.tensor([u.shape[1]]))
+    everybody = everybody.expand_as(own)
     n = counts.double()[:, None, None]
     w = n / (n + pool)
-    sigma2 = w * variance(own) + (1 - w) * variance(
-        everybody
-    )  # one member has no width of its own
-    width = (
-        sigma2.sqrt() * n.clamp(min=1) ** -0.2,
-        variance(everybody).sqrt() * u.shape[1] ** -0.2,
-    )
-    join = lambda a, b: torch.cat([a.expand_as(own), b.expand_as(own)], -1)
-    return (
-        join(own, everybody),
-        join(w * _NODE_WEIGHT, (1 - w) * _NODE_WEIGHT),
-        join(*width),
-    )
+    # a class of one member has no width of its own
+    variance = w * _variance(own) + (1 - w) * _variance(everybody)
+    width = variance.sqrt() * n.clamp(min=1) ** -0.2
+    width_of_all = _variance(everybody).sqrt() * u.shape[1] ** -0.2
+
+    def joined(a, b):
+        return torch.cat([a.expand_as(own), b.expand_as(own)], -1)
+
+    weight = joined(w * _NODE_WEIGHT, (1 - w) * _NODE_WEIGHT)
+    return joined(own, everybody), weight, joined(width, width_of_all)
 
 # %% ../nbs/04b_sliced.ipynb #b3c42292
 def _mixture_quantiles(node, weight, p):
@@ -141,22 +159,42 @@ def _mixture_quantiles(node, weight, p):
     node, order = node.sort(-1)
     weight = weight.gather(-1, order)
     middle = weight.cumsum(-1) - weight / 2
-    i = torch.searchsorted(middle, p.expand(*middle.shape[:2], -1).contiguous()).clamp(
-        1, middle.shape[-1] - 1
-    )
-    lo, hi = middle.gather(-1, i - 1), middle.gather(-1, i)
-    part = ((p - lo) / (hi - lo).clamp(min=1e-12)).clamp(0, 1)
-    return torch.lerp(node.gather(-1, i - 1), node.gather(-1, i), part)
+    p = p.expand(*middle.shape[:2], -1).contiguous()
+    above = torch.searchsorted(middle, p).clamp(1, middle.shape[-1] - 1)
+    below = above - 1
+    low, high = middle.gather(-1, below), middle.gather(-1, above)
+    part = ((p - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    return torch.lerp(node.gather(-1, below), node.gather(-1, above), part)
+
+
+def _kernel_sum(x, node, weight, width):
+    "Cumulative distribution (C, K, M) at x of the weighted kernels (C, K, 2Q)."
+    deviate = (x[..., None] - node[:, :, None]) / width[:, :, None]
+    return (ndtr(deviate) * weight[:, :, None]).sum(-1)
+
+
+def _restrained(x, cdf, kappa, shrink):
+    "Values of the map to a Gaussian at x, drawn towards the identity."
+    gaussian = ndtri(cdf.clamp(1e-12, 1 - 1e-12))
+    return (1 - shrink) * kappa * gaussian + shrink * x
 
 
 def _knots(x, y):
-    "Stack knots with slopes: parabolic inside, 1 at the ends. Values drawn towards the identity have slopes drawn towards 1."
+    """Stack knots with slopes (3, ..., M): parabolic inside, 1 at the ends. Values drawn
+    towards the identity have slopes drawn towards 1."""
     step = x.diff()
     slope = y.diff() / step
-    inner = (slope[..., :-1] * step[..., 1:] + slope[..., 1:] * step[..., :-1]) / (
-        step[..., 1:] + step[..., :-1]
-    )
+    before, after = step[..., :-1], step[..., 1:]
+    inner = (slope[..., :-1] * after + slope[..., 1:] * before) / (after + before)
     return torch.stack([x, y, torch.nn.functional.pad(inner, (1, 1), value=1.0)])
+
+
+def _moments(node, weight, width):
+    "Variance of the weighted nodes and kappa, both (C, K, 1)."
+    mean = (weight * node).sum(-1, keepdim=True)
+    variance = (weight * (node - mean) ** 2).sum(-1, keepdim=True).clamp(min=1e-12)
+    broadened = (weight * width**2).sum(-1, keepdim=True)
+    return variance, (1 + broadened / variance).sqrt()
 
 
 def fit_splines(
@@ -170,59 +208,60 @@ def fit_splines(
 ) -> torch.Tensor:  # (3, C, K, M): positions, values and slopes at the knots
     "Fit the monotone maps that Gaussianise each class along each direction."
     node, weight, width = _pooled_nodes(u, counts, pool)
-    mean = (weight * node).sum(-1, keepdim=True)
-    sigma2 = (weight * (node - mean) ** 2).sum(-1, keepdim=True).clamp(min=1e-12)
-    kappa = (1 + (weight * width**2).sum(-1, keepdim=True) / sigma2).sqrt()
+    variance, kappa = _moments(node, weight, width)
     span = torch.linspace(-1, 1, n_knots, dtype=u.dtype)
-    x = (
-        _mixture_quantiles(
-            node, weight, ndtr(-span * ndtri(torch.tensor(edge, dtype=u.dtype)))
-        )
-        + 1e-4 * sigma2.sqrt() * span
-    )  # ties are kept apart
-    cdf = (
-        ndtr((x[..., None] - node[:, :, None]) / width[:, :, None]) * weight[:, :, None]
-    ).sum(-1)
-    y = (1 - shrink) * kappa * ndtri(cdf.clamp(1e-12, 1 - 1e-12)) + shrink * x
+    p = ndtr(-span * ndtri(torch.tensor(edge, dtype=u.dtype)))
+    apart = 1e-4 * variance.sqrt() * span  # ties are kept apart
+    x = _mixture_quantiles(node, weight, p) + apart
+    y = _restrained(x, _kernel_sum(x, node, weight, width), kappa, shrink)
     return _knots(x, y)
 
 # %% ../nbs/04b_sliced.ipynb #db332e1c
-def _bins(knots):
-    "Per bin, tails included: left end x and y, size h, d0, s - d0, b and b/s; each (..., M + 1)."
+class _Bins(NamedTuple):
+    "The bins of a spline, or those into which values fall: each (..., M + 1) or (..., n)."
+
+    x: torch.Tensor  # Left end
+    y: torch.Tensor  # The map there
+    h: torch.Tensor  # Width
+    d0: torch.Tensor  # Slope at the left end
+    rise: torch.Tensor  # s - d0
+    b: torch.Tensor  # d0 + d1 - 2 s
+    b_over_s: torch.Tensor
+
+
+def _bins(knots) -> _Bins:
+    "The bins of knots (3, ..., M), one more on each side for the linear tails."
     x, y, d = knots
     first, last = d[..., :1], d[..., -1:]
-    d0, d1, s = (
-        torch.cat([first, d], -1),
-        torch.cat([d, last], -1),
-        torch.cat([first, y.diff() / x.diff(), last], -1),
-    )
-    h = torch.nn.functional.pad(x.diff(), (1, 1), value=1.0)
-    return (
-        torch.cat([x[..., :1] - 1, x], -1),
-        torch.cat([y[..., :1] - first, y], -1),
-        h,
-        d0,
-        s - d0,
-        d0 + d1 - 2 * s,
-        (d0 + d1) / s - 2,
+    d0, d1 = torch.cat([first, d], -1), torch.cat([d, last], -1)
+    s = torch.cat([first, y.diff() / x.diff(), last], -1)
+    return _Bins(
+        x=torch.cat([x[..., :1] - 1, x], -1),
+        y=torch.cat([y[..., :1] - first, y], -1),
+        h=torch.nn.functional.pad(x.diff(), (1, 1), value=1.0),
+        d0=d0,
+        rise=s - d0,
+        b=d0 + d1 - 2 * s,
+        b_over_s=(d0 + d1) / s - 2,
     )
 
 
-def _find(grid, value, knots):
-    "The quantities of `_bins` for the bin into which each value falls."
-    i = torch.searchsorted(grid.contiguous(), value.detach().contiguous(), right=True)
-    return [a.gather(-1, i) for a in _bins(knots)]
+def _find(ends, value, knots) -> _Bins:
+    "The bin into which each value falls; `ends` are the knots' positions or values."
+    i = torch.searchsorted(ends.contiguous(), value.detach().contiguous(), right=True)
+    return _Bins(*(part.gather(-1, i) for part in _bins(knots)))
 
 
 def spline(
     u: torch.Tensor,  # (..., n)
     knots: torch.Tensor,  # (3, ..., M) of `fit_splines`
-):  # value and slope, both (..., n)
+) -> tuple[torch.Tensor, torch.Tensor]:  # Value and slope, both (..., n)
     "Evaluate monotone rational-quadratic splines and their derivatives."
-    x, y, h, d0, rise, b, b_over_s = _find(knots[0], u, knots)
-    t = (u - x) / h
-    below = 1 + b_over_s * (t - t * t)
-    return y + h * t * (d0 + rise * t) / below, (d0 + t * (2 * rise + b * t)) / below**2
+    k = _find(knots[0], u, knots)
+    t = (u - k.x) / k.h
+    below = 1 + k.b_over_s * (t - t * t)
+    value = k.y + k.h * t * (k.d0 + k.rise * t) / below
+    return value, (k.d0 + t * (2 * k.rise + k.b * t)) / below**2
 
 
 def spline_inverse(
@@ -230,55 +269,60 @@ def spline_inverse(
     knots: torch.Tensor,  # (3, ..., M)
 ) -> torch.Tensor:  # u with spline(u) = v, (..., n)
     "Invert `spline`: the root of a quadratic, in the form that does not cancel."
-    x, y, h, d0, rise, _, b_over_s = _find(knots[1], v, knots)
-    up = v - y
-    linear = h * d0 - up * b_over_s
-    return x + 2 * h * up / (
-        linear + (linear**2 + 4 * up * (h * rise + up * b_over_s)).clamp(min=0).sqrt()
-    )
+    k = _find(knots[1], v, knots)
+    up = v - k.y
+    linear = k.h * k.d0 - up * k.b_over_s
+    discriminant = linear**2 + 4 * up * (k.h * k.rise + up * k.b_over_s)
+    return k.x + 2 * k.h * up / (linear + discriminant.clamp(min=0).sqrt())
 
 # %% ../nbs/04b_sliced.ipynb #e5b0ed51
+def _published_levels(n: int) -> torch.Tensor:
+    "Probabilities (M,) of the knots for n objects: equal steps, more in the outermost."
+    m = min(max(int(n**0.5), 50), 200)
+    edge = max(int(math.log10(n)) - 1, 0)
+    step = 1 / (m - 2 * edge + 1)
+    part = step / (edge + 1)
+    outer = torch.linspace(part, step - part, edge, dtype=torch.float64)
+    inner = torch.linspace(step, 1 - step, m - 2 * edge, dtype=torch.float64)
+    return torch.cat([outer, inner, 1 - outer.flip(0)])
+
+
+def _sample_quantiles(own, p):
+    "Quantiles (K, M) of samples (K, n); torch interpolates below a million objects."
+    if own.shape[1] < 10**6:
+        return torch.quantile(own, p, dim=1).T
+    return own.sort(1).values[:, (p * (own.shape[1] - 1)).long()]
+
+
+def _kernel_cdf(x, own, width):
+    "Smoothed distribution (K, M) at x of samples (K, n), some objects at a time."
+
+    def count(part):
+        return ndtr((x[..., None] - part[:, None]) / width[..., None]).sum(-1)
+
+    return sum(count(part) for part in own.split(4096, 1)) / own.shape[1]
+
+
+def _published_map(own, p, shrink):
+    "Knots (3, K, M) of one class (K, n)."
+    n = own.shape[1]
+    sigma = own.std(1, keepdim=True).clamp(min=1e-6)
+    width, kappa = sigma * n**-0.2, (1 + n**-0.4) ** 0.5
+    apart = 1e-5 * sigma * torch.linspace(-1, 1, len(p), dtype=own.dtype)
+    x = _sample_quantiles(own, p) + apart
+    return _knots(x, _restrained(x, _kernel_cdf(x, own, width), kappa, shrink))
+
+
 def published_splines(
     u: torch.Tensor,  # (K, n) data along K directions, objects ordered by class
     counts: torch.Tensor,  # (C,) objects per class
-) -> torch.Tensor:  # (3, C, K, M)
+) -> torch.Tensor:  # (3, C, K, M): positions, values and slopes at the knots
     "Fit the maps of Dai & Seljak (2021) with the settings of B23."
     n = u.shape[1]
-    m, edge = min(max(int(n**0.5), 50), 200), max(int(math.log10(n)) - 1, 0)
-    shrink, step = 1 - 0.02 * math.log10(n), 1 / (m - 2 * edge + 1)
-    outer = torch.linspace(
-        step / (edge + 1), step - step / (edge + 1), edge, dtype=u.dtype
-    )
-    p = torch.cat(
-        [
-            outer,
-            torch.linspace(step, 1 - step, m - 2 * edge, dtype=u.dtype),
-            1 - outer.flip(0),
-        ]
-    )
-
-    def fit(own):
-        sigma = own.std(1, keepdim=True).clamp(min=1e-6)
-        width, kappa = sigma * own.shape[1] ** -0.2, (1 + own.shape[1] ** -0.4) ** 0.5
-        x = (
-            torch.quantile(own, p, dim=1).T
-            if own.shape[1] < 10**6
-            else own.sort(1).values[:, (p * (own.shape[1] - 1)).long()]
-        )
-        x = x + 1e-5 * sigma * torch.linspace(-1, 1, m, dtype=u.dtype)
-        cdf = (
-            sum(
-                ndtr((x[..., None] - part[:, None]) / width[..., None]).sum(-1)
-                for part in own.split(4096, 1)
-            )
-            / own.shape[1]
-        )
-        y = (1 - shrink) * kappa * ndtri(cdf.clamp(1e-12, 1 - 1e-12)) + shrink * x
-        return _knots(x, y)
-
-    return torch.stack(
-        [fit(own if own.shape[1] > 1 else u) for own in u.split(counts.tolist(), 1)], 1
-    )
+    p, shrink = _published_levels(n), 1 - 0.02 * math.log10(n)
+    classes = u.split(counts.tolist(), 1)
+    known = [own if own.shape[1] > 1 else u for own in classes]
+    return torch.stack([_published_map(own, p, shrink) for own in known], 1)
 
 # %% ../nbs/04b_sliced.ipynb #a11c29d7
 def _layer(z, axes, knots):
@@ -294,31 +338,39 @@ def _unlayer(z, axes, knots):
     return z + axes @ (spline_inverse(v, knots) - v)
 
 
-def _layer_by_class(z, logdet, counts, axes, knots):
-    "One layer on z (d, n) ordered by class, each object with the splines of its own class."
-    parts = [
-        _layer(block, axes, knots[:, c])
-        for c, block in enumerate(z.split(counts.tolist(), 1))
-    ]
-    return torch.cat([p[0] for p in parts], 1), logdet + torch.cat(
-        [p[1] for p in parts]
-    )
-
-
 def _normal_log_prob(z, logdet):
     "Log density of z (..., d, n) under the standard normal plus log-determinant."
     return logdet - 0.5 * z.square().sum(-2) - 0.5 * z.shape[-2] * math.log(2 * math.pi)
 
+
+@dataclass
+class _Cloud:
+    "Objects ordered by class on their way to the Gaussian, each by its own class."
+
+    z: torch.Tensor  # (d, n)
+    logdet: torch.Tensor  # (n,)
+    counts: torch.Tensor  # (C,)
+
+    def move(self, axes, knots):
+        "Go through one layer."
+        blocks = enumerate(self.z.split(self.counts.tolist(), 1))
+        moved = [_layer(block, axes, knots[:, c]) for c, block in blocks]
+        z, logdet = zip(*moved)
+        self.z = torch.cat(z, 1)
+        self.logdet = self.logdet + torch.cat(logdet)
+
+    def mean_log_prob(self) -> float:
+        return float(_normal_log_prob(self.z, self.logdet).mean())
+
+    def some(self, size: int, rng: np.random.Generator):
+        "z of at most `size` objects, and how many there are of each class."
+        n = self.z.shape[1]
+        pick = np.sort(rng.choice(n, min(n, size), replace=False))
+        label = torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
+        counts = torch.bincount(label[pick], minlength=len(self.counts))
+        return self.z[:, pick], counts
+
 # %% ../nbs/04b_sliced.ipynb #67eb645e
-def _subsample(z, counts, size, rng):
-    "At most `size` objects of z (d, n), still ordered by class, and the number in each class."
-    pick = torch.from_numpy(
-        np.sort(rng.choice(z.shape[1], min(z.shape[1], size), replace=False))
-    )
-    label = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    return z[:, pick], torch.bincount(label[pick], minlength=len(counts))
-
-
 @dataclass(eq=False, repr=False)
 class SlicedFlow(WhitenedFlow, method='sliced'):
     "The sliced iterative flow, conditional on class: B23 section 3.2, improved."
@@ -331,9 +383,8 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
     edge: float = 0.002  # Probability beyond the outermost knots, on each side
     shrink: float = 0.5  # Restraint of each map: 0 none, towards 1 the identity
     pool: float = 50.0  # A class of n members weighs n/(n + pool) against everybody
-    axis_steps: int = (
-        20  # Descent steps in the search for directions; 0: random directions
-    )
+    # Descent steps in the search for directions; 0: random directions
+    axis_steps: int = 20
     axis_sample: int = 4000  # Objects on which directions are searched
     axes: torch.Tensor = field(default=None, init=False)  # (L, d, K)
     knots: torch.Tensor = field(default=None, init=False)  # (L, 3, C, K, M)
@@ -343,63 +394,47 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
         self.at_least(axis_steps=0, axis_sample=2)
         if not 0 <= self.shrink < 1:
             raise ValueError(f'shrink = {self.shrink} must be in [0, 1)')
-        if not 0 < self.edge < 0.5 or self.pool <= 0:
-            raise ValueError(
-                f'edge = {self.edge} must be in (0, 0.5) and pool = {self.pool} positive'
-            )
+        if not 0 < self.edge < 0.5:
+            raise ValueError(f'edge = {self.edge} must be in (0, 0.5)')
+        if self.pool <= 0:
+            raise ValueError(f'pool = {self.pool} must be positive')
 
-    def _next_layer(self, z, rng):
-        "Axes and knots of one more layer."
+    def _next_layer(self, cloud: _Cloud, rng):
+        "Axes (d, K) and knots (3, C, K, M) of one more layer."
+        z, counts = cloud.some(self.axis_sample, rng)
         k = min(self.n_slices, len(z))
-        axes = sliced_axes(
-            *_subsample(z, self.counts, self.axis_sample, rng),
-            k,
-            steps=self.axis_steps,
-            rng=rng,
-        )
-        return axes, fit_splines(
-            axes.T @ z,
-            self.counts,
-            n_knots=self.n_knots,
-            edge=self.edge,
-            shrink=self.shrink,
-            pool=self.pool,
-        )
+        axes = sliced_axes(z, counts, k, steps=self.axis_steps, rng=rng)
+        names = 'n_knots', 'edge', 'shrink', 'pool'
+        options = {name: getattr(self, name) for name in names}
+        return axes, fit_splines(axes.T @ cloud.z, cloud.counts, **options)
 
     @one_thread()
     def _fit_rest(self, x, xv, counts_v):
-        (z, logdet), (zv, logdet_v), rng = (
-            self._whiten(x),
-            self._whiten(xv),
-            np.random.default_rng(self.rng),
-        )
-        score = lambda: [
-            float(_normal_log_prob(*pair).mean())
-            for pair in ((z, logdet), (zv, logdet_v))
-        ]
-        layers, history = [], [score()]
+        rng = np.random.default_rng(self.rng)
+        train = _Cloud(*self._whiten(x), self.counts)
+        valid = _Cloud(*self._whiten(xv), counts_v)
+        layers, history = [], [(train.mean_log_prob(), valid.mean_log_prob())]
         for _ in progress(range(self.max_layers), 'flow layers', quiet=self.quiet):
-            axes, knots = self._next_layer(z, rng)
-            z, logdet = _layer_by_class(z, logdet, self.counts, axes, knots)
-            zv, logdet_v = _layer_by_class(zv, logdet_v, counts_v, axes, knots)
-            layers.append((axes, knots))
-            history.append(score())
-            best = int(np.argmax([valid for _, valid in history]))
+            layers.append(self._next_layer(train, rng))
+            train.move(*layers[-1])
+            valid.move(*layers[-1])
+            history.append((train.mean_log_prob(), valid.mean_log_prob()))
+            best = int(np.argmax([log_p for _, log_p in history]))
             if len(layers) - best >= self.patience:
                 break
         self.history = np.array(history)
         self.axes, self.knots = (torch.stack(part)[:best] for part in zip(*layers))
 
     def _push(self, x, c):
-        "Sliced layers: points (n, d) to Gaussianised (..., d, n) and log-determinant (..., n): one class, or all with a slice."
+        """Sliced layers: points (n, d) to Gaussianised (..., d, n) and log-determinant
+        (..., n): without leading axis for one class, with one for a slice of classes."""
         z, logdet = self._fitted()._whiten(x.T)
-        z = z.expand(
-            *self.counts[c].shape, *z.shape
-        )  # no leading axis for one class, one of C for all
+        leading = self.counts[c].shape
+        z = z.expand(*leading, *z.shape)
         for axes, knots in zip(self.axes, self.knots):
             z, more = _layer(z, axes, knots[:, c])
             logdet = logdet + more
-        return z, logdet.expand(*self.counts[c].shape, -1)
+        return z, logdet.expand(*leading, -1)
 
     def _transform(self, x, c):
         "Points (n, d) to Gaussianised (n, d) and log-determinant (n,), for one class."
@@ -423,7 +458,8 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
         *,
         rng: int | np.random.Generator = 0,
     ) -> np.ndarray:  # (n, d)
-        "Draw one object of each given class: Gaussian noise, back through the layers."
+        """Draw one object of each given class: Gaussian noise, back through the layers.
+        Raises `ValueError` before `fit` and for labels that cannot be."""
         shape = (len(labels), len(self._fitted().mean))
         return self.inverse(np.random.default_rng(rng).normal(size=shape), labels)
 
@@ -431,13 +467,17 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
         "What `fit` has found."
         return super().state() | dict(axes=self.axes, knots=self.knots)
 
-    def set_state(self, state: dict):
+    def set_state(
+        self,
+        state: dict,  # Name -> tensor, of `state`
+    ):
         "Become the flow that gave this state."
         super().set_state(state)
         self.axes, self.knots = state['axes'], state['knots']
 
     @property
     def n_layers(self) -> int:
+        "Layers that were kept."
         return 0 if self.axes is None else len(self.axes)
 
 
@@ -446,14 +486,9 @@ class PublishedFlow(SlicedFlow, method='published'):
 
     Of the options only `n_slices`, `max_layers` and `patience` count."""
 
-    def _next_layer(self, z, rng):
+    def _next_layer(self, cloud: _Cloud, rng):
         "Axes and knots of one more layer."
-        k = min(self.n_slices, len(z))
-        axes = sliced_axes(
-            z,
-            torch.tensor([z.shape[1]]),
-            k,
-            steps=min(z.shape[1] // len(z), 200),
-            rng=rng,
-        )
-        return axes, published_splines(axes.T @ z, self.counts)
+        d, n = cloud.z.shape
+        k, steps = min(self.n_slices, d), min(n // d, 200)
+        axes = sliced_axes(cloud.z, torch.tensor([n]), k, steps=steps, rng=rng)
+        return axes, published_splines(axes.T @ cloud.z, cloud.counts)

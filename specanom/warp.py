@@ -18,29 +18,32 @@ from .core import check_precision, progress, round_off, settle
 from .flow import WhitenedFlow, check_points, one_thread_each
 
 # %% ../nbs/04c_warp.ipynb #2cd9d90b
+def _orders(d: int, depth: int, rng) -> np.ndarray:
+    "Orders (depth, d) of the coordinates; each that is drawn is followed by its reverse."
+    drawn = [rng.permutation(d) for _ in range((depth + 1) // 2)]
+    both = [order for one in drawn for order in (one, one[::-1])]
+    return np.stack(both[:depth])
+
+
+def _masks(order: np.ndarray, hidden: int) -> tuple:
+    "Which weights w1, w2, w3 may be used: a coordinate is told those before it only."
+    depth, d = order.shape
+    rank = torch.from_numpy(order.argsort(1))
+    degree = torch.arange(hidden) % max(d - 1, 1)
+    first = degree[:, None] >= rank[:, None]
+    second = (degree[:, None] >= degree).expand(depth, -1, -1)
+    last = (rank[..., None] > degree).repeat(1, 2, 1)
+    return first, second, last
+
+
 def _ar_nets(d, depth, hidden, rng):
-    "Random orders, masks and starting weights of `depth` autoregressive networks, each next to its reverse."
-    order = np.stack(
-        [
-            o
-            for _ in range((depth + 1) // 2)
-            for p in [rng.permutation(d)]
-            for o in (p, p[::-1])
-        ][:depth]
-    )
-    rank, degree = (
-        torch.from_numpy(order.argsort(1)),
-        torch.arange(hidden) % max(d - 1, 1),
-    )
-    masks = (
-        (degree[:, None] >= rank[:, None]),
-        (degree[:, None] >= degree).expand(depth, -1, -1),
-        (rank[..., None] > degree).repeat(1, 2, 1),
-    )
-    uniform = lambda *shape: (
-        torch.from_numpy(rng.uniform(-1, 1, shape)) / shape[-1] ** 0.5
-    )
-    return dict(
+    "Orders and starting weights of `depth` autoregressive networks, and their masks."
+    order = _orders(d, depth, rng)
+
+    def uniform(*shape):
+        return torch.from_numpy(rng.uniform(-1, 1, shape)) / shape[-1] ** 0.5
+
+    weights = dict(
         order=torch.from_numpy(order.copy()),
         w1=uniform(depth, hidden, d),
         b1=torch.zeros(depth, hidden),
@@ -48,20 +51,22 @@ def _ar_nets(d, depth, hidden, rng):
         b2=torch.zeros(depth, hidden),
         w3=torch.zeros(depth, 2 * d, hidden),
         b3=torch.zeros(depth, 2 * d),
-    ), masks
+    )
+    return weights, _masks(order, hidden)
 
 
 def _networks(p):
+    "The six tensors of each network."
     return list(zip(*(p[k].unbind() for k in ('w1', 'b1', 'w2', 'b2', 'w3', 'b3'))))
 
 
 def _shift_scale(x, network):
-    "What a network adds to each coordinate of x (n, d), and the logarithm of its factor; coordinate i is told those before it only."
+    "What a network adds to each coordinate of x (n, d), and the logarithm of its factor."
     w1, b1, w2, b2, w3, b3 = network
     linear, silu = torch.nn.functional.linear, torch.nn.functional.silu
-    shift, log_scale = linear(
-        silu(linear(silu(linear(x, w1, b1)), w2, b2)), w3, b3
-    ).chunk(2, 1)
+    first = silu(linear(x, w1, b1))
+    second = silu(linear(first, w2, b2))
+    shift, log_scale = linear(second, w3, b3).chunk(2, 1)
     return shift, 2 * torch.tanh(log_scale / 2)
 
 
@@ -70,63 +75,71 @@ def _warp(x, p):
     scale, shift, tail, skew = p['tails']
     v = x @ p['linear'].T * scale.exp() + shift
     t = torch.asinh(v) * tail.exp() + skew
-    z, logdet = (
-        torch.sinh(t),
-        torch.linalg.slogdet(p['linear'])[1]
-        + (torch.log(torch.cosh(t)) + tail + scale - 0.5 * torch.log1p(v * v)).sum(1),
-    )
+    z, logdet = torch.sinh(t), torch.linalg.slogdet(p['linear'])[1]
+    log_slope = torch.log(torch.cosh(t)) + tail + scale - 0.5 * torch.log1p(v * v)
+    logdet = logdet + log_slope.sum(1)
     for network in _networks(p):
         shift, log_scale = _shift_scale(z, network)
-        z, logdet = (z + shift) * log_scale.exp(), logdet + log_scale.sum(1)
+        z = (z + shift) * log_scale.exp()
+        logdet = logdet + log_scale.sum(1)
     return z, logdet
 
 
+def _unbend(z, order, network):
+    "Undo one network, coordinate by coordinate."
+    x = torch.zeros_like(z)
+    for i in order:
+        shift, log_scale = _shift_scale(x, network)
+        x[:, i] = z[:, i] * (-log_scale[:, i]).exp() - shift[:, i]
+    return x
+
+
 def _unwarp(z, p):
-    "Undo `_warp`, coordinate by coordinate."
+    "Undo `_warp`."
     for order, network in reversed(list(zip(p['order'].tolist(), _networks(p)))):
-        x = torch.zeros_like(z)
-        for i in order:
-            shift, log_scale = _shift_scale(x, network)
-            x[:, i] = z[:, i] * (-log_scale[:, i]).exp() - shift[:, i]
-        z = x
+        z = _unbend(z, order, network)
     scale, shift, tail, skew = p['tails']
-    v = (torch.sinh((torch.asinh(z) - skew) * (-tail).exp()) - shift) * (-scale).exp()
+    t = (torch.asinh(z) - skew) * (-tail).exp()
+    v = (torch.sinh(t) - shift) * (-scale).exp()
     return torch.linalg.solve(p['linear'], v.T).T
 
 # %% ../nbs/04c_warp.ipynb #4e9e7e94
 _PRIOR_COV, _PRIOR_MEAN = 10.0, 0.3  # what the prior weighs, in objects
 _FREEDOM = 5.0  # degrees of freedom that a Gaussian without objects has
+_MIXTURE = 'mean', 'lower', 'log_weight'  # of each Gaussian; `lower` whitens it
+
+
+def _log_diagonal(lower):
+    return lower.diagonal(dim1=-2, dim2=-1).log()
+
+
+def _log_gaussian(log_peak, r2, d):
+    "Log density of Gaussians without their sum, from the squared radii r2."
+    return torch.logsumexp(log_peak - 0.5 * r2, -1) - 0.5 * d * math.log(2 * math.pi)
+
+
+def _log_student(log_peak, r2, d, freedom):
+    "Log density of Student's t, from the squared radii r2."
+    nu = freedom.double()  # the difference of large numbers
+    log_gamma = torch.lgamma((nu + d) / 2) - torch.lgamma(nu / 2)
+    log_norm = log_gamma - 0.5 * d * torch.log(nu * math.pi)
+    power = (0.5 * (nu + d)).to(r2.dtype)
+    log_tail = power * torch.log1p(r2 / nu.to(r2.dtype))
+    return torch.logsumexp(log_peak + log_norm.to(r2.dtype) - log_tail, -1)
 
 
 def _mixture_log_prob(z, p, c=slice(None)):
-    "Log density (n, C) of warped points z (n, d) under the mixtures of the classes c: Gaussians, or Student's t once `_predictive` has been applied."
-    (lower, mean, log_weight), d = (
-        (p[k][c] for k in ('lower', 'mean', 'log_weight')),
-        z.shape[1],
-    )
-    r2 = (
-        (z @ lower.reshape(-1, d).T - (lower @ mean[..., None]).reshape(-1))
-        .view(len(z), *mean.shape)
-        .square()
-        .sum(-1)
-    )
-    log_peak = log_weight + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    if 'freedom' not in p:
-        return torch.logsumexp(log_peak - 0.5 * r2, -1) - 0.5 * d * math.log(
-            2 * math.pi
-        )
-    nu = p['freedom'][c].double()  # the difference of large numbers
-    log_norm = (
-        torch.lgamma((nu + d) / 2)
-        - torch.lgamma(nu / 2)
-        - 0.5 * d * torch.log(nu * math.pi)
-    )
-    return torch.logsumexp(
-        log_peak
-        + log_norm.to(z.dtype)
-        - (0.5 * (nu + d)).to(z.dtype) * torch.log1p(r2 / nu.to(z.dtype)),
-        -1,
-    )
+    """Log density (n, C) of warped points z (n, d) under the mixtures of the classes c:
+    Gaussians, or Student's t once `_predictive` has been applied."""
+    mean, lower, log_weight = (p[k][c] for k in _MIXTURE)
+    d = z.shape[1]
+    centre = (lower @ mean[..., None]).reshape(-1)
+    gap = z @ lower.reshape(-1, d).T - centre
+    r2 = gap.view(len(z), *mean.shape).square().sum(-1)
+    log_peak = log_weight + _log_diagonal(lower).sum(-1)
+    if 'freedom' in p:
+        return _log_student(log_peak, r2, d, p['freedom'][c])
+    return _log_gaussian(log_peak, r2, d)
 
 
 def _inverse_root(cov):
@@ -134,132 +147,194 @@ def _inverse_root(cov):
     return torch.linalg.inv(torch.linalg.cholesky(cov)).tril()
 
 
-def _class_mixture(x, k, rng, steps=20):
-    "Start k Gaussians on one class x (d, n) by expectation-maximisation; with too few objects they are the prior's."
-    (d, n), eye = x.shape, torch.eye(len(x), dtype=x.dtype)
+def _responsibilities(x, mean, cov, weight):
+    "Share (k, n) of each Gaussian in each object of x (d, n)."
+    lower = _inverse_root(cov)
+    log_peak = weight.log() + _log_diagonal(lower).sum(-1)
+    r2 = (lower @ (x - mean[..., None])).square().sum(1)
+    return (log_peak[:, None] - 0.5 * r2).softmax(0)
+
+
+def _weighted_moments(x, share, spread):
+    "Means, covariances and weights of k Gaussians from their shares (k, n) in x (d, n)."
+    k, n = share.shape
+    size = share.sum(1)
+    mean = share @ x.T / size[:, None].clamp(min=1e-9)
+    gap = x - mean[..., None]
+    scatter = (gap * share[:, None]) @ gap.mT + _PRIOR_COV * spread / k
+    cov = scatter / (size + _PRIOR_COV)[:, None, None]
+    return mean, cov, (size + 1) / (n + k)
+
+
+def _prior_mixture(x, k, rng) -> dict:
+    "k Gaussians for a class of few objects x (d, n): the prior's, near their centre."
+    d, n = x.shape
+    mean = 0.3 * torch.from_numpy(rng.normal(size=(k, d))) + x.sum(1) / (n + 2)
+    lower = torch.eye(d, dtype=x.dtype).expand(k, -1, -1)
     weight = torch.full((k,), 1 / k, dtype=x.dtype)
+    return dict(mean=mean, lower=lower, log_weight=weight.log())
+
+
+def _class_mixture(x, k, rng, steps=20) -> dict:
+    "Start k Gaussians on one class x (d, n) by expectation-maximisation."
+    d, n = x.shape
     if n < 30 * k:
-        return (
-            0.3 * torch.from_numpy(rng.normal(size=(k, d))) + x.sum(1) / (n + 2),
-            eye.expand(k, -1, -1),
-            weight.log(),
-        )
-    mean, spread = (
-        x[:, torch.from_numpy(rng.choice(n, k, replace=False))].T,
-        torch.cov(x).reshape(d, d) + 1e-6 * eye,
-    )
+        return _prior_mixture(x, k, rng)
+    mean = x[:, torch.from_numpy(rng.choice(n, k, replace=False))].T
+    spread = torch.cov(x).reshape(d, d) + 1e-6 * torch.eye(d, dtype=x.dtype)
     cov = spread.expand(k, -1, -1) / k**0.5
+    weight = torch.full((k,), 1 / k, dtype=x.dtype)
     for _ in range(steps):
-        gap = x - mean[..., None]
-        lower = _inverse_root(cov)
-        r = (
-            (weight.log() + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1))[:, None]
-            - 0.5 * (lower @ gap).square().sum(1)
-        ).softmax(0)
-        size = r.sum(1)
-        mean, weight = r @ x.T / size[:, None].clamp(min=1e-9), (size + 1) / (n + k)
-        gap = x - mean[..., None]
-        cov = ((gap * r[:, None]) @ gap.mT + _PRIOR_COV * spread / k) / (
-            size + _PRIOR_COV
-        )[:, None, None]
-    return mean, _inverse_root(cov), weight.log()
+        share = _responsibilities(x, mean, cov, weight)
+        mean, cov, weight = _weighted_moments(x, share, spread)
+    return dict(mean=mean, lower=_inverse_root(cov), log_weight=weight.log())
 
 
 def _penalty(q):
-    "Minus the log prior of the Gaussians without constants: normal, inverse Wishart, Dirichlet."
-    log_scale = q['lower'].diagonal(dim1=-2, dim2=-1).log()
-    return (
-        0.5 * _PRIOR_MEAN * q['mean'].square().sum()
-        + _PRIOR_COV * (0.5 * q['lower'].square().sum() - log_scale.sum())
-        - q['log_weight'].sum()
-    )
+    "Minus the log prior of the Gaussians: normal, inverse Wishart, Dirichlet."
+    log_scale = _log_diagonal(q['lower'])
+    of_mean = 0.5 * _PRIOR_MEAN * q['mean'].square().sum()
+    of_cov = _PRIOR_COV * (0.5 * q['lower'].square().sum() - log_scale.sum())
+    return of_mean + of_cov - q['log_weight'].sum()
 
 
 def _predictive(q, counts):
     "Turn each Gaussian into Student's t, by what its mean and covariance are uncertain."
     size = counts[:, None] * q['log_weight'].exp()
     narrower = (size + _FREEDOM) / (size + _PRIOR_COV) / (1 + 1 / (size + _PRIOR_MEAN))
-    return q | dict(
-        lower=q['lower'] * narrower.sqrt()[..., None, None], freedom=size + _FREEDOM
-    )
+    lower = q['lower'] * narrower.sqrt()[..., None, None]
+    return q | dict(lower=lower, freedom=size + _FREEDOM)
 
 # %% ../nbs/04c_warp.ipynb #7050a7f3
+_WEIGHTS = 'w1', 'w2', 'w3'  # of the networks: they decay
+
+
 class _Trial:
     "Free parameters of the warp and the mixtures, and what they say."
 
     def __init__(self, x, counts, mixtures, depth, hidden, rng, dtype):
         nets, self.masks = _ar_nets(len(x), depth, hidden, rng)
         self.order = nets.pop('order')
-        parts = zip(
-            *[
-                _class_mixture(part, mixtures, rng)
-                for part in x.split(counts.tolist(), 1)
-            ]
-        )
-        nets |= dict(
-            zip(('mean', 'lower', 'log_weight'), map(torch.stack, parts))
-        ) | dict(tails=torch.zeros(4, len(x)), linear=torch.eye(len(x)))
-        nets['log_diagonal'] = nets['lower'].diagonal(dim1=-2, dim2=-1).log()
-        start = {
-            k: round_off(v.double(), 16) for k, v in nets.items()
-        }  # the same on every processor, see `settle`
-        self.free = {k: v.to(dtype).clone().requires_grad_() for k, v in start.items()}
+        classes = x.split(counts.tolist(), 1)
+        started = [_class_mixture(one, mixtures, rng) for one in classes]
+        for name in _MIXTURE:
+            nets[name] = torch.stack([mixture[name] for mixture in started])
+        nets['tails'] = torch.zeros(4, len(x))
+        nets['linear'] = torch.eye(len(x))
+        nets['log_diagonal'] = _log_diagonal(nets['lower'])
+        self.free = {name: self._start(v, dtype) for name, v in nets.items()}
+
+    @staticmethod
+    def _start(values, dtype):
+        "Rounded to what all processors agree on, see `settle`."
+        return round_off(values.double(), 16).to(dtype).clone().requires_grad_()
 
     def tensors(self):
         "The parameters with masks, positive diagonals and normalised weights."
-        q = {k: v for k, v in self.free.items() if k != 'log_diagonal'} | dict(
-            order=self.order
-        )
-        q |= {f'w{i}': q[f'w{i}'] * mask for i, mask in enumerate(self.masks, 1)}
-        return q | dict(
-            lower=q['lower'].tril(-1)
-            + torch.diag_embed(self.free['log_diagonal'].exp()),
-            log_weight=q['log_weight'].log_softmax(-1),
-        )
+        q = {k: v for k, v in self.free.items() if k != 'log_diagonal'}
+        q['order'] = self.order
+        for name, mask in zip(_WEIGHTS, self.masks):
+            q[name] = q[name] * mask
+        diagonal = torch.diag_embed(self.free['log_diagonal'].exp())
+        q['lower'] = q['lower'].tril(-1) + diagonal
+        q['log_weight'] = q['log_weight'].log_softmax(-1)
+        return q
 
-    def optimiser(self, rate):
-        decay = [self.free[k] for k in ('w1', 'w2', 'w3')]
-        rest = [v for k, v in self.free.items() if k not in ('w1', 'w2', 'w3')]
-        return torch.optim.AdamW(
-            [
-                dict(params=decay, weight_decay=0.03),
-                dict(params=rest, weight_decay=0.0),
-            ],
-            lr=rate,
-            betas=(0.9, 0.99),
-            fused=True,
+    def prepare(self, rate: float, steps: int):
+        "AdamW and one cycle of learning rates."
+        decay = [self.free[k] for k in _WEIGHTS]
+        rest = [v for k, v in self.free.items() if k not in _WEIGHTS]
+        groups = [
+            dict(params=decay, weight_decay=0.03),
+            dict(params=rest, weight_decay=0.0),
+        ]
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=rate, betas=(0.9, 0.99), fused=True
         )
+        self.cycle = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, rate, total_steps=steps, pct_start=0.1
+        )
+        self.done = 0
+
+    def climb(self, x, label, n: int):
+        "One step on a batch of n objects in all."
+        q = self.tensors()
+        loss = _penalty(q) / n - _own_log_prob(x, label, q).mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.free.values(), 5.0)
+        self.optimiser.step()
+        self.cycle.step()
+        self.done += 1
+        settle(self.optimiser, self.done)
 
 
 def _own_log_prob(x, label, q):
-    "Log density (n,) of whitened points x (n, d) under their own class, with Gaussians: what training climbs."
+    """Log density (n,) of whitened points x (n, d) under their own class, with Gaussians:
+    what training climbs."""
     z, logdet = _warp(x, q)
-    lower, mean, log_weight = (
-        q[k].index_select(0, label) for k in ('lower', 'mean', 'log_weight')
-    )
-    r2 = (lower @ (z[:, None] - mean)[..., None])[..., 0].square().sum(-1)
-    return (
-        logdet
-        + torch.logsumexp(
-            log_weight + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * r2, -1
-        )
-        - 0.5 * z.shape[1] * math.log(2 * math.pi)
-    )
+    mean, lower, log_weight = (q[k].index_select(0, label) for k in _MIXTURE)
+    gap = (z[:, None] - mean)[..., None]
+    r2 = (lower @ gap)[..., 0].square().sum(-1)
+    log_peak = log_weight + _log_diagonal(lower).sum(-1)
+    log_sum = logdet + torch.logsumexp(log_peak - 0.5 * r2, -1)
+    return log_sum - 0.5 * z.shape[1] * math.log(2 * math.pi)
 
 
 @torch.no_grad()
-def _mean_log_prob(x, label, q):
-    "Mean log density of whitened points x (n, d) under their own class, by the finished model."
+def _mean_log_prob(x, label, q) -> float:
+    "Mean log density of points x (n, d) under their own class, by the finished model."
 
     def total(x, label):
         z, logdet = _warp(x, q)
-        return (
-            (logdet + _mixture_log_prob(z, q).gather(1, label[:, None])[:, 0])
-            .double()
-            .sum()
-        )
+        own = _mixture_log_prob(z, q).gather(1, label[:, None])[:, 0]
+        return (logdet + own).double().sum()
 
     return float(sum(map(total, x.split(8192), label.split(8192)))) / len(x)
+
+
+class _Watch:
+    "The log density of train and validation on the way, and the best state so far."
+
+    def __init__(self, train, valid, counts):
+        self.train, self.valid, self.counts = train, valid, counts
+        self.history, self.best, self.highest = [], None, -math.inf
+
+    def look(self, q):
+        "Ask about the finished density."
+        final = _predictive(q, self.counts)
+        sets = self.train, self.valid
+        self.history.append([_mean_log_prob(*one, final) for one in sets])
+        log_p = self.history[-1][1]
+        if math.isfinite(log_p) and log_p > self.highest:
+            self.highest = log_p
+            self.best = {k: v.detach().clone() for k, v in q.items()}
+
+    def finished(self) -> dict:
+        "The best density, in double precision."
+        if self.best is None:
+            raise ValueError(
+                'no density is finite: look for values of x that are far too large'
+            )
+        order = self.best['order']
+        double = {k: v.double() for k, v in self.best.items()}
+        return _predictive(double | dict(order=order), self.counts)
+
+
+def _labelled(x, counts, dtype):
+    "Points (n, d) and their labels (n,), from points (d, n) ordered by class."
+    label = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    return x.T.to(dtype).contiguous(), label
+
+
+def _batches(n: int, size: int, rng):
+    "Rows of n objects without end: no object twice before a new order is drawn."
+    rows = torch.empty(0, dtype=torch.long)
+    while True:
+        if len(rows) < size:
+            rows = torch.from_numpy(rng.permutation(n))
+        yield rows[:size]
+        rows = rows[size:]
 
 
 def fit_warp(
@@ -274,64 +349,33 @@ def fit_warp(
     rng: int | np.random.Generator = 0,
     precision: str = 'float64',  # Of the training, or 'float32'
     quiet: bool = False,  # No progress bar
-) -> tuple:  # tensors by name; mean log density of train (at most 20,000 objects) and validation at each check
-    "Fit one warp for all classes together with a Gaussian mixture for each. Raises `ValueError` when no density is finite."
-    rng, dtype = np.random.default_rng(rng), getattr(torch, check_precision(precision))
+) -> (
+    tuple
+):  # Tensors by name; (checks, 2) mean log p of train (<= 20,000) and validation
+    """Fit one warp for all classes together with a Gaussian mixture for each. Raises
+    `ValueError` when no density is finite."""
+    rng = np.random.default_rng(rng)
+    dtype = getattr(torch, check_precision(precision))
     trial = _Trial(*train, mixtures, depth, hidden, rng, dtype)
-    (x, label), (xv, label_v) = (
-        (
-            x.T.to(dtype).contiguous(),
-            torch.repeat_interleave(torch.arange(len(counts)), counts),
-        )
-        for x, counts in (train, valid)
-    )
-    n, some = len(x), torch.from_numpy(rng.permutation(len(x))[:20_000])
+    x, label = _labelled(*train, dtype)
+    n = len(x)
+    some = torch.from_numpy(rng.permutation(n)[:20_000])
+    watch = _Watch((x[some], label[some]), _labelled(*valid, dtype), train[1])
     batch = min(512, max(n // 8, 1))
     steps = min(max(epochs * n // batch, 20), 20_000)
-    optimiser = trial.optimiser(rate)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=steps, pct_start=0.1
-    )
-    best, history, rows = None, [], torch.empty(0, dtype=torch.long)
-    for step in range(steps + 1) if quiet else progress(range(steps + 1), 'flow steps'):
-        if step % max(steps // 20, 1) == 0 or step == steps:
-            q = trial.tensors()
-            final = _predictive(q, train[1])
-            history.append(
-                (
-                    _mean_log_prob(x[some], label[some], final),
-                    _mean_log_prob(xv, label_v, final),
-                )
-            )
-            if math.isfinite(history[-1][1]) and (
-                best is None or history[-1][1] > best[0]
-            ):
-                best = history[-1][1], {k: v.detach().clone() for k, v in q.items()}
-        if step == steps:
-            break
-        if len(rows) < batch:
-            rows = torch.from_numpy(rng.permutation(n))
-        pick, rows = rows[:batch], rows[batch:]
-        q = trial.tensors()
-        loss = _penalty(q) / n - _own_log_prob(x[pick], label[pick], q).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trial.free.values(), 5.0)
-        optimiser.step()
-        cycle.step()
-        settle(optimiser, step + 1)
-    if best is None:
-        raise ValueError(
-            'no density is finite: look for values of x that are far too large'
-        )
-    return _predictive(
-        {k: v if k == 'order' else v.double() for k, v in best[1].items()}, train[1]
-    ), np.array(history)
+    trial.prepare(rate, steps)
+    batches = _batches(n, batch, rng)
+    for step in progress(range(steps), 'flow steps', quiet=quiet):
+        if step % max(steps // 20, 1) == 0:
+            watch.look(trial.tensors())
+        rows = next(batches)
+        trial.climb(x[rows], label[rows], n)
+    watch.look(trial.tensors())
+    return watch.finished(), np.array(watch.history)
 
 # %% ../nbs/04c_warp.ipynb #5764aaef
-_WIDTHS = tuple(
-    round(0.9 + 0.02 * i, 2) for i in range(11)
-)  # factors of the inverse widths that are tried
+# Factors of the inverse widths that are tried
+_WIDTHS = tuple(round(0.9 + 0.02 * i, 2) for i in range(11))
 
 
 @dataclass(eq=False, repr=False)
@@ -345,40 +389,39 @@ class WarpFlow(WhitenedFlow, method='warp'):
     mixtures: int = 4  # Gaussians per class
     epochs: int = 100  # Passes over the data
     max_layers: int = 100  # The warp has 8 layers, or this many if it is fewer
-    precision: str = (
-        'float64'  # Or 'float32': 0.6 of the time, another density on another processor
-    )
-    warp: dict = field(
-        default=None, init=False
-    )  # Tensors of `fit_warp`, each with a first axis of members
+    # Or 'float32': 0.6 of the time, another density on another processor
+    precision: str = 'float64'
+    # Tensors of `fit_warp`, each with a first axis of members
+    warp: dict = field(default=None, init=False)
 
     def __post_init__(self):
         self.at_least(n_classes=1, members=1, mixtures=1, epochs=1, max_layers=1)
         check_precision(self.precision)
 
     def _fit_rest(self, x, xv, counts_v):
-        (z, logdet), (zv, _), rngs = (
-            self._whiten(x),
-            self._whiten(xv),
-            np.random.default_rng(self.rng).spawn(self.members),
-        )
-        fit = lambda m: fit_warp(
-            (z, self.counts),
-            (zv, counts_v),
-            mixtures=self.mixtures,
-            epochs=self.epochs,
-            depth=min(8, self.max_layers),
-            rng=rngs[m],
-            precision=self.precision,
-            quiet=self.quiet or m > 0,
-        )
+        z, logdet = self._whiten(x)
+        train, valid = (z, self.counts), (self._whiten(xv)[0], counts_v)
+        rngs = np.random.default_rng(self.rng).spawn(self.members)
+
+        def fit(m):
+            return fit_warp(
+                train,
+                valid,
+                mixtures=self.mixtures,
+                epochs=self.epochs,
+                depth=min(8, self.max_layers),
+                rng=rngs[m],
+                precision=self.precision,
+                quiet=self.quiet or m > 0,
+            )
+
         warps, histories = zip(*one_thread_each(fit, range(self.members)))
         self.warp = {k: torch.stack([warp[k] for warp in warps]) for k in warps[0]}
         self._choose_width(xv, counts_v)
         self.history = np.mean(histories, 0) + float(logdet[0])
 
     def _choose_width(self, xv, counts_v):
-        "Narrow or widen all mixtures by the one factor that validation finds most probable: an average of members is too broad, a member alone too narrow."
+        "Multiply all inverse widths by the factor that validation finds most probable."
         x, label = xv.T.numpy(), np.repeat(np.arange(self.n_classes), counts_v.numpy())
         lower = self.warp['lower']
 
@@ -421,50 +464,41 @@ class WarpFlow(WhitenedFlow, method='warp'):
         *,
         rng: int | np.random.Generator = 0,
     ) -> np.ndarray:  # (n, d)
-        "Draw one object of each given class, by a member drawn for each."
+        """Draw one object of each given class, by a member drawn for each. Raises
+        `ValueError` before `fit` and for labels that cannot be."""
         rng = np.random.default_rng(rng)
         z = rng.normal(size=(len(labels), len(self._fitted().mean)))
-        labels, member, x = (
-            check_points(z, labels, n_classes=self.n_classes)[1],
-            rng.integers(self.members, size=len(z)),
-            np.empty_like(z),
-        )
+        labels = check_points(z, labels, n_classes=self.n_classes)[1]
+        member = rng.integers(self.members, size=len(z))
         share, chi = rng.random((len(z), 1)), rng.random(len(z))
+        x = np.empty_like(z)
         for m in range(self.members):
-            x[member == m] = self._draw(
-                m, *(a[member == m] for a in (z, labels, share, chi))
-            )
+            own = member == m
+            x[own] = self._draw(m, z[own], labels[own], share[own], chi[own])
         return x
 
     @torch.no_grad()
     def _draw(self, m, z, labels, share, chi):
-        "Turn numbers drawn from a normal (n, d) and from two uniform distributions into objects, by member m."
-        p = {
-            k: v[labels]
-            for k, v in self._member(m).items()
-            if k in ('log_weight', 'mean', 'lower', 'freedom')
-        }
-        pick = (
-            np.arange(len(z)),
-            (share > p['log_weight'].exp().cumsum(-1)[:, :-1].numpy()).sum(1),
-        )
-        mean, lower, nu = (p[k][pick] for k in ('mean', 'lower', 'freedom'))
-        z = (
-            torch.from_numpy(z)
-            * torch.from_numpy(nu.numpy() / chdtri(nu.numpy(), chi)).sqrt()[:, None]
-        )  # Student's t: a normal with a random width
-        return self._pull(
-            mean
-            + torch.linalg.solve_triangular(lower, z[..., None], upper=False)[..., 0],
-            0,
-            m,
-        ).numpy()
+        """Turn numbers drawn from a normal (n, d) and from two uniform distributions into
+        objects, by member m."""
+        p = {k: self.warp[k][m][labels] for k in (*_MIXTURE, 'freedom')}
+        below = p['log_weight'].exp().cumsum(-1)[:, :-1].numpy()
+        pick = np.arange(len(z)), (share > below).sum(1)
+        nu = p['freedom'][pick].numpy()
+        stretch = torch.from_numpy(nu / chdtri(nu, chi)).sqrt()[:, None]
+        z = torch.from_numpy(z) * stretch  # Student's t: a normal of random width
+        lower = p['lower'][pick]
+        gap = torch.linalg.solve_triangular(lower, z[..., None], upper=False)[..., 0]
+        return self._pull(p['mean'][pick] + gap, 0, m).numpy()
 
     def state(self) -> dict:  # Name -> tensor
         "What `fit` has found; the tensors of the warp as warp.NAME."
         return super().state() | {f'warp.{k}': v for k, v in self.warp.items()}
 
-    def set_state(self, state: dict):
+    def set_state(
+        self,
+        state: dict,  # Name -> tensor, of `state`
+    ):
         "Become the flow that gave this state."
         super().set_state(state)
         names = [name for name in state if name.startswith('warp.')]
@@ -472,8 +506,10 @@ class WarpFlow(WhitenedFlow, method='warp'):
 
     @property
     def n_layers(self) -> int:
+        "Autoregressive networks, one after the other."
         return self.warp['order'].shape[1] if self.warp else 0
 
     @property
     def n_members(self) -> int:
+        "Fits whose densities are averaged."
         return self.members

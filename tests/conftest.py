@@ -43,11 +43,12 @@ os.environ.pop('IN_TEST', None)  # nbdev's own commands do nothing when it is se
 
 
 def pytest_configure(config):
-    "Before the workers start: one folder for all of them, with an empty SPECANOM_HOME where a notebook finds what another one cached."
+    "Before the workers start: one folder for all of them, with a SPECANOM_HOME where a notebook finds what another one cached: empty, or that of `make check`."
     if hasattr(config, 'workerinput'):
         return
     os.environ['SPECANOM_TESTS'] = tempfile.mkdtemp(prefix='specanom-tests-')
-    os.environ['SPECANOM_HOME'] = os.environ['SPECANOM_TESTS'] + '/home'
+    empty = os.environ['SPECANOM_TESTS'] + '/home'
+    os.environ['SPECANOM_HOME'] = os.environ.get('SPECANOM_TESTED', empty)
 
 
 def pytest_unconfigure(config):

@@ -111,6 +111,27 @@ def test_data_files(wheel):
     assert inside == source
 
 
+def test_metadata(wheel):
+    "The wheel says what it is, where it lives, and that its annotations are to be read."
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith('dist-info/METADATA'))
+        said = archive.read(name).decode()
+        assert 'specanom/py.typed' in archive.namelist()
+    for minor in (11, 12, 13):
+        assert f'Classifier: Programming Language :: Python :: 3.{minor}\n' in said
+    for place in ('Documentation', 'Issues', 'Changelog'):
+        assert f'Project-URL: {place}, https://' in said
+
+
+def test_help(clean_env, tmp_path):
+    "help() shows every parameter with what it may be."
+    code = 'from specanom.preprocess import preprocess; help(preprocess)'
+    run = python(clean_env, code, tmp_path)
+    assert run.returncode == 0, run.stderr
+    for parameter in ('raw: specanom.core.Spectra', "method: str = 'b23'"):
+        assert parameter in run.stdout, run.stdout
+
+
 def test_command(clean_env, tmp_path):
     "specanom --help answers in less than 2 s."
 
