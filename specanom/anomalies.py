@@ -550,14 +550,18 @@ def _running_mean(flux: np.ndarray, good: np.ndarray, width: int) -> np.ndarray:
 
 
 def _name_lines(ax, names: tuple, z: float, y: float, **style):
-    "Observed places of lines, with upright names at a height of the axes."
+    """Observed places of lines, with upright names at a height of the axes: to the left,
+    and to the right where another one is close."""
     first, last = ax.get_xlim()
-    place = dict(transform=ax.get_xaxis_transform(), rotation=90, ha='right')
+    place = dict(transform=ax.get_xaxis_transform(), rotation=90, fontsize=6)
+    previous = first
     for line in LINES.loc[list(names)]:
         where = line['wave'] * (1 + z)
         if first < where < last:
+            side = 'left' if where - previous < 0.015 * (last - first) else 'right'
             ax.axvline(where, color=style['color'], lw=0.5, ls=':', zorder=0)
-            ax.text(where, y, line['label'], fontsize=6, **place, **style)
+            ax.text(where, y, line['label'], ha=side, **place, **style)
+            previous = where
 
 
 def _facts(row) -> str:
