@@ -9,8 +9,8 @@ __all__ = ['MEASURES', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'detection', 'dete
 
 # %% ../nbs/09a_detection.ipynb #5229f46b
 import functools
-from collections.abc import Callable, Iterable
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from specanom.core import (
     versions,
     write_table,
 )
+from .config import Config
 from .flow import ClassDensity, make_density
 from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks
@@ -42,23 +43,42 @@ from .significance import Conditioner
 MEASURES = ('auc', 'ap', 'precision', 'found')
 
 
+def detection(
+    normal: np.ndarray,  # (n,) scores of normal objects, larger is more anomalous
+    injected: np.ndarray,  # (m,) scores of anomalies
+    *,
+    prevalence: float = 0.01,  # Fraction of anomalies for which precision is stated
+    top: float = 0.01,  # Fraction that is looked at, and largest FPR to count as found
+) -> dict[str, float]:  # auc, ap, precision, found
+    """How well a score separates anomalies from normal objects. Raises `ValueError` when
+    a score is not a number."""
+    if not (np.isfinite(normal).all() and np.isfinite(injected).all()):
+        raise ValueError('a score is not a number; set such objects aside first')
+    once = np.ones((1, len(normal)), int)
+    fpr = _false_positive_rate(normal, injected, once)
+    return {m: float(v[0]) for m, v in _measures(fpr, prevalence, top).items()}
+
+
 def _false_positive_rate(
-    normal: np.ndarray, injected: np.ndarray, weight: np.ndarray
+    normal: np.ndarray,  # (n,)
+    injected: np.ndarray,  # (m,)
+    weight: np.ndarray,  # (b, n) how often each normal object counts
 ) -> np.ndarray:  # (b, m)
-    "Fraction of the normal objects, counted with `weight` (b, n), that look at least as odd as each injected one; a tie counts half."
+    """Fraction of the normal objects that score at least as high as each injected one;
+    a tie counts half."""
     order = np.argsort(normal)
-    below = np.concatenate(
-        [np.zeros((len(weight), 1), int), np.cumsum(weight[:, order], axis=1)], axis=1
-    )
-    left, right = (
-        np.searchsorted(normal[order], injected, side) for side in ('left', 'right')
-    )
+    total = np.cumsum(weight[:, order], axis=1)
+    below = np.concatenate([np.zeros((len(weight), 1), int), total], axis=1)
+    left = np.searchsorted(normal[order], injected, 'left')
+    right = np.searchsorted(normal[order], injected, 'right')
     return 1 - (below[:, left] + below[:, right]) / (2 * below[:, -1:])
 
 
 def _measures(
-    fpr: np.ndarray, prevalence: float, top: float
-) -> dict:  # measure -> (b,)
+    fpr: np.ndarray,  # (b, m)
+    prevalence: float,
+    top: float,
+) -> dict[str, np.ndarray]:  # measure -> (b,)
     fpr = np.sort(fpr, axis=1)
     tpr = np.arange(1, fpr.shape[1] + 1) / fpr.shape[1]
     flagged = prevalence * tpr + (1 - prevalence) * fpr
@@ -69,111 +89,103 @@ def _measures(
         found=(fpr <= top).mean(1),
     )
 
-
-def detection(
-    normal: np.ndarray,  # (n,) scores of normal objects, larger is odder
-    injected: np.ndarray,  # (m,) scores of anomalies
-    *,
-    prevalence: float = 0.01,  # Fraction of anomalies in the population for which precision is stated
-    top: float = 0.01,  # Fraction of the population that is looked at, and largest FPR to count as found
-) -> dict:  # auc, ap, precision, found
-    "How well a score separates anomalies from normal objects. Raises `ValueError` when a score is not a number."
-    if not (np.isfinite(normal).all() and np.isfinite(injected).all()):
-        raise ValueError('a score is not a number; set such objects aside first')
-    fpr = _false_positive_rate(normal, injected, np.ones((1, len(normal)), int))
-    return {m: float(v[0]) for m, v in _measures(fpr, prevalence, top).items()}
-
-
-@functools.lru_cache(maxsize=8)  # the same for every method, kind and amplitude
-def _resampled(
-    n: int, times: int, seed: int
-) -> np.ndarray:  # (times, n) how often each object is drawn
-    draws = (
-        np.random.default_rng(seed).integers(n, size=(times, n))
-        + n * np.arange(times)[:, None]
-    )
-    return np.bincount(draws.ravel(), minlength=n * times).reshape(times, n)
-
-
+# %% ../nbs/09a_detection.ipynb #f56c39b2
 def detection_interval(
-    normal: np.ndarray,
-    injected: np.ndarray,  # As for `detection`
+    normal: np.ndarray,  # (n,) scores of normal objects, as for `detection`
+    injected: np.ndarray,  # (m,) scores of anomalies
     *,
     rng: int | np.random.Generator,  # Seed of the bootstrap
     n: int = 200,  # Samples of it
     level: float = 0.9,  # Of the interval
-    prevalence: float = 0.01,
-    top: float = 0.01,  # As for `detection`
-) -> dict:  # measure -> (low, high)
-    "Bootstrap intervals of `detection`; normal and injected objects are both drawn again."
-    rng = seed_of(rng)
-    fpr = _false_positive_rate(normal, injected, _resampled(len(normal), n, rng))
-    again = np.random.default_rng(rng + 1).integers(
-        len(injected), size=(n, len(injected))
-    )
+    prevalence: float = 0.01,  # As for `detection`
+    top: float = 0.01,
+) -> dict[str, tuple]:  # measure -> (low, high)
+    """Bootstrap intervals of `detection`; normal and injected objects are both drawn
+    again."""
+    seed = seed_of(rng)
+    fpr = _false_positive_rate(normal, injected, _resampled(len(normal), n, seed))
+    size = len(injected)
+    again = np.random.default_rng(seed + 1).integers(size, size=(n, size))
     values = _measures(np.take_along_axis(fpr, again, 1), prevalence, top)
-    return {
-        m: tuple(np.quantile(v, [(1 - level) / 2, (1 + level) / 2]))
-        for m, v in values.items()
-    }
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    return {m: tuple(np.quantile(v, ends)) for m, v in values.items()}
+
+
+@functools.lru_cache(maxsize=8)  # the same for every method, kind and amplitude
+def _resampled(n: int, times: int, seed: int) -> np.ndarray:
+    "(times, n) how often each object is drawn."
+    draws = np.random.default_rng(seed).integers(n, size=(times, n))
+    cells = draws + n * np.arange(times)[:, None]
+    return np.bincount(cells.ravel(), minlength=n * times).reshape(times, n)
 
 # %% ../nbs/09a_detection.ipynb #3f8b361d
 def half_amplitude(
     amplitude: np.ndarray,  # (a,) increasing, above 0
     found: np.ndarray,  # (a,) fraction found at each
-) -> (
-    float
-):  # inf when it is never reached, the first amplitude when it is exceeded there
-    "Amplitude at which half are found, between the measured ones on a logarithmic scale."
+) -> float:
+    """Amplitude at which half are found, between the measured ones on a logarithmic
+    scale; inf when it is never reached, the first one when it is exceeded there."""
     reached = np.maximum.accumulate(found)
     if reached[-1] < 0.5:
         return float('inf')
     if reached[0] >= 0.5:
         return float(amplitude[0])
     i = int((reached >= 0.5).argmax())
+    low, high = amplitude[i - 1], amplitude[i]
     part = (0.5 - reached[i - 1]) / (reached[i] - reached[i - 1])
-    return float(
-        np.exp(
-            np.log(amplitude[i - 1]) + part * np.log(amplitude[i] / amplitude[i - 1])
-        )
-    )
+    return float(np.exp(np.log(low) + part * np.log(high / low)))
 
 # %% ../nbs/09a_detection.ipynb #0e2cf668
 class MaskedPCA:
     "Principal components of spectra with gaps, and their weighted fit."
 
-    def __init__(self, k: int = 10, rounds: int = 10):
+    def __init__(
+        self,
+        k: int = 10,  # Components
+        rounds: int = 10,  # In which masked bins are filled
+    ):
         self.k, self.rounds = k, rounds
 
-    def fit(self, data: Spectra) -> 'MaskedPCA':
+    def fit(
+        self,
+        data: Spectra,  # (n, d), masked bins with ivar 0
+    ) -> 'MaskedPCA':
         "Find mean and components; masked bins are filled by the model of the round before."
         flux, good = np.array(data.flux, float), data.good
         self.scale = flux[good].mean()
         flux /= self.scale
         filled = np.where(good, flux, np.nanmean(np.where(good, flux, np.nan), axis=0))
         for _ in range(self.rounds):
-            self.mean = filled.mean(0)
-            centred = filled - self.mean
-            self.axes = eigsh(centred.T @ centred, self.k, v0=np.ones(len(self.mean)))[
-                1
-            ][:, ::-1].T
-            filled = np.where(
-                good, flux, self.mean + self.coefficients(data) @ self.axes
-            )
+            self._components(filled)
+            model = self.mean + self.coefficients(data) @ self.axes
+            filled = np.where(good, flux, model)
         return self
 
-    def coefficients(self, data: Spectra) -> np.ndarray:
-        "(n, k) weighted least squares, every spectrum with its own errors and gaps."
+    def _components(self, filled: np.ndarray):
+        "Mean (d,) and axes (k, d), the longest first."
+        self.mean = filled.mean(0)
+        centred = filled - self.mean
+        start = np.ones(len(self.mean))
+        vectors = eigsh(centred.T @ centred, self.k, v0=start)[1]
+        self.axes = vectors[:, ::-1].T
+
+    def coefficients(
+        self,
+        data: Spectra,  # (n, d)
+    ) -> np.ndarray:  # (n, k)
+        "Weighted least squares, every spectrum with its own errors and gaps."
         weight = data.ivar * self.scale**2
         pairs = (self.axes[:, None] * self.axes).reshape(-1, len(self.mean)).T
         normal = (weight @ pairs).reshape(-1, self.k, self.k) + 1e-8 * np.eye(self.k)
-        return np.linalg.solve(
-            normal,
-            ((weight * (data.flux / self.scale - self.mean)) @ self.axes.T)[..., None],
-        )[..., 0]
+        centred = data.flux / self.scale - self.mean
+        projected = (weight * centred) @ self.axes.T
+        return np.linalg.solve(normal, projected[..., None])[..., 0]
 
-    def reconstruct(self, data: Spectra) -> np.ndarray:
-        "(n, d) the fitted model."
+    def reconstruct(
+        self,
+        data: Spectra,  # (n, d)
+    ) -> np.ndarray:  # (n, d), in the units of the flux
+        "The fitted model."
         return (self.mean + self.coefficients(data) @ self.axes) * self.scale
 
 # %% ../nbs/09a_detection.ipynb #4b48f972
@@ -182,7 +194,7 @@ class Baselines:
 
     def __init__(
         self,
-        train: Spectra,  # On REST_GRID, what the networks were trained on
+        train: Spectra,  # Rest frame, what the networks were trained on
         ae1=None,  # The first autoencoder of a run; None: without 'AE + flow'
         *,
         rng: int | np.random.Generator = 0,
@@ -190,66 +202,69 @@ class Baselines:
         from sklearn.ensemble import IsolationForest
         from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
-        rng = seed_of(rng)
-        self.pca, self.ae1, self.rng = MaskedPCA().fit(train), ae1, rng
+        self.ae1, self.rng = ae1, seed_of(rng)
+        self.pca = MaskedPCA().fit(train)
         c = self.pca.coefficients(train)
-        self.centre, self.width, self.inverse = (
-            c.mean(0),
-            c.std(0),
-            np.linalg.inv(np.cov(c.T)),
-        )
+        self.centre, self.width = c.mean(0), c.std(0)
+        self.inverse = np.linalg.inv(np.cov(c.T))
         x = (c - self.centre) / self.width
         self.knn = NearestNeighbors(n_neighbors=10).fit(x)
-        self.forest, self.lof = (
-            IsolationForest(random_state=rng).fit(x),
-            LocalOutlierFactor(n_neighbors=20, novelty=True).fit(x),
-        )
-        self.flow = None if ae1 is None else _single_flow(ae1, train, rng)
-        self.conditioner = Conditioner().fit(
-            Table(dict(re=self.pca_residual(train))), train.catalog
-        )
+        self.forest = IsolationForest(random_state=self.rng).fit(x)
+        self.lof = LocalOutlierFactor(n_neighbors=20, novelty=True).fit(x)
+        self.flow = None if ae1 is None else _single_flow(ae1, train, self.rng)
+        residual = Table(dict(re=self.pca_residual(train)))
+        self.conditioner = Conditioner().fit(residual, train.catalog)
 
-    def pca_residual(self, data: Spectra) -> np.ndarray:
+    def pca_residual(
+        self,
+        data: Spectra,  # (n, d), rest frame
+    ) -> np.ndarray:  # (n,)
         "Reconstruction error of the weighted PCA."
         return reconstruction_error(data, self.pca.reconstruct(data))
 
     def __call__(
-        self, data: Spectra
-    ) -> dict[str, np.ndarray]:  # method -> (n,), larger is odder
+        self,
+        data: Spectra,  # (n, d), rest frame
+    ) -> dict[str, np.ndarray]:  # method -> (n,), larger is more anomalous
         "Scores of every method."
         c = self.pca.coefficients(data)
+        scores = self._residuals(data, c) | self._distances(c)
+        if self.flow is not None:
+            latent, no_class = self.ae1.encode(data.flux), np.zeros(len(data), int)
+            scores['AE + flow'] = -self.flow.log_prob(latent, no_class)
+        scores['random'] = id_fraction(data.catalog['specobjid'], salt=self.rng + 99)
+        return scores
+
+    def _residuals(self, data: Spectra, c: np.ndarray) -> dict[str, np.ndarray]:
+        "The PCA residual of coefficients (n, k), raw and conditioned."
+        model = (self.pca.mean + c @ self.pca.axes) * self.pca.scale
+        residual = reconstruction_error(data, model)
+        conditioned = self.conditioner(Table(dict(re=residual)), data.catalog)[:, 0]
+        return {'PCA residual': residual, 'PCA residual | z, S/N': conditioned}
+
+    def _distances(self, c: np.ndarray) -> dict[str, np.ndarray]:
+        "What four classical detectors say of coefficients (n, k)."
         centred = c - self.centre
         x = centred / self.width
-        residual = reconstruction_error(
-            data, (self.pca.mean + c @ self.pca.axes) * self.pca.scale
-        )
-        scores = {
-            'PCA residual': residual,
-            'PCA residual | z, S/N': self.conditioner(
-                Table(dict(re=residual)), data.catalog
-            )[:, 0],
+        return {
             'Mahalanobis': np.einsum('ni,ij,nj->n', centred, self.inverse, centred),
             'kNN': self.knn.kneighbors(x)[0].mean(1),
             'IsolationForest': -self.forest.score_samples(x),
             'LOF': -self.lof.score_samples(x),
         }
-        if self.flow is not None:
-            scores['AE + flow'] = -self.flow.log_prob(
-                self.ae1.encode(data.flux), np.zeros(len(data), int)
-            )
-        return scores | dict(
-            random=id_fraction(data.catalog['specobjid'], salt=self.rng + 99)
-        )
 
 
 def _single_flow(ae1, train: Spectra, rng: int) -> ClassDensity:
     "A flow without classes on the latents of one autoencoder."
     latent = ae1.encode(train.flux)
     held = id_fraction(train.catalog['specobjid'], salt=7) < 0.2
-    side = lambda keep: (latent[keep], np.zeros(keep.sum(), int))
+
+    def side(keep):
+        return latent[keep], np.zeros(keep.sum(), int)
+
     return make_density(n_classes=1, rng=rng).fit(*side(~held), validation=side(held))
 
-
+# %% ../nbs/09a_detection.ipynb #a9fb41eb
 _PAPER = {'as': 'AS', 're': 'RE'}  # what B23 calls its scores
 
 
@@ -262,7 +277,9 @@ def method_of(
     short, group = _PAPER.get(name, name), find_score(name).group
     if conditioned:
         return f'{short} | z, S/N'
-    return f'{short}_PAE' if name in _PAPER else f'{group} {name}' if group else name
+    if name in _PAPER:
+        return f'{short}_PAE'
+    return f'{group} {name}' if group else name
 
 
 def our_methods() -> list[str]:
@@ -275,15 +292,15 @@ def our_methods() -> list[str]:
 
 def pae_scores(
     model: Model,
-    data: Spectra,
+    data: Spectra,  # (n, d), rest frame
     *,
     eight: bool = False,  # Also the scores of groups, as O25's eight, raw
-) -> dict[str, np.ndarray]:  # name -> (n,)
-    """The scores of a model, raw and as p-values, larger is odder; without a calibration
-    only the raw ones."""
-    table = model.score(data)
-    raw, own = raw_scores(table), own_p()
-    names = [*own, *(n for n in raw.colnames if eight and n not in own)]
+) -> dict[str, np.ndarray]:  # method -> (n,)
+    """The scores of a model, raw and as p-values, larger is more anomalous; without a
+    calibration only the raw ones."""
+    raw, own = raw_scores(model.score(data)), own_p()
+    others = [name for name in raw.colnames if name not in own]
+    names = [*own, *others] if eight else own
     scores = {method_of(name): np.asarray(raw[name]) for name in names}
     if model.calibration is None:
         return scores
@@ -295,48 +312,59 @@ def pae_scores(
 
 # %% ../nbs/09a_detection.ipynb #ffa7764b
 DEVELOPMENT, LOCKED = (0, 1, 2), (1001, 1002, 1003)  # seeds of the injections
-AMPLITUDES = (
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-    16.0,
-    32.0,
-)  # change in units of the local noise per SDSS pixel, see `inject`
+AMPLITUDES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # in units of the noise, see `inject`
 
 
-def _hosts(raw: Spectra, n: int, kind: str, seed: int, natural: bool) -> Spectra:
-    "`n` spectra by hash, another draw for each kind and seed; natural hosts, if asked."
-    rows = np.flatnonzero(natural_hosts(kind, raw.catalog) | (not natural))
-    if not len(rows):
-        wanted = ANOMALIES.loc[kind]['hosts']
-        raise ValueError(
-            f"none of {len(raw)} spectra is a natural host of '{kind}' "
-            f'({wanted}); give more, or natural=False'
-        )
-    salt = 1000 * list(ANOMALIES['name']).index(kind) + seed + 1
-    order = np.argsort(id_fraction(raw.catalog['specobjid'][rows], salt=salt))
-    return raw[np.sort(rows[order[:n]])]
+@dataclass(frozen=True)
+class _Injections:
+    "Anomalies that are put into hosts and go the way of every spectrum."
 
+    hosts: Spectra  # Raw, observed frame
+    kinds: Iterable[str] | None  # Of `ANOMALIES`; None: all
+    amplitudes: Iterable[float]
+    seeds: Iterable[int]
+    n: int  # Per kind, amplitude and seed
+    natural: bool  # Whether the hosts are
+    selection: dict | None  # Arguments of `preprocess`
 
-def _injected(hosts: Spectra, kinds, amplitudes, seeds, n, natural, selection):
-    """Seed, kind, number of hosts, and the anomalies of all amplitudes that pass the
-    selection, with column asked."""
-    amplitudes, kinds = list(amplitudes), list(kinds or ANOMALIES['name'])
-    pairs = [(seed, kind) for seed in seeds for kind in kinds]
-    for seed, kind in progress(pairs, 'injecting', unit='kind'):
-        raw = _hosts(hosts, n, kind, seed, natural)
-        every = raw[
-            np.tile(np.arange(len(raw)), len(amplitudes))
-        ]  # all amplitudes at once
-        every.catalog['asked'] = np.repeat(amplitudes, len(raw))
-        odd = inject(every, kind, every.catalog['asked'], rng=seed)[0]
-        yield seed, kind, len(raw), preprocess(odd, **(selection or {}))
+    def __iter__(self) -> Iterator[tuple[int, str, int, Spectra]]:
+        """Seed, kind, number of hosts, and the anomalies of all amplitudes that pass the
+        selection, with column asked."""
+        kinds = list(self.kinds or ANOMALIES['name'])
+        amplitudes = list(self.amplitudes)
+        pairs = [(seed, kind) for seed in self.seeds for kind in kinds]
+        for seed, kind in progress(pairs, 'injecting', unit='kind'):
+            raw = self._drawn(kind, seed)
+            every = raw[np.tile(np.arange(len(raw)), len(amplitudes))]
+            every.catalog['asked'] = np.repeat(amplitudes, len(raw))
+            changed = inject(every, kind, every.catalog['asked'], rng=seed)[0]
+            yield seed, kind, len(raw), preprocess(changed, **(self.selection or {}))
+
+    def _drawn(self, kind: str, seed: int) -> Spectra:
+        "`n` hosts by hash, another draw for each kind and seed."
+        catalog = self.hosts.catalog
+        rows = np.flatnonzero(natural_hosts(kind, catalog) | (not self.natural))
+        if not len(rows):
+            wanted = ANOMALIES.loc[kind]['hosts']
+            raise ValueError(
+                f"none of {len(catalog)} spectra is a natural host of '{kind}' "
+                f'({wanted}); give more, or natural=False'
+            )
+        salt = 1000 * list(ANOMALIES['name']).index(kind) + seed + 1
+        order = np.argsort(id_fraction(catalog['specobjid'][rows], salt=salt))
+        return self.hosts[np.sort(rows[order[: self.n]])]
+
+# %% ../nbs/09a_detection.ipynb #6f5d1068
+_INTERVALS = [f'{m}{end}' for m in MEASURES for end in ('', '_low', '_high')]
+_EVALUATED = (
+    *('method', 'kind', 'hosts', 'amplitude', 'seed', 'normal', 'injected', 'lost'),
+    *_INTERVALS,
+)
 
 
 def evaluate(
-    score: Callable,  # Spectra on REST_GRID -> {method: (n,) scores}, larger is odder
-    normal: Spectra,  # On REST_GRID, not seen in training
+    score: Callable,  # Rest-frame spectra -> {method: (n,)}, larger is more anomalous
+    normal: Spectra,  # Rest frame, not seen in training
     hosts: Spectra,  # Raw, observed frame, not seen in training
     *,
     kinds: Iterable[str] = None,  # Of `ANOMALIES`; None: all
@@ -350,90 +378,118 @@ def evaluate(
     """Inject, preprocess, score, compare. Raises `ValueError` when a method gives
     something that is not a number, or a kind has no host."""
     ordinary, rows = score(normal), []
-    what = hosts, kinds, amplitudes, seeds, n, natural, selection
-    for seed, kind, size, odd in _injected(*what):
+    injections = _Injections(hosts, kinds, amplitudes, seeds, n, natural, selection)
+    for seed, kind, size, injected in injections:
         like = natural_hosts(kind, normal.catalog) | (not natural)
-        scores, asked = score(odd), np.asarray(odd.catalog['asked'])
-        for amplitude, (method, values) in product(np.unique(asked), scores.items()):
-            mine = values[asked == amplitude]
-            where = ANOMALIES.loc[kind]['hosts'] if natural else 'any'
-            row = dict(
-                method=method, kind=kind, hosts=where, amplitude=amplitude, seed=seed
-            )
-            row |= dict(normal=int(like.sum()), injected=size, lost=size - len(mine))
-            rows.append(row | _row(ordinary[method][like], mine, seed, bootstrap))
-    order = [
-        'method',
-        'kind',
-        'hosts',
-        'amplitude',
-        'seed',
-        'normal',
-        'injected',
-        'lost',
-    ]
-    order += [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]
-    return Table(rows)[order]
+        where = ANOMALIES.loc[kind]['hosts'] if natural else 'any'
+        about = dict(kind=kind, hosts=where, seed=seed, injected=size)
+        reference = {method: values[like] for method, values in ordinary.items()}
+        for amplitude, scores in _by_asked(score(injected), injected.catalog['asked']):
+            about['amplitude'] = amplitude
+            for method, values in scores.items():
+                found = _measured(reference[method], values, seed, bootstrap)
+                lost = size - len(values)
+                rows.append(about | dict(method=method, lost=lost) | found)
+    return Table(rows)[list(_EVALUATED)]
 
 
-def _row(normal: np.ndarray, injected: np.ndarray, seed: int, bootstrap: int) -> dict:
-    row = detection(normal, injected)
+def _by_asked(scores: dict[str, np.ndarray], asked: np.ndarray) -> Iterator[tuple]:
+    "Each amplitude that was asked for, with the scores of its objects."
+    asked = np.asarray(asked)
+    for amplitude in np.unique(asked):
+        here = asked == amplitude
+        yield amplitude, {method: values[here] for method, values in scores.items()}
+
+
+def _measured(
+    normal: np.ndarray, injected: np.ndarray, seed: int, bootstrap: int
+) -> dict:
+    "Every measure with its interval, and the number of normal objects."
+    row = dict(normal=len(normal)) | detection(normal, injected)
     intervals = detection_interval(normal, injected, rng=seed, n=bootstrap)
-    return (
-        row
-        | {f'{m}_low': i[0] for m, i in intervals.items()}
-        | {f'{m}_high': i[1] for m, i in intervals.items()}
-    )
+    for name, (low, high) in intervals.items():
+        row[f'{name}_low'], row[f'{name}_high'] = low, high
+    return row
 
-
+# %% ../nbs/09a_detection.ipynb #0cdabba1
 def summarize(
     table: Table,  # From `evaluate`
     measure: str = 'ap',  # Of `MEASURES`
-) -> Table:  # A row per method and kind: mean over amplitudes and seeds, its spread between seeds, amplitude found half of the time
-    "One number per method and kind."
+) -> Table:
+    """A row per method and kind: the mean of the measure over amplitudes and seeds, its
+    spread between seeds, and the amplitude at which half are found (half_amplitude)."""
     rows = []
-    for method, kind in sorted({(r['method'], r['kind']) for r in table}):
-        mine = table[(table['method'] == method) & (table['kind'] == kind)]
-        by_seed = [
-            mine[measure][mine['seed'] == s].mean() for s in np.unique(mine['seed'])
-        ]
-        amplitudes = np.unique(mine['amplitude'])
-        half = half_amplitude(
-            amplitudes,
-            np.array(
-                [mine['found'][mine['amplitude'] == a].mean() for a in amplitudes]
-            ),
-        )
-        rows.append(
-            dict(
-                method=method,
-                kind=kind,
-                **{
-                    measure: np.mean(by_seed),
-                    'spread': np.std(by_seed),
-                    'half_amplitude': half,
-                },
-            )
-        )
+    for method, kind, part in _methods_and_kinds(table):
+        row = dict(method=method, kind=kind)
+        by_seed = _mean_at(part, measure, 'seed')[1]
+        row |= {measure: np.mean(by_seed), 'spread': np.std(by_seed)}
+        row['half_amplitude'] = half_amplitude(*_mean_at(part, 'found', 'amplitude'))
+        rows.append(row)
     return Table(rows)
+
+
+def _methods_and_kinds(table: Table) -> Iterator[tuple[str, str, Table]]:
+    "Each method and kind with its rows."
+    for method, kind in sorted({(r['method'], r['kind']) for r in table}):
+        yield method, kind, table[_rows_of(table, method, kind)]
+
+
+def _rows_of(table: Table, method: str, kind: str) -> np.ndarray:
+    return (table['method'] == method) & (table['kind'] == kind)
+
+
+def _mean_at(table: Table, measure: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+    "The values of a column, and the mean of the measure at each."
+    values = np.unique(table[column])
+    means = [table[measure][table[column] == value].mean() for value in values]
+    return values, np.array(means)
 
 
 def by_amplitude(
     table: Table,  # From `evaluate`
     measure: str = 'ap',  # Of `MEASURES`
-) -> (
-    Table
-):  # A row per method and kind: method, kind, how, mean, a column per amplitude
-    """Means over the seeds, which an average over amplitudes hides. Where an object is
-    replaced (column how), amplitude is the brightness of what is seen instead."""
-    amplitudes, rows = np.unique(table['amplitude']), []
-    for method, kind in sorted({(r['method'], r['kind']) for r in table}):
-        mine = table[(table['method'] == method) & (table['kind'] == kind)]
-        at = {a: np.asarray(mine[measure])[mine['amplitude'] == a] for a in amplitudes}
-        values = {f'{a:g}': v.mean() if len(v) else np.nan for a, v in at.items()}
+) -> Table:
+    """Means over the seeds, which an average over amplitudes hides. A row per method and
+    kind: method, kind, how, mean, a column per amplitude. Where an object is replaced
+    (column how), amplitude is the brightness of what is seen instead."""
+    rows = []
+    for method, kind, part in _methods_and_kinds(table):
+        means = {float(a): np.nan for a in np.unique(table['amplitude'])}
+        means |= dict(zip(*_mean_at(part, measure, 'amplitude')))
         row = dict(method=method, kind=kind, how=ANOMALIES.loc[kind]['how'])
-        rows.append(row | dict(mean=np.nanmean(list(values.values()))) | values)
+        row['mean'] = np.nanmean(list(means.values()))
+        rows.append(row | {f'{a:g}': mean for a, mean in means.items()})
     return Table(rows)
+
+
+def compare(
+    development: Table,  # From `evaluate`, with some of `our_methods` among the methods
+    locked: Table,  # The same of other seeds
+    measure: str = 'ap',  # Of `MEASURES`
+) -> Table:  # kind, ours, value, best, baseline, margin
+    """Per kind: the best of `our_methods`, chosen on the development seeds, against the
+    best of the other methods (O25's eight apart), both on the locked ones."""
+    chosen_by, value = _values(development, measure), _values(locked, measure)
+    methods = {method for method, _ in value}
+    mine = [method for method in our_methods() if method in methods]
+    others = sorted(methods - set(mine) - _raw_methods())
+    rows = []
+    for kind in sorted({kind for _, kind in value}):
+        ours, best = _best(mine, kind, chosen_by), _best(others, kind, value)
+        row = dict(kind=kind, ours=ours, value=value[ours, kind])
+        row |= dict(best=best, baseline=value[best, kind])
+        rows.append(row | dict(margin=row['value'] - row['baseline']))
+    return Table(rows)
+
+
+def _values(table: Table, measure: str) -> dict[tuple[str, str], float]:
+    "(method, kind) -> mean of the measure."
+    return {(r['method'], r['kind']): r[measure] for r in summarize(table, measure)}
+
+
+def _best(methods: list[str], kind: str, value: dict) -> str:
+    "The method with the highest value; the first of equal ones."
+    return max(methods, key=lambda method: value[method, kind])
 
 
 def _raw_methods() -> set[str]:
@@ -441,98 +497,90 @@ def _raw_methods() -> set[str]:
     return {method_of(name) for name in ANOMALY_SCORES}
 
 
-def compare(
-    development: Table,
-    locked: Table,  # From `evaluate`, with some of `our_methods` among the methods
-    measure: str = 'ap',
-) -> Table:  # kind, ours, value, best, baseline, margin
-    """Per kind: the best of `our_methods`, chosen on the development seeds, against the
-    best of the other methods (O25's eight apart), both on the locked ones."""
-    dev, lock = (
-        {(r['method'], r['kind']): r[measure] for r in summarize(t, measure)}
-        for t in (development, locked)
-    )
-    mine = [m for m in our_methods() if any(m == name for name, _ in lock)]
-    others = sorted({m for m, _ in lock} - set(mine) - _raw_methods())
-    rows = []
-    for kind in sorted({k for _, k in lock}):
-        ours = max(mine, key=lambda m: dev[m, kind])
-        best = max(others, key=lambda m: lock[m, kind])
-        rows.append(
-            dict(
-                kind=kind,
-                ours=ours,
-                value=lock[ours, kind],
-                best=best,
-                baseline=lock[best, kind],
-                margin=lock[ours, kind] - lock[best, kind],
-            )
-        )
-    return Table(rows)
-
-# %% ../nbs/09a_detection.ipynb #dce39eff
 def combination(
     table: Table,  # From `evaluate`, with O25's eight
     measure: str = 'ap',  # Of `MEASURES`
-) -> Table:  # kind, single, value, combined, gain: 'all scores' against the best single raw score of each kind
-    "What combining all scores is worth."
-    value = {(r['method'], r['kind']): r[measure] for r in summarize(table, measure)}
-    singles, rows = {m for m, _ in value} & _raw_methods(), []
-    for kind in sorted({k for _, k in value}):
-        best = max(sorted(singles), key=lambda m: value[m, kind])
-        rows.append(
-            dict(
-                kind=kind,
-                single=best,
-                value=value[best, kind],
-                combined=value['all scores', kind],
-                gain=value['all scores', kind] - value[best, kind],
-            )
-        )
+) -> Table:  # kind, single, value, combined, gain
+    """What combining all scores is worth: 'all scores' against the best single raw score
+    of each kind."""
+    value = _values(table, measure)
+    singles = sorted({method for method, _ in value} & _raw_methods())
+    rows = []
+    for kind in sorted({kind for _, kind in value}):
+        best = _best(singles, kind, value)
+        row = dict(kind=kind, single=best, value=value[best, kind])
+        row['combined'] = value['all scores', kind]
+        rows.append(row | dict(gain=row['combined'] - row['value']))
     return Table(rows)
 
-
+# %% ../nbs/09a_detection.ipynb #dce39eff
 def run_detection(
     folder: Path,  # A finished run on the mock survey
-    path: Path,
-    *,  # Table to write, .ecsv
+    path: Path,  # Table to write, .ecsv
+    *,
     n: int = 100,  # Injections per kind, amplitude and seed
     **settings,  # Further arguments of `evaluate`; seeds: both sets unless given
 ) -> Table:  # As `evaluate`, for all methods
-    "The whole experiment with the model of a run. Raises `ValueError` when the run is not one on the mock survey."
+    """The whole experiment with the model of a run. Raises `ValueError` when the run is
+    not one on the mock survey."""
     run, normal, hosts = _mock_run(folder)
     model, data, config = run.model, run.spectra, run.config
     train = data[np.flatnonzero(split_name(data.catalog['specobjid']) == 'train')]
     classical = Baselines(train, model.members[0].chain.ae1, rng=config.seed)
-    selection = vars(config.preprocess)
-    settings = dict(seeds=DEVELOPMENT + LOCKED, selection=selection) | settings
-    table = evaluate(
-        lambda spectra: classical(spectra) | pae_scores(model, spectra, eight=True),
-        normal,
-        hosts,
-        n=n,
-        **settings,
-    )
-    for name in [f'{m}{e}' for m in MEASURES for e in ('', '_low', '_high')]:
-        table[name] = table[name].round(4)
-    table.meta.update(
-        profile=config.profile,
-        survey=config.n,
-        seed=config.seed,
-        versions={r['package']: r['version'] for r in versions()},
-    )
-    write_table(
-        table[
-            [c for c in table.colnames if not c.startswith(('precision_', 'found_'))]
-        ],
-        path,
-    )
+
+    def score(spectra):
+        return classical(spectra) | pae_scores(model, spectra, eight=True)
+
+    defaults = dict(seeds=DEVELOPMENT + LOCKED, selection=vars(config.preprocess))
+    table = evaluate(score, normal, hosts, n=n, **(defaults | settings))
+    table.meta.update(_about(config))
+    kept = [c for c in table.colnames if not c.startswith(('precision_', 'found_'))]
+    _round(table, _INTERVALS)
+    write_table(table[kept], path)
     return table
+
+
+def _about(config: Config, **more) -> dict:
+    "What a table says of the run that it was made with."
+    run = dict(profile=config.profile, survey=config.n, seed=config.seed)
+    used = {row['package']: row['version'] for row in versions()}
+    return run | more | dict(versions=used)
+
+
+def _round(table: Table, names: Iterable[str]):
+    "Four digits behind the point are what a small file holds."
+    for name in names:
+        table[name] = table[name].round(4)
+
+
+def _mock_run(folder: Path) -> tuple[Run, Spectra, Spectra]:
+    """A run on the mock survey, its test spectra without the anomalies that it held, and
+    the same in the observed frame."""
+    run = Run.load(folder)
+    data, config = run.spectra, run.config
+    if config.source != 'mock':
+        raise ValueError(
+            f'{folder} is not a run on the mock survey, where we know what is normal'
+        )
+    anomalous = read_table(run.folder / 'truth.ecsv')['specobjid']
+    known = np.asarray(anomalous, np.uint64)
+    ids = np.asarray(data.catalog['specobjid'], np.uint64)
+    tested = split_name(data.catalog['specobjid']) == 'test'
+    normal = data[np.flatnonzero(tested & ~np.isin(ids, known))]
+    return run, normal, _observed(normal.catalog['specobjid'], config)
+
+
+def _observed(ids: np.ndarray, config: Config) -> Spectra:
+    "Objects of the mock survey of a run, in the observed frame."
+    survey = mock_chunks(config.n, rng=config.seed)
+    return Spectra.concatenate(
+        raw[np.isin(raw.catalog['specobjid'], ids)] for raw in survey
+    )
 
 # %% ../nbs/09a_detection.ipynb #d6407bdc
 def in_tables(
     model: Model,
-    normal: Spectra,  # On REST_GRID, not seen in training
+    normal: Spectra,  # Rest frame, not seen in training
     hosts: Spectra,  # Raw, observed frame, not seen in training
     *,
     kinds: Iterable[str] = None,  # Of `ANOMALIES`; None: all
@@ -547,59 +595,56 @@ def in_tables(
     median fraction of the quiescent of its bin that are less probable. Raises `ValueError`
     when a kind has no host."""
     ordinary, amplitudes, rows = _ranked_scores(model, normal), list(amplitudes), []
-    quiet = np.bincount(
-        ordinary['zbin'][ordinary['quiescent']], minlength=len(model.edges)
-    )
-    what = hosts, kinds, amplitudes, [seed], n, True, selection
-    for _, kind, size, odd in _injected(*what):
-        mine, asked = _ranked_scores(model, odd), np.asarray(odd.catalog['asked'])
-        higher = {name: _how_many_higher(mine, ordinary, name) for name in ('as', 're')}
-        rarer = higher['as'] / np.maximum(quiet[mine['zbin']], 1)
-        able = mine['quiescent'] & (mine['zbin'] > 0)
-        listed = {
-            'quiescent': able,
-            'A1': able & (higher['as'] < k),
-            'B1': able & (higher['re'] < k),
-        }
+    injections = _Injections(hosts, kinds, amplitudes, [seed], n, True, selection)
+    for _, kind, size, injected in injections:
+        listed, rarer = _listed(_ranked_scores(model, injected), ordinary, k)
+        asked = np.asarray(injected.catalog['asked'])
         for amplitude in amplitudes:
             here = asked == amplitude
-            row = dict(
-                kind=kind,
-                amplitude=amplitude,
-                injected=size,
-                lost=size - int(here.sum()),
-            )
-            row |= {
-                name: float((found & here).sum() / size)
-                for name, found in listed.items()
-            }
-            rows.append(
-                row
-                | dict(log_p=float(np.median(rarer[here])) if here.any() else np.nan)
-            )
+            row = dict(kind=kind, amplitude=amplitude, injected=size)
+            row['lost'] = size - int(here.sum())
+            for name, found in listed.items():
+                row[name] = float((found & here).sum() / size)
+            row['log_p'] = float(np.median(rarer[here])) if here.any() else np.nan
+            rows.append(row)
     return Table(rows)
 
 
-def _ranked_scores(model: Model, data: Spectra) -> dict:
-    "Scores (n,), larger is odder, redshift bins and who is quiescent."
+def _ranked_scores(model: Model, data: Spectra) -> dict[str, np.ndarray]:
+    "Both scores of B23 (n,), who is quiescent, and redshift bins."
     table = model.score(data)
-    zbin = bin_number(np.asarray(data.catalog['z']), model.edges)
     return {
         'as': -np.asarray(table['logp']),
         're': np.asarray(table['re']),
         'quiescent': quiescent(table),
-        'zbin': zbin,
+        'zbin': bin_number(np.asarray(data.catalog['z']), model.edges),
     }
 
 
-def _how_many_higher(mine: dict, ordinary: dict, name: str) -> np.ndarray:
-    "(n,) how many of the ordinary quiescent of the same bin score higher."
-    higher = np.zeros(len(mine[name]), int)
-    for b in np.unique(mine['zbin']):
-        here, like = mine['zbin'] == b, ordinary['quiescent'] & (ordinary['zbin'] == b)
-        theirs = np.sort(ordinary[name][like])
-        higher[here] = len(theirs) - np.searchsorted(theirs, mine[name][here], 'right')
-    return higher
+def _listed(
+    injected: dict[str, np.ndarray], ordinary: dict[str, np.ndarray], k: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Who is quiescent, in A1, in B1; and the fraction of the ordinary quiescent of the
+    same bin that are less probable."""
+    less_probable, like = _how_many_higher(injected, ordinary, 'as')
+    worse = _how_many_higher(injected, ordinary, 're')[0]
+    able = injected['quiescent'] & (injected['zbin'] > 0)
+    listed = dict(quiescent=able, A1=able & (less_probable < k), B1=able & (worse < k))
+    return listed, less_probable / np.maximum(like, 1)
+
+
+def _how_many_higher(
+    injected: dict[str, np.ndarray], ordinary: dict[str, np.ndarray], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    "(n,) how many of the ordinary quiescent of the same bin score higher, and of how many."
+    zbin, score = injected['zbin'], injected[name]
+    higher, like = np.zeros(len(zbin), int), np.zeros(len(zbin), int)
+    for b in np.unique(zbin):
+        here = zbin == b
+        same = np.sort(ordinary[name][ordinary['quiescent'] & (ordinary['zbin'] == b)])
+        higher[here] = len(same) - np.searchsorted(same, score[here], 'right')
+        like[here] = len(same)
+    return higher, like
 
 
 def run_tables(
@@ -607,61 +652,30 @@ def run_tables(
     path: Path,  # Table to write, .ecsv
     **settings,  # Of `in_tables`
 ) -> Table:  # As `in_tables`
-    "`in_tables` with the model of a run. Raises `ValueError` when it is not on the mock survey."
+    """`in_tables` with the model of a run. Raises `ValueError` when it is not on the mock
+    survey."""
     run, normal, hosts = _mock_run(folder)
     table = in_tables(run.model, normal, hosts, **settings)
-    for name in ('quiescent', 'A1', 'B1', 'log_p'):
-        table[name] = table[name].round(4)
-    config = run.config
-    table.meta.update(
-        profile=config.profile,
-        survey=config.n,
-        seed=config.seed,
-        normal=len(normal),
-        versions={r['package']: r['version'] for r in versions()},
-    )
+    _round(table, ('quiescent', 'A1', 'B1', 'log_p'))
+    table.meta.update(_about(run.config, normal=len(normal)))
     write_table(table, path)
     return table
 
-
-def _mock_run(folder: Path) -> tuple[Run, Spectra, Spectra]:
-    "A run on the mock survey, its test spectra, and the same in the observed frame."
-    run = Run.load(folder)
-    data, config = run.spectra, run.config
-    if config.source != 'mock':
-        raise ValueError(
-            f'{folder} is not a run on the mock survey, where we know what is normal'
-        )
-    known = np.asarray(
-        read_table(run.folder / 'truth.ecsv')['specobjid'], np.uint64
-    )  # what is normal holds no anomaly
-    odd = np.isin(np.asarray(data.catalog['specobjid'], np.uint64), known)
-    normal = data[
-        np.flatnonzero((split_name(data.catalog['specobjid']) == 'test') & ~odd)
-    ]
-    ids, survey = normal.catalog['specobjid'], mock_chunks(config.n, rng=config.seed)
-    hosts = Spectra.concatenate(
-        raw[np.isin(raw.catalog['specobjid'], ids)] for raw in survey
-    )
-    return run, normal, hosts
-
 # %% ../nbs/09a_detection.ipynb #57329692
+_LABELS = {'ap': 'average precision at 1 %', 'auc': 'ROC-AUC'}
+
+
 def plot_heatmap(
     table: Table,  # From `evaluate`
     measure: str = 'ap',  # Of `MEASURES`
     *,
-    ax=None,
-):
-    "Methods by kinds; returns the axes."
-    ax = axes_or_new(ax, figsize=(9, 3.6))
+    ax=None,  # Matplotlib axes; None: new ones
+):  # The axes
+    "Methods by kinds, the best method first; its mean over the kinds beside its name."
     import seaborn as sns
 
-    value = {(r['method'], r['kind']): r[measure] for r in summarize(table, measure)}
-    kinds = [k for k in ANOMALIES['name'] if any(kind == k for _, kind in value)]
-    methods = sorted(
-        {m for m, _ in value}, key=lambda m: -np.mean([value[m, k] for k in kinds])
-    )
-    grid = np.array([[value[m, k] for k in kinds] for m in methods])
+    ax = axes_or_new(ax, figsize=(9, 3.6))
+    methods, kinds, grid = _methods_by_kinds(table, measure)
     sns.heatmap(
         grid,
         ax=ax,
@@ -672,12 +686,8 @@ def plot_heatmap(
         vmin=0,
         vmax=1,
         xticklabels=kinds,
-        yticklabels=[f'{m} ({g.mean():.2f})' for m, g in zip(methods, grid)],
-        cbar_kws=dict(
-            label={'ap': 'average precision at 1 %', 'auc': 'ROC-AUC'}.get(
-                measure, measure
-            )
-        ),
+        yticklabels=[f'{m} ({row.mean():.2f})' for m, row in zip(methods, grid)],
+        cbar_kws=dict(label=_LABELS.get(measure, measure)),
     )
     ax.tick_params(axis='x', rotation=40, labelsize=7)
     ax.tick_params(axis='y', labelsize=7, rotation=0)
@@ -686,41 +696,43 @@ def plot_heatmap(
     return ax
 
 
+def _methods_by_kinds(
+    table: Table, measure: str
+) -> tuple[list[str], list[str], np.ndarray]:
+    "Methods, the best first, kinds in the order of `ANOMALIES`, and means (methods, kinds)."
+    value = _values(table, measure)
+    present = {kind for _, kind in value}
+    kinds = [kind for kind in ANOMALIES['name'] if kind in present]
+    names = sorted({method for method, _ in value})
+    grid = np.array([[value[name, kind] for kind in kinds] for name in names])
+    order = np.argsort([-row.mean() for row in grid], kind='stable')
+    return [names[i] for i in order], kinds, grid[order]
+
+
 def plot_found(
     table: Table,  # From `evaluate`
     kind: str,  # Of `ANOMALIES`
     *,
     methods: Iterable[str] = ('AS_PAE', 'RE_PAE', 'PCA residual', 'kNN', 'random'),
-    ax=None,
-):
-    "Fraction found at 1 % false positives against amplitude, mean and range over the seeds; returns the axes."
+    ax=None,  # Matplotlib axes; None: new ones
+):  # The axes
+    """Fraction found at 1 % false positives against amplitude, mean and range over the
+    seeds."""
     ax = axes_or_new(ax, figsize=(3, 2.4))
     for method in methods:
-        mine = table[(table['method'] == method) & (table['kind'] == kind)]
-        amplitudes = np.unique(mine['amplitude'])
-        found = [mine['found'][mine['amplitude'] == a] for a in amplitudes]
-        (line,) = ax.plot(
-            amplitudes,
-            [f.mean() for f in found],
-            '.-',
-            lw=1,
-            label=method,
-            color='.7' if method == 'random' else None,
-        )
-        ax.fill_between(
-            amplitudes,
-            [f.min() for f in found],
-            [f.max() for f in found],
-            alpha=0.2,
-            color=line.get_color(),
-            lw=0,
-        )
+        color = '.7' if method == 'random' else None
+        part = table[_rows_of(table, method, kind)]
+        _draw_found(ax, part, label=method, color=color)
     ax.axhline(0.5, color='.8', lw=0.7, zorder=0)
-    ax.set(
-        xscale='log',
-        ylim=(-0.03, 1.03),
-        title=kind,
-        xlabel='amplitude (local σ per pixel)',
-        ylabel='found at 1 % FPR',
-    )
+    ax.set(xscale='log', ylim=(-0.03, 1.03), title=kind)
+    ax.set(xlabel='amplitude (local σ per pixel)', ylabel='found at 1 % FPR')
     return ax
+
+
+def _draw_found(ax, part: Table, **style):
+    "Mean and range over the seeds at each amplitude."
+    amplitudes, mean = _mean_at(part, 'found', 'amplitude')
+    found = [part['found'][part['amplitude'] == a] for a in amplitudes]
+    low, high = [f.min() for f in found], [f.max() for f in found]
+    (line,) = ax.plot(amplitudes, mean, '.-', lw=1, **style)
+    ax.fill_between(amplitudes, low, high, alpha=0.2, color=line.get_color(), lw=0)

@@ -37,15 +37,10 @@ from scipy.stats import false_discovery_control
 
 import specanom
 from specanom.anomalies import (
-    ascend,
-    attribute_change,
     bin_number,
-    nearest_along,
-    plot_ascent,
     plot_logp,
     plot_redshift_bins,
     plot_top,
-    reading,
     recall,
     redshift_bins,
     quiescent,
@@ -102,6 +97,13 @@ from specanom.scores import (
     shown_columns,
 )
 from .segments import Segments, segment
+from specanom.sensitivity import (
+    ascend,
+    attribute_change,
+    nearest_along,
+    plot_ascent,
+    reading,
+)
 from .significance import Calibration
 from .triage import Triage, plate_enrichment, tags_per_bin, why_odd
 
@@ -1190,10 +1192,8 @@ def _climb(
 ) -> tuple:  # path (n, steps + 1, 10), log p along it, row of the population nearest to its end, ends (n, 3, d)
     "Ascents of some objects in the density of one member; both ends and the nearest training object, decoded."
     latents = member.population[0]
-    chain, density = member.chain, member.density
-    path, logp = ascend(
-        density.second, density.prior, chain.encode(shown.flux), latents
-    )
+    chain = member.chain
+    path, logp = ascend(member.density, chain.encode(shown.flux), latents)
     near = nearest_along(path[:, -1:], latents)[:, 0]
     ends = np.stack([path[:, 0], path[:, -1], latents[near]], 1).reshape(
         -1, path.shape[-1]
