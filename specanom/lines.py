@@ -570,7 +570,8 @@ WHAN_CLASSES = ('', 'star-forming', 'strong AGN', 'weak AGN', 'retired', 'passiv
 
 
 def kauffmann(x: np.ndarray) -> np.ndarray:
-    "log [O III]/Hbeta of the upper end of star formation (Kauffmann et al. 2003), x < 0.05."
+    """log [O III]/Hbeta of the upper end of star formation (Kauffmann et al. 2003),
+    x < 0.05."""
     return 0.61 / (x - 0.05) + 1.3
 
 

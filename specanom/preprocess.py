@@ -271,21 +271,25 @@ def _on_grid(
 def preprocess(
     raw: Spectra,  # Observed frame, from `read_spectra` or `mock_survey`
     *,
-    method: str = 'b23',  # Recipe; 'o25': `preprocess_o25` with its own numbers, the following ones are B23's
-    z_min: float = 0.05,
-    z_max: float = 0.36,  # Redshift range, exclusive
+    # Recipe; 'o25': `preprocess_o25` with its own numbers, the following ones are B23's
+    method: str = 'b23',
+    z_min: float = 0.05,  # Smallest redshift, exclusive
+    z_max: float = 0.36,  # Largest redshift, exclusive
     max_masked: float = 0.4,  # Largest fraction of bins without a measurement, exclusive
     max_pixel_snr: float = 50.0,  # Noise floor: no bin may have a larger S/N
     min_total_snr: float = 50.0,  # Smallest cumulative S/N, exclusive
-    mask: str = 'sdss',  # Flags that mask a pixel: 'sdss': those of single pixels; 'b23': any, as in the paper; 'none'
-    wave_min: float = 3388.0,
-    wave_max: float = 8318.0,  # First and last edge of the rest-frame bins, AA
+    # Flags that mask a pixel: 'sdss': those of single pixels; 'b23': any, as in the
+    # paper; 'none'
+    mask: str = 'sdss',
+    wave_min: float = 3388.0,  # First edge of the rest-frame bins, AA
+    wave_max: float = 8318.0,  # Last edge of the rest-frame bins, AA
     n_wave: int = 1000,  # Bins
     spacing: str = 'log',  # Of the bins: equal velocity, or 'linear': equal width
     grid: Grid = None,  # Rest-frame bins instead of those four numbers
     executor=None,  # Any `concurrent.futures` executor; threads do
-) -> Spectra:  # On the bins; catalogue with masked_fraction and snr; `rejected` with whoever fell out, those of `raw` included
+) -> Spectra:  # On the bins; catalogue with masked_fraction and snr
     """Rest-frame spectra of B23 section 2, in bins between two edges or on `grid`.
+    `rejected` holds whoever fell out, those of `raw` included.
 
     Raises `ValueError` for an unknown method, rule or spacing, for a grid that is not
     at rest, and for spectra that are not raw."""
@@ -366,6 +370,15 @@ def _shade(ax, wave: np.ndarray, where: np.ndarray):
     )
 
 
+def _mark_clipped(ax, wave: np.ndarray, flux: np.ndarray):
+    "Mark what is higher than the panel by triangles along its top."
+    above = wave[flux > ax.get_ylim()[1]]
+    look = dict(marker='^', s=8, color='C3', zorder=3)
+    ax.scatter(
+        above, np.full(len(above), 0.96), transform=ax.get_xaxis_transform(), **look
+    )
+
+
 def _said_of(catalog: Table) -> str:
     "Name, redshift, class and S/N of the first row."
     row = catalog[0]
@@ -382,8 +395,8 @@ def plot_rest(
     ax=None,  # Matplotlib axes
     reconstruction: np.ndarray = None,  # (d,) drawn over the data
 ):  # The axes
-    """Draw one rest-frame spectrum with its 1-sigma band, unmeasured bins shaded, and
-    lines marked."""
+    """Draw one rest-frame spectrum with its 1-sigma band, unmeasured bins shaded, lines
+    marked, and triangles where it is higher than the panel."""
     ax, one = axes_or_new(ax, figsize=(8, 2.6)), data[i]
     ivar, good = one.ivar[0], one.good[0]
     shown = np.where(good, one.flux[0], np.nan) * _SHOWN
@@ -401,6 +414,7 @@ def plot_rest(
         '$\\lambda f_\\lambda$ at $z=0.1$\n($10^{-12}$ erg s$^{-1}$ cm$^{-2}$)'
     )
     _shade(ax, data.wave, ~good)
+    _mark_clipped(ax, data.wave, shown)
     ax.set_title(_said_of(one.catalog), fontsize=9, pad=14)
     return mark_lines(ax)
 
@@ -470,8 +484,8 @@ def _without_airglow(
 def preprocess_o25(
     raw: Spectra,  # Observed frame
     *,
-    z_min: float = 0.01,
-    z_max: float = 0.5,  # Redshift range, exclusive
+    z_min: float = 0.01,  # Smallest redshift, exclusive
+    z_max: float = 0.5,  # Largest redshift, exclusive
     min_sn: float = 4.0,  # Smallest median S/N, exclusive
     max_undefined: float = 0.1,  # Largest fraction of undefined wavelengths, exclusive
     curve: str = 'f99',  # Extinction of our Galaxy; 'o25': as in the authors' code
@@ -507,14 +521,16 @@ SPLITS = ('train', 'valid', 'test')
 def split_ids(
     catalog: Table,  # With specobjid, and group where some objects belong together
 ) -> np.ndarray:  # (n,) uint64
-    "What decides the side of an object: its `group` (repeated positions, one template), else its id."
+    """What decides the side of an object: its `group` (repeated positions, one template),
+    else its id."""
     name = 'group' if 'group' in catalog.colnames else 'specobjid'
     return np.asarray(catalog[name]).astype(np.uint64)
 
 
 def split_name(
     specobjid: np.ndarray,  # (n,) uint64
-    held_out: np.ndarray = None,  # (n,) bool: 'test' whatever the id says, as of known anomalies
+    # (n,) bool: 'test' whatever the id says, as of known anomalies
+    held_out: np.ndarray = None,
 ) -> np.ndarray:  # (n,) 'train', 'valid' or 'test'
     """The side on which each object falls, 60/20/20, by its id alone. Raises `ValueError`
     when `held_out` is of another length."""
