@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'STEADY', 'SCHEDULES', 'PRESETS', 'OPTIMIZERS', 'draw_weights', 'in_batches', 'Autoencoder',
-           'weighted_loss', 'pick_device', 'learning_rate', 'train_network', 'fit_autoencoder', 'flux_scale', 'Chain',
-           'fit_pair', 'inpaint', 'plot_loss']
+           'weighted_loss', 'pick_device', 'learning_rate', 'train_network', 'fit_autoencoder', 'check_sets',
+           'flux_scale', 'Chain', 'fit_pair', 'inpaint', 'plot_loss']
 
 # %% ../nbs/03a_autoencoder.ipynb #0a3e37d7
-import contextlib, math, threading, time
+import contextlib
+import math
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,36 +38,38 @@ from specanom.core import (
 )
 
 # %% ../nbs/03a_autoencoder.ipynb #b4cedf6d
-NETWORKS = {  # keyword arguments of `Autoencoder` (SCIENCE: three versions of one table)
-    'b23_actual': dict(
-        hidden=(1000, 590), n_latent=10, slope=0.3
-    ),  # the analysis behind the published tables
-    'b23_published': dict(
-        hidden=(100, 590), n_latent=10, slope=0.3
-    ),  # Table 2 of the paper
+NETWORKS = {  # keyword arguments of `Autoencoder`: the analysis behind the published
+    # tables, Table 2 of the paper, and the released code
+    'b23_actual': dict(hidden=(1000, 590), n_latent=10, slope=0.3),
+    'b23_published': dict(hidden=(100, 590), n_latent=10, slope=0.3),
     'b23_package': dict(hidden=(800, 590), n_latent=10, slope=0.0),
-}  # the released code
+}
+
+
+def _activation(slope: float, dropout: float) -> nn.Module:
+    "Leaky ReLU, and dropout where there is any."
+    if not dropout:
+        return nn.LeakyReLU(slope)
+    return nn.Sequential(nn.LeakyReLU(slope), nn.Dropout(dropout))
 
 
 def _dense(sizes: list[int], slope: float, dropout: float) -> nn.Sequential:
-    "Linear layers with leaky ReLU (and dropout) between them, none after the last."
+    "Linear layers with activations between them, none after the last."
     layers = []
     for a, b in zip(sizes, sizes[1:]):
-        layers += [
-            nn.Linear(a, b, dtype=torch.float32),
-            nn.Sequential(nn.LeakyReLU(slope), nn.Dropout(dropout))
-            if dropout
-            else nn.LeakyReLU(slope),
-        ]
+        layers.append(nn.Linear(a, b, dtype=torch.float32))
+        layers.append(_activation(slope, dropout))
     return nn.Sequential(*layers[:-1])
 
 
 @torch.no_grad()
 def draw_weights(
-    network: nn.Module,
+    network: nn.Module,  # Changed in place
     rng: int | np.random.Generator,  # Seed
 ):
-    "Glorot uniform weights and zero biases, drawn by NumPy: torch's own draws depend on the processor in their last digit. Nothing where there is no memory behind the shapes."
+    """Glorot uniform weights and zero biases, drawn by NumPy: torch's own draws depend on
+    the processor in their last digit. Nothing where there is no memory behind the
+    shapes."""
     rng = np.random.default_rng(rng)
     for p in network.parameters():
         if p.is_meta:
@@ -75,9 +79,6 @@ def draw_weights(
         else:
             bound = (6 / sum(p.shape)) ** 0.5
             p.copy_(torch.from_numpy(rng.uniform(-bound, bound, tuple(p.shape))))
-
-
-STEADY = 20  # binary digits of what networks say: the last ones depend on the processor
 
 
 def in_batches(
@@ -95,18 +96,19 @@ def in_batches(
             out.append(fn(piece.to(weight)).cpu().numpy())
     return np.concatenate(out)
 
+# %% ../nbs/03a_autoencoder.ipynb #cd7068e7
+STEADY = 20  # binary digits of what networks say: the last ones depend on the processor
+
 
 class Autoencoder(nn.Module):
-    "Dense autoencoder with its flux scale (B23 section 3.1). NumPy flux in, NumPy flux or latents out, in batches."
+    """Dense autoencoder with its flux scale (B23 section 3.2.1). NumPy flux in, NumPy
+    flux or latents out, in batches."""
 
     def __init__(
         self,
         n_in: int = 1000,  # Bins of a spectrum
         *,
-        hidden: tuple = (
-            1000,
-            590,
-        ),  # Units of the encoder's hidden layers; the decoder mirrors them
+        hidden: tuple = (1000, 590),  # Units of the encoder; the decoder mirrors them
         n_latent: int = 10,  # Latent numbers
         slope: float = 0.3,  # Negative slope of the activation
         scale: float = 1.0,  # One flux that is divided out of all spectra
@@ -145,7 +147,8 @@ class Autoencoder(nn.Module):
         self,
         flux: np.ndarray,  # (n, n_in), 0 where there is no measurement
     ) -> np.ndarray:  # (n, n_latent), in the precision of the network
-        "Latent numbers of spectra. Raises `ValueError` when the number of bins is not the network's."
+        """Latent numbers of spectra. Raises `ValueError` when the number of bins is not
+        the network's."""
 
         def encode(x):
             return round_off(self.encoder(x / self.scale), STEADY)
@@ -156,7 +159,8 @@ class Autoencoder(nn.Module):
         self,
         latent: np.ndarray,  # (n, n_latent)
     ) -> np.ndarray:  # (n, n_in) flux, float32
-        "Spectra of latent numbers."
+        """Spectra of latent numbers. Raises `ValueError` when there are more or fewer
+        than the network's."""
 
         def decode(z):
             return round_off(self.decoder(z) * self.scale, STEADY).float()
@@ -167,7 +171,8 @@ class Autoencoder(nn.Module):
         self,
         flux: np.ndarray,  # (n, n_in), 0 where there is no measurement
     ) -> np.ndarray:  # (n, n_in) flux, everywhere, float32
-        "Spectra through the bottleneck and back: without noise, without gaps."
+        """Spectra through the bottleneck and back: without noise, without gaps. Raises as
+        `encode`."""
 
         def reconstruct(x):
             return round_off(self(x / self.scale) * self.scale, STEADY).float()
@@ -175,15 +180,10 @@ class Autoencoder(nn.Module):
         return self._batched(reconstruct, flux, self.settings['n_in'])
 
     def save(self, path: Path):
-        "Write settings, training history (JSON header) and weights (safetensors); nothing in it can be executed."
-        write_arrays(
-            path,
-            self.state_dict(),
-            'Autoencoder',
-            settings=self.settings,
-            history=self.history,
-            grid=self.grid,
-        )
+        """Write settings, training history (JSON header) and weights (safetensors);
+        nothing in it can be executed."""
+        header = dict(settings=self.settings, history=self.history, grid=self.grid)
+        write_arrays(path, self.state_dict(), 'Autoencoder', **header)
 
     @classmethod
     def load(cls, path: Path) -> 'Autoencoder':
@@ -196,66 +196,62 @@ class Autoencoder(nn.Module):
 
 # %% ../nbs/03a_autoencoder.ipynb #8a842bad
 def weighted_loss(
-    output: torch.Tensor,
+    output: torch.Tensor,  # (n, d) scaled flux
     target: torch.Tensor,  # (n, d) scaled flux
-    weight: torch.Tensor = None,  # (n, d) scaled ivar, 0 where there is no measurement; None: all 1
+    # (n, d) scaled ivar, 0 where there is no measurement; None: all 1
+    weight: torch.Tensor = None,
 ) -> torch.Tensor:  # Scalar
     "Mean weighted square over the pixels that have a weight (B23 equations 4 and 5)."
     square = (output - target) ** 2
-    return (
-        square.mean()
-        if weight is None
-        else (square * weight).sum() / weight.count_nonzero().clamp(min=1)
-    )
+    if weight is None:
+        return square.mean()
+    return (square * weight).sum() / weight.count_nonzero().clamp(min=1)
 
 # %% ../nbs/03a_autoencoder.ipynb #e9b8deb2
 def pick_device(device: str = 'auto') -> torch.device:
     "A GPU when there is one and `device` is 'auto'; else what is asked for."
-    return torch.device(
-        ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
-    )
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return torch.device(device)
 
 
 def learning_rate(
-    step: int,
-    steps: int,  # This one, of how many
+    step: int,  # This one
+    steps: int,  # Of how many
     lr: tuple,  # Highest and lowest
-    schedule: str = 'cosine',  # 'cosine' with a warm-up; 'decay', Keras' PolynomialDecay; 'cycle', the same again and again; 'exponential'
+    # 'cosine' with a warm-up; 'decay', Keras' PolynomialDecay; 'cycle', the same again
+    # and again; 'exponential'
+    schedule: str = 'cosine',
     period: int = 0,  # Of decay and cycle, steps; 0: the whole training
 ) -> float:
     "Learning rate at a step. Raises `ValueError` for an unknown schedule."
     if schedule not in SCHEDULES:
-        raise ValueError(
-            f"schedule must be one of {', '.join(SCHEDULES)}, not '{schedule}'"
-        )
+        known = ', '.join(SCHEDULES)
+        raise ValueError(f"schedule must be one of {known}, not '{schedule}'")
     return SCHEDULES[schedule](step, steps, *lr, period or steps)
 
 
 def _cosine(step, steps, high, low, period, warm=0.05):
     if step < warm * steps:
         return high * (step + 1) / (warm * steps + 1)
-    return (
-        low
-        + (high - low)
-        * (1 + math.cos(math.pi * (step - warm * steps) / ((1 - warm) * steps)))
-        / 2
-    )
+    angle = math.pi * (step - warm * steps) / ((1 - warm) * steps)
+    return low + (high - low) * (1 + math.cos(angle)) / 2
 
 
 def _decay(step, steps, high, low, period):
     return (high - low) * (1 - min(step / period, 1)) ** 0.5 + low
 
 
-SCHEDULES = dict(
-    cosine=_cosine,
-    decay=_decay,
-    cycle=lambda step, steps, high, low, period: _decay(
-        step, steps, high, low, period * max(math.ceil(step / period), 1)
-    ),
-    exponential=lambda step, steps, high, low, period: (
-        high * (low / high) ** (step / steps)
-    ),
-)
+def _cycle(step, steps, high, low, period):
+    periods = max(math.ceil(step / period), 1)
+    return _decay(step, steps, high, low, period * periods)
+
+
+def _exponential(step, steps, high, low, period):
+    return high * (low / high) ** (step / steps)
+
+
+SCHEDULES = dict(cosine=_cosine, decay=_decay, cycle=_cycle, exponential=_exponential)
 
 _PRINTED = dict(
     epochs=40, lr=(7e-4, 1.3e-5), batch_size=33, schedule='decay', period=2300
@@ -266,46 +262,36 @@ _ACTUAL_AE2 = dict(
 _PACKAGE = dict(
     epochs=100, lr=(1e-3, 1e-3 * 0.99**100), batch_size=32, schedule='exponential'
 )
-_PLAIN_ADAM = dict(clip=0.0, beta2=0.999)
+
+
+def _preset(name: str, ae1: dict, ae2: dict) -> dict:
+    "A published network, with the training of both by an Adam without our changes."
+    plain_adam = dict(clip=0.0, beta2=0.999)
+    return NETWORKS[name] | dict(ae1=ae1 | plain_adam, ae2=ae2 | plain_adam)
+
+
 PRESETS = {  # B23's three versions; where one says nothing, the analysis decides
-    name: NETWORKS[name] | dict(ae1=ae1 | _PLAIN_ADAM, ae2=ae2 | _PLAIN_ADAM)
-    for name, ae1, ae2 in (
-        ('b23_actual', _PRINTED | dict(schedule='cycle'), _ACTUAL_AE2),
-        ('b23_published', _PRINTED, _PRINTED | dict(epochs=55)),
-        ('b23_package', _PACKAGE, _PACKAGE),
-    )
+    'b23_actual': _preset('b23_actual', _PRINTED | dict(schedule='cycle'), _ACTUAL_AE2),
+    'b23_published': _preset('b23_published', _PRINTED, _PRINTED | dict(epochs=55)),
+    'b23_package': _preset('b23_package', _PACKAGE, _PACKAGE),
 }
 
 
-def _evaluate(model, x, weight, size=4096) -> float:
-    "Loss over a whole set, pixel by pixel and not batch by batch."
-    with torch.inference_mode():
-        parts = [
-            (
-                weighted_loss(
-                    model(x[i : i + size]),
-                    x[i : i + size],
-                    None if weight is None else weight[i : i + size],
-                ).item(),
-                x[i : i + size].numel()
-                if weight is None
-                else weight[i : i + size].count_nonzero().item(),
-            )
-            for i in range(0, len(x), size)
-        ]
-    loss, count = np.array(parts).T
-    return float((loss * count).sum() / max(count.sum(), 1))
+def _adam(parameters, lr, beta2):
+    return torch.optim.Adam(parameters, lr=lr, betas=(0.9, beta2), fused=True)
 
 
-OPTIMIZERS = dict(
-    adam=lambda p, lr, beta2: torch.optim.Adam(
-        p, lr=lr, betas=(0.9, beta2), fused=True
-    ),
-    rmsprop=lambda p, lr, beta2: torch.optim.RMSprop(p, lr=lr),
-    sgd=lambda p, lr, beta2: torch.optim.SGD(p, lr=lr),
-)
+def _rmsprop(parameters, lr, beta2):
+    return torch.optim.RMSprop(parameters, lr=lr)
 
 
+def _sgd(parameters, lr, beta2):
+    return torch.optim.SGD(parameters, lr=lr)
+
+
+OPTIMIZERS = dict(adam=_adam, rmsprop=_rmsprop, sgd=_sgd)
+
+# %% ../nbs/03a_autoencoder.ipynb #0ce24888
 def train_network(
     model: nn.Module,  # Its weights become the best; `history` gains a row per epoch
     optimizer: torch.optim.Optimizer,
@@ -319,17 +305,18 @@ def train_network(
     rate: Callable = None,  # Step, from 0 -> learning rate; None: the optimizer's own
     told: Callable = None,  # Is told the validation loss after each epoch
     clip: float = 0.0,  # Longest gradient; 0: any
-    rng: int
-    | np.random.Generator = 0,  # Seed of batches and of what `batch_loss` draws
+    # Seed of batches and of what `batch_loss` draws
+    rng: int | np.random.Generator = 0,
     name: str = 'network',  # On the progress bar
     quiet: bool = False,  # No progress bar
     report: Callable = None,  # As in `fit_autoencoder`
     stopped: threading.Event = None,  # As in `fit_autoencoder`
 ):
-    "Train any network and keep its best epoch. Raises `FloatingPointError` when no validation loss is finite, `KeyboardInterrupt` when it is stopped."
+    """Train any network and keep its best epoch. Raises `FloatingPointError` when no
+    validation loss is finite, `KeyboardInterrupt` when it is stopped."""
     generator = torch.Generator().manual_seed(seed_of(rng))
     steps = _Steps(model, optimizer, batch_loss, rate, clip, generator)
-    begin, best = time.perf_counter(), _Best(1, np.inf, None)
+    begin, best = time.perf_counter(), _Best()
     bar = progress(range(1, epochs + 1), name, unit='epoch', quiet=quiet)
     for epoch in bar:
         train, valid = steps.epoch(n, batch_size), valid_loss()
@@ -341,9 +328,7 @@ def train_network(
             report(epoch, valid, time.perf_counter() - begin)
         if told:
             told(valid)
-        if valid < best.loss:
-            weights = {k: v.clone() for k, v in model.state_dict().items()}
-            best = _Best(epoch, valid, weights)
+        best.look_at(epoch, valid, model)
         if epoch - best.epoch >= patience:
             break
     if best.weights is None:
@@ -355,10 +340,19 @@ def train_network(
     log.info('%s: best validation loss %.4g', name, best.loss)
 
 
-class _Best(NamedTuple):
-    epoch: int
-    loss: float
-    weights: dict
+@dataclass
+class _Best:
+    "The best epoch so far."
+
+    epoch: int = 1
+    loss: float = np.inf
+    weights: dict = None
+
+    def look_at(self, epoch: int, loss: float, model: nn.Module):
+        "Keep an epoch that is better."
+        if loss < self.loss:
+            self.epoch, self.loss = epoch, loss
+            self.weights = {k: v.clone() for k, v in model.state_dict().items()}
 
 
 @dataclass
@@ -397,94 +391,93 @@ class _Steps:
         settle(self.optimizer, self.done)
         return reported.item()
 
-
+# %% ../nbs/03a_autoencoder.ipynb #4d5922f6
 def fit_autoencoder(
     train: Spectra,
     valid: Spectra,  # On the same grid; valid decides when to stop
     *,
-    loss: str = 'chi2',  # 'chi2' (AE1: measured pixels, weighted by ivar) or 'mse' (AE2: all pixels alike)
+    # 'chi2' (AE1: measured pixels, weighted by ivar) or 'mse' (AE2: all pixels alike)
+    loss: str = 'chi2',
     start: Autoencoder = None,  # Begin from this network's weights and scale
-    hidden: tuple = (1000, 590),
+    hidden: tuple = (1000, 590),  # Of a new network, as the next five
     n_latent: int = 10,
     slope: float = 0.3,
-    dropout: float = 0.0,  # Of a new network
-    scale: float = None,  # Flux scale of a new network; None: mean of the measured training fluxes
-    precision: str = 'float64',  # Of a new network and its training; 'float32' takes 0.6 of the time, and another processor then gives another network
-    epochs: int = 12,
-    lr: tuple = (2e-3, 1e-6),
+    dropout: float = 0.0,
+    scale: float = None,  # Flux scale; None: mean of the measured training fluxes
+    # 'float32' takes 0.6 of the time, and another processor then gives another network
+    precision: str = 'float64',
+    epochs: int = 12,  # At the most
+    lr: tuple = (2e-3, 1e-6),  # Highest and lowest
     batch_size: int = 64,
-    patience: int = 8,  # How long, how fast
-    schedule: str = 'cosine',
+    patience: int = 8,  # Epochs without a better validation loss
+    schedule: str = 'cosine',  # As in `learning_rate`
     period: int = 0,  # As in `learning_rate`
-    clip: float = 1.0,
-    beta2: float = 0.95,  # Longest gradient, 0: any; memory of Adam
+    clip: float = 1.0,  # Longest gradient, 0: any
+    beta2: float = 0.95,  # Memory of Adam
     optimizer: str = 'adam',  # Of `OPTIMIZERS`
-    report: Callable = None,  # Called after each epoch with its number, validation loss and seconds so far; what it raises ends the training
+    # Called after each epoch with its number, validation loss and seconds so far; what
+    # it raises ends the training
+    report: Callable = None,
     stopped: threading.Event = None,  # Set by another thread: end after this epoch
     rng: int | np.random.Generator = 0,  # Seed of weights and batches
     device: str = 'auto',  # 'auto', 'cpu', 'cuda'
     name: str = 'autoencoder',  # On the progress bar
     quiet: bool = False,  # No progress bar
 ) -> Autoencoder:  # `.history` has the losses by epoch
-    "Train one autoencoder. Raises `ValueError` when a set is empty, `FloatingPointError` when the loss diverges."
-    if loss not in ('chi2', 'mse'):
-        raise ValueError(f"loss must be 'chi2' or 'mse', not '{loss}'")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(
-            f"optimizer must be one of {', '.join(OPTIMIZERS)}, not '{optimizer}'"
-        )
-    for side, s in (('training', train), ('validation', valid)):
-        if len(s) == 0:
-            raise ValueError(f'the {side} set is empty')
+    """Train one autoencoder (B23 section 3.2.1). Raises `ValueError` when a set is empty
+    or a word unknown, `FloatingPointError` when the loss diverges."""
+    _check_choices(loss, optimizer)
+    check_sets(train, valid)
     rng = seed_of(rng)
     check_grid(valid, grid_of(train), 'the training set')
     if start is None:
-        model = Autoencoder(
-            train.flux.shape[1],
-            hidden=hidden,
-            n_latent=n_latent,
-            slope=slope,
-            dropout=dropout,
-            scale=scale or flux_scale(train),
-            precision=precision,
-            rng=rng,
-        )
+        new = dict(hidden=hidden, n_latent=n_latent, slope=slope, dropout=dropout)
+        new |= dict(scale=scale or flux_scale(train), precision=precision, rng=rng)
+        model = Autoencoder(train.flux.shape[1], **new)
     else:
         model = Autoencoder(**start.settings)
         model.load_state_dict(start.state_dict())
-    device = pick_device(device)
-    model.to(device)
-    x, weight = _tensors(model, train, loss, device)
-    checked = _tensors(model, valid, loss, device)
-    steps = epochs * -(-len(x) // batch_size)
-
-    def batch_loss(rows, generator):
-        here = None if weight is None else weight[rows]
-        lost = weighted_loss(model(x[rows]), x[rows], here)
-        return lost, lost
-
+    model.to(pick_device(device))
+    x, weight = _tensors(model, train, loss)
+    checked = _tensors(model, valid, loss)
+    steps = epochs * math.ceil(len(x) / batch_size)
+    pace = dict(n=len(x), epochs=epochs, batch_size=batch_size, patience=patience)
+    words = dict(name=name, quiet=quiet, report=report, stopped=stopped)
     with _seeded(rng) if model.settings['dropout'] else contextlib.nullcontext():
         train_network(
             model,
             OPTIMIZERS[optimizer](model.parameters(), lr[0], beta2),
-            batch_loss,
+            partial(_batch_loss, model, x, weight),
             partial(_evaluate, model, *checked),
-            n=len(x),
-            epochs=epochs,
-            batch_size=batch_size,
-            patience=patience,
             rate=partial(
                 learning_rate, steps=steps, lr=lr, schedule=schedule, period=period
             ),
             clip=clip,
             rng=rng,
-            name=name,
-            quiet=quiet,
-            report=report,
-            stopped=stopped,
+            **pace,
+            **words,
         )
     model.grid = grid_of(train)
     return model.cpu()
+
+
+def _check_choices(loss: str, optimizer: str):
+    "Raise `ValueError` for an unknown loss or optimizer."
+    if loss not in ('chi2', 'mse'):
+        raise ValueError(f"loss must be 'chi2' or 'mse', not '{loss}'")
+    if optimizer not in OPTIMIZERS:
+        known = ', '.join(OPTIMIZERS)
+        raise ValueError(f"optimizer must be one of {known}, not '{optimizer}'")
+
+
+def check_sets(
+    train: Spectra,  # To learn from
+    valid: Spectra,  # To stop by
+):
+    "Raise `ValueError` for a set without spectra."
+    for side, s in (('training', train), ('validation', valid)):
+        if len(s) == 0:
+            raise ValueError(f'the {side} set is empty')
 
 
 @contextlib.contextmanager
@@ -495,9 +488,10 @@ def _seeded(seed: int):
         yield
 
 
-def _tensors(model, data, loss, device):
+def _tensors(model: Autoencoder, data: Spectra, loss: str) -> tuple:
     "Scaled flux of a set, and its scaled inverse variance where the loss wants it."
     dtype = np.dtype(model.settings['precision'])
+    device = next(model.parameters()).device
 
     def tensor(array, factor):
         scaled = np.asarray(array[:], dtype) * dtype.type(factor)
@@ -507,14 +501,36 @@ def _tensors(model, data, loss, device):
     return tensor(data.flux, 1 / model.scale), weight
 
 
-def flux_scale(train: Spectra) -> float:
-    "Mean of the measured fluxes of a set: the one number that spectra are divided by (B23: mean of the whole matrix)."
+def _batch_loss(model, x, weight, rows, generator) -> tuple:
+    "Loss of some rows: what is minimised is what is reported."
+    here = None if weight is None else weight[rows]
+    loss = weighted_loss(model(x[rows]), x[rows], here)
+    return loss, loss
+
+
+def _evaluate(model, x, weight, size: int = 4096) -> float:
+    "Loss over a whole set, pixel by pixel and not batch by batch."
+    total = count = 0
+    with torch.inference_mode():
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            loss, _ = _batch_loss(model, x, weight, rows, None)
+            n = x[rows].numel() if weight is None else weight[rows].count_nonzero()
+            total, count = total + loss.item() * int(n), count + int(n)
+    return float(total / max(count, 1))
+
+
+def flux_scale(
+    train: Spectra,
+) -> float:  # In the unit of the flux
+    """Mean of the measured fluxes of a set: the one number that spectra are divided by
+    (B23: mean of the whole matrix)."""
     return float(train.flux.sum(dtype=float) / max((train.ivar > 0).sum(), 1))
 
 # %% ../nbs/03a_autoencoder.ipynb #015ff925
 @dataclass
 class Chain:
-    "B23's two autoencoders, one after the other (section 3.1)."
+    "B23's two autoencoders, one after the other (section 3.2.1)."
 
     ae1: Autoencoder  # Denoises and fills gaps
     ae2: Autoencoder  # Encodes what AE1 says
@@ -528,7 +544,8 @@ class Chain:
         self,
         flux: np.ndarray,  # (n, n_in), 0 where there is no measurement
     ) -> np.ndarray:  # (n, n_latent)
-        "Latent numbers of denoised spectra. Raises `ValueError` when the number of bins is not the network's."
+        """Latent numbers of denoised spectra. Raises `ValueError` when the number of bins
+        is not the network's."""
         return self.ae2.encode(self.ae1.reconstruct(flux))
 
     def decode(
@@ -565,14 +582,15 @@ def fit_pair(
     train: Spectra,
     valid: Spectra,  # From `split`
     *,
-    preset: str = '',  # One of `PRESETS`, which then decides everything but the seed; '': what follows
-    hidden: tuple = (1000, 590),
-    n_latent: int = 10,
-    slope: float = 0.3,
+    # One of `PRESETS`, which then decides everything but the seed; '': what follows
+    preset: str = '',
+    hidden: tuple = (1000, 590),  # Units of the encoders; the decoders mirror them
+    n_latent: int = 10,  # Latent numbers
+    slope: float = 0.3,  # Negative slope of the activation
     batch_size: int = 64,
-    patience: int = 8,
-    ae1_epochs: int = 12,
-    ae1_lr: tuple = (2e-3, 1e-6),
+    patience: int = 8,  # Epochs without a better validation loss
+    ae1_epochs: int = 12,  # At the most
+    ae1_lr: tuple = (2e-3, 1e-6),  # Highest and lowest learning rate
     ae2_epochs: int = 10,
     ae2_lr: tuple = (5e-4, 1e-6),
     ae1: Autoencoder = None,  # A trained AE1: only AE2 is trained
@@ -582,60 +600,46 @@ def fit_pair(
     quiet: bool = False,
     stopped: threading.Event = None,
 ) -> Chain:
-    "Train B23's two autoencoders (section 3.1): chi2 on the data, then MSE on AE1's reconstructions, starting from AE1. Raises `ValueError` for an unknown preset."
+    """Train B23's two autoencoders (section 3.2.1): chi2 on the data, then MSE on AE1's
+    reconstructions, starting from AE1. Raises `ValueError` for an unknown preset."""
     if preset and preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'")
-    network, first, second = (
-        dict(hidden=hidden, n_latent=n_latent, slope=slope),
-        dict(epochs=ae1_epochs, lr=ae1_lr, batch_size=batch_size),
-        dict(epochs=ae2_epochs, lr=ae2_lr, batch_size=batch_size),
-    )
+    network = dict(hidden=hidden, n_latent=n_latent, slope=slope)
+    first = dict(epochs=ae1_epochs, lr=ae1_lr, batch_size=batch_size)
+    second = dict(epochs=ae2_epochs, lr=ae2_lr, batch_size=batch_size)
     if preset:
-        network, first, second = (
-            NETWORKS[preset],
-            PRESETS[preset]['ae1'],
-            PRESETS[preset]['ae2'],
-        )
-    common = dict(
-        patience=10**6 if preset else patience,
-        precision=precision,
-        device=device,
-        quiet=quiet,
-        stopped=stopped,
-    )
+        network, patience = NETWORKS[preset], 10**6
+        first, second = PRESETS[preset]['ae1'], PRESETS[preset]['ae2']
+    common = dict(patience=patience, precision=precision, device=device)
+    common |= dict(quiet=quiet, stopped=stopped)
     rng = seed_of(rng)
     if ae1 is None:
-        ae1 = fit_autoencoder(
-            train, valid, rng=rng, name='AE1', **network, **first, **common
-        )
-    clean = [inpaint(ae1, s) for s in (train, valid)]
-    ae2 = fit_autoencoder(
-        *clean, loss='mse', start=ae1, rng=rng + 1, name='AE2', **second, **common
-    )
-    return Chain(ae1, ae2)
+        first = network | first | common
+        ae1 = fit_autoencoder(train, valid, rng=rng, name='AE1', **first)
+    second = dict(loss='mse', start=ae1) | second | common
+    denoised = [inpaint(ae1, s) for s in (train, valid)]
+    return Chain(ae1, fit_autoencoder(*denoised, rng=rng + 1, name='AE2', **second))
 
 
-def inpaint(ae1: Autoencoder, data: Spectra) -> Spectra:
-    """Spectra replaced by their reconstruction: no noise, no gaps, unit weights. Raises
-    `ValueError` on another grid than that of the network."""
+def inpaint(
+    ae1: Autoencoder,
+    data: Spectra,  # On its grid
+) -> Spectra:  # Noiseless, with unit weights
+    """Spectra replaced by their reconstruction: no noise, no gaps. Raises `ValueError` on
+    another grid than that of the network."""
     if ae1.grid:
         check_grid(data, ae1.grid, 'AE1')
     flux = ae1.reconstruct(data.flux)
-    return Spectra(
-        flux,
-        np.broadcast_to(np.float32(1), flux.shape),
-        data.grid,
-        data.catalog,
-        unit=data.unit,
-    )
+    ones = np.broadcast_to(np.float32(1), flux.shape)
+    return Spectra(flux, ones, data.grid, data.catalog, unit=data.unit)
 
 # %% ../nbs/03a_autoencoder.ipynb #441ea2bd
 def plot_loss(
     autoencoders: dict,  # Name -> Autoencoder with a history
     *,
     axes=None,  # One Matplotlib axes per autoencoder
-):
-    "Draw training and validation loss by epoch; returns the axes."
+):  # The axes
+    "Draw training and validation loss by epoch."
     n = len(autoencoders)
     axes = axes_or_new(axes, 1, n, figsize=(3.6 * n, 2.4))
     for ax, (name, ae) in zip(np.atleast_1d(axes), autoencoders.items()):

@@ -16,38 +16,36 @@ from scipy.ndimage import gaussian_filter1d
 from .core import LINES, air_to_vacuum, axes_or_new
 
 # %% ../nbs/07a_segments.ipynb #93d38929
-BANDS = {  # name: first and last wavelength in air, AA
+BANDS = {  # name: first and last wavelength in air, AA; Trager et al. 1998, Table 1
     'G band': (4281.375, 4316.375),
     'Mg b': (5160.125, 5192.625),
-    'Na D': (5876.875, 5909.375),  # Trager et al. 1998, Table 1
+    'Na D': (5876.875, 5909.375),
     'TiO 5965': (5936.625, 5994.125),
-    'TiO 6230': (6189.625, 6272.125),  # the same
+    'TiO 6230': (6189.625, 6272.125),
     'TiO 7050': (7053.0, 7270.0),  # from the band head, our choice of end
-    'blue side of D4000': (3850.0, 3950.0),
-    'red side of D4000': (4000.0, 4100.0),
-}  # Balogh et al. 1999
+    'blue side of D4000': (3850.0, 3950.0),  # Balogh et al. 1999
+    'red side of D4000': (4000.0, 4100.0),  # Balogh et al. 1999
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    "A division of wavelengths into segments. Raises `ValueError` when labels are not 0..S-1 without a gap."
+    """A division of wavelengths into segments. Raises `ValueError` when labels are not
+    0..S-1 without a gap."""
 
     wave: np.ndarray  # (d,) rest frame, AA in vacuum
     label: np.ndarray  # (d,) integers, the segment of each pixel
     kind: str = 'own'  # How it was made
-    names: tuple[
-        str
-    ] = ()  # What each is called; empty: by the lines in it, or its wavelengths
+    # What each is called; empty: by the lines in it, or its wavelengths
+    names: tuple[str] = ()
 
     def __post_init__(self):
         label, wave = np.asarray(self.label), np.asarray(self.wave)
-        if (
-            label.shape != wave.shape
-            or label.ndim != 1
-            or not np.issubdtype(label.dtype, np.integer)
-        ):
+        one_each = label.ndim == 1 and label.shape == wave.shape
+        if not one_each or not np.issubdtype(label.dtype, np.integer):
             raise ValueError(
-                f'one integer label per wavelength is needed, not {label.dtype} of shape {label.shape} for {wave.shape}'
+                f'one integer label per wavelength is needed, not {label.dtype} of '
+                f'shape {label.shape} for {wave.shape}'
             )
         if label.min() != 0 or len(np.unique(label)) != label.max() + 1:
             raise ValueError(
@@ -55,49 +53,51 @@ class Segments:
             )
         object.__setattr__(self, 'label', label)
         object.__setattr__(self, 'wave', wave)
-        object.__setattr__(
-            self,
-            'names',
-            tuple(self.names)
-            or tuple(_name(wave, label == s) for s in range(len(self))),
-        )
+        names = self.names or [_name(wave, label == s) for s in range(len(self))]
+        object.__setattr__(self, 'names', tuple(names))
 
     def __len__(self):
         return int(self.label.max()) + 1
 
     def __repr__(self):
-        return f'{len(self)} {self.kind} segments of {len(self.label)} pixels, {self.wave[0]:.0f}-{self.wave[-1]:.0f} Å'
+        return (
+            f'{len(self)} {self.kind} segments of {len(self.label)} pixels, '
+            f'{self.wave[0]:.0f}-{self.wave[-1]:.0f} Å'
+        )
 
 
 def _name(wave: np.ndarray, inside: np.ndarray) -> str:
     "The lines in a segment, else its wavelengths."
     low, high = wave[inside].min(), wave[inside].max()
     near = [
-        r
-        for r in LINES
-        if low <= r['wave'] <= high and inside[np.abs(wave - r['wave']).argmin()]
+        row
+        for row in LINES
+        if low <= row['wave'] <= high and inside[np.abs(wave - row['wave']).argmin()]
     ]
-    return line_names(near) or f'continuum {low:.0f}–{high:.0f} Å'
+    return line_names(near) or _continuum(low, high)
 
 
-def line_names(rows: Iterable) -> str:
+def _continuum(low: float, high: float) -> str:
+    "What a piece without lines is called."
+    return f'continuum {low:.0f}–{high:.0f} Å'
+
+
+_FULL_NAMES = {'Na': 'Na D', 'Mg': 'Mg b', 'G': 'G band', 'K': 'Ca K', 'H': 'Ca H'}
+
+
+def line_names(
+    rows: Iterable,  # Of `LINES`
+) -> str:  # Joined by ' + ', permitted lines first
     "Lines of `LINES` in words, '[O III] 5008' alone, 'Hα + [N II]' as a blend."
-    rows = sorted(rows, key=lambda r: (r['label'].startswith('['), r['wave']))
-    labels = [
-        {'Na': 'Na D', 'Mg': 'Mg b', 'G': 'G band', 'K': 'Ca K', 'H': 'Ca H'}.get(
-            r['label'], r['label']
-        )
-        for r in rows
-    ]
-    alone = lambda r, label: label.startswith('[') and labels.count(label) == 1
-    return ' + '.join(
-        dict.fromkeys(
-            f"{label} {r['wave']:.0f}" if alone(r, label) else label
-            for r, label in zip(rows, labels)
-        )
-    )
+    rows = sorted(rows, key=lambda row: (row['label'].startswith('['), row['wave']))
+    labels = [_FULL_NAMES.get(row['label'], row['label']) for row in rows]
+    words = []
+    for row, label in zip(rows, labels):
+        alone = label.startswith('[') and labels.count(label) == 1
+        words.append(f'{label} {row["wave"]:.0f}' if alone else label)
+    return ' + '.join(dict.fromkeys(words))
 
-
+# %% ../nbs/07a_segments.ipynb #6903fbe4
 def _consecutive(label: np.ndarray) -> np.ndarray:
     "Labels renumbered from blue to red."
     _, first, label = np.unique(label, return_index=True, return_inverse=True)
@@ -112,82 +112,79 @@ def _features(flux: np.ndarray) -> np.ndarray:
 
 
 def _uniform(wave, n, flux, **options):
+    "Equal lengths."
     return np.arange(len(wave)) * n // len(wave)
 
 
 def _kmeans(wave, n, flux, stretch: float = 1.0):
-    from sklearn.cluster import (
-        KMeans,
-    )  # `stretch`: deviations of flux that count as much as the length of a segment
+    "By position and flux; `stretch` deviations of flux count as the length of a segment."
+    from sklearn.cluster import KMeans
 
-    points = np.stack(
-        [np.arange(len(wave)) * n / len(wave), _features(flux) / stretch], 1
-    )
+    position = np.arange(len(wave)) * n / len(wave)
+    points = np.stack([position, _features(flux) / stretch], 1)
     start = np.stack([a.mean(0) for a in np.array_split(points, n)])
     return KMeans(n, init=start, n_init=1).fit_predict(points)
 
 
 def _slic(wave, n, flux, compactness: float = 0.01):
+    "SLIC on an image one pixel high."
     from skimage.segmentation import slic
 
-    return slic(
-        _features(flux)[None],
-        n_segments=n,
-        compactness=compactness,
-        start_label=0,
-        channel_axis=None,
-    )[0]
+    image = dict(image=_features(flux)[None], channel_axis=None, start_label=0)
+    return slic(**image, n_segments=n, compactness=compactness)[0]
 
 
 def _felzenszwalb(wave, n, flux, min_size: int = 3):
+    "Felzenszwalb's method at the scale that comes nearest to `n` segments."
     from skimage.segmentation import felzenszwalb
 
-    cut = lambda scale: felzenszwalb(
-        _features(flux)[None],
-        scale=scale,
-        sigma=0,
-        min_size=min_size,
-        channel_axis=None,
-    )[0]
-    scales = np.geomspace(1e-3, 1e3, 25)
-    return min(map(cut, scales), key=lambda label: abs(label.max() + 1 - n))
+    image = dict(image=_features(flux)[None], channel_axis=None)
+    cuts = [
+        felzenszwalb(**image, scale=scale, sigma=0, min_size=min_size)[0]
+        for scale in np.geomspace(1e-3, 1e3, 25)
+    ]
+    return min(cuts, key=lambda label: abs(label.max() + 1 - n))
 
 
-def _windows(wave: np.ndarray, speed: float) -> list:
-    "(name, low, high) of emission lines and of Ca K and H, merged where they touch, in order."
+def _windows(wave: np.ndarray, speed: float) -> list[tuple]:
+    """(name, low, high) of emission lines and of Ca K and H, merged where they touch, in
+    order."""
     rows = [r for r in LINES if r['kind'] == 'emission' or r['name'] in ('CaK', 'CaH')]
     groups = []
-    for r in sorted(rows, key=lambda r: r['wave']):
-        half = r['wave'] * speed / c.to_value('km/s')
-        if groups and r['wave'] - half <= groups[-1][2]:
-            groups[-1][0].append(r)
-            groups[-1][2] = r['wave'] + half
+    for row in sorted(rows, key=lambda row: row['wave']):
+        half = row['wave'] * speed / c.to_value('km/s')
+        low, high = row['wave'] - half, row['wave'] + half
+        if groups and low <= groups[-1][2]:
+            groups[-1][0].append(row)
+            groups[-1][2] = high
         else:
-            groups.append([[r], r['wave'] - half, r['wave'] + half])
-    return [(line_names(g), low, high) for g, low, high in groups]
+            groups.append([[row], low, high])
+    return [(line_names(rows), low, high) for rows, low, high in groups]
+
+
+def _runs(free: np.ndarray) -> list[np.ndarray]:
+    "Runs of neighbouring pixels that are free."
+    rest = np.flatnonzero(free)
+    return np.split(rest, np.flatnonzero(np.diff(rest) > 1) + 1) if len(rest) else []
 
 
 def _physical(wave, n, flux, speed: float = 600.0):
-    regions = _windows(wave, speed) + [
-        (name, *air_to_vacuum(ends)) for name, ends in BANDS.items()
-    ]
+    "Lines and bands by name, pieces of continuum between them."
+    bands = [(name, *air_to_vacuum(ends)) for name, ends in BANDS.items()]
     label, names = np.full(len(wave), -1), []
-    for name, low, high in regions:
+    for name, low, high in _windows(wave, speed) + bands:
         free = (label < 0) & (wave >= low) & (wave <= high)
         if free.any():
             label[free] = len(names)
             names.append(name)
-    rest = np.flatnonzero(label < 0)
-    runs = np.split(rest, np.flatnonzero(np.diff(rest) > 1) + 1) if len(rest) else []
-    width = len(rest) / max(n - len(names), 1)
-    for run in runs:
+    width = (label < 0).sum() / max(n - len(names), 1)
+    for run in _runs(label < 0):
         for piece in np.array_split(run, max(round(len(run) / width), 1)):
             label[piece] = len(names)
-            names.append(f'continuum {wave[piece[0]]:.0f}–{wave[piece[-1]]:.0f} Å')
-    order = _consecutive(label)
-    return order, tuple(
-        names[label[np.flatnonzero(order == s)[0]]] for s in range(order.max() + 1)
-    )
+            names.append(_continuum(wave[piece[0]], wave[piece[-1]]))
+    label_in_order = _consecutive(label)
+    _, first = np.unique(label_in_order, return_index=True)
+    return label_in_order, tuple(names[label[pixel]] for pixel in first)
 
 
 SEGMENTATIONS = {
@@ -202,52 +199,51 @@ SEGMENTATIONS = {
 def segment(
     wave: np.ndarray,  # (d,) rest frame, AA in vacuum
     kind: str = 'uniform',  # A name in `SEGMENTATIONS`
-    n: int = 64,  # Number of segments; about so many for slic, felzenszwalb and physical
-    flux: np.ndarray = None,  # (d,) the spectrum; kmeans, slic and felzenszwalb need it
-    **options,  # speed (km/s, physical), stretch (kmeans), compactness (slic), min_size (felzenszwalb)
+    n: int = 64,  # Segments; about so many for slic, felzenszwalb and physical
+    flux: np.ndarray = None,  # (d,) the spectrum; kmeans, slic, felzenszwalb need it
+    # speed (km/s, physical), stretch (kmeans), compactness (slic), min_size
+    # (felzenszwalb)
+    **options,
 ) -> Segments:  # Every pixel in exactly one
-    "Divide a spectrum into segments. Raises `ValueError` for an unknown kind, a missing flux or an impossible number."
+    """Divide a spectrum into segments. Raises `ValueError` for an unknown kind, a missing
+    flux or an impossible number."""
     if kind not in SEGMENTATIONS:
-        raise ValueError(
-            f"unknown segmentation '{kind}'; known: {', '.join(SEGMENTATIONS)}"
-        )
+        known = ', '.join(SEGMENTATIONS)
+        raise ValueError(f"unknown segmentation '{kind}'; known: {known}")
     if not 1 <= n <= len(wave):
         raise ValueError(f'{n} segments cannot be made of {len(wave)} pixels')
     if kind in ('kmeans', 'slic', 'felzenszwalb'):
-        if flux is None:
-            raise ValueError(f"segmentation '{kind}' follows the spectrum: give flux=")
-        if np.shape(flux) != np.shape(wave) or not np.isfinite(flux).all():
-            raise ValueError(
-                f'flux must be finite, of shape {np.shape(wave)}, not {np.shape(flux)}'
-            )
+        _check_flux(wave, kind, flux)
     made = SEGMENTATIONS[kind](np.asarray(wave), n, flux, **options)
     label, names = made if isinstance(made, tuple) else (_consecutive(made), ())
     return Segments(wave, label, kind, names)
+
+
+def _check_flux(wave: np.ndarray, kind: str, flux: np.ndarray):
+    "Raise `ValueError` for a flux that is missing, of another shape or not finite."
+    if flux is None:
+        raise ValueError(f"segmentation '{kind}' follows the spectrum: give flux=")
+    if np.shape(flux) != np.shape(wave) or not np.isfinite(flux).all():
+        raise ValueError(
+            f'flux must be finite, of shape {np.shape(wave)}, not {np.shape(flux)}'
+        )
 
 # %% ../nbs/07a_segments.ipynb #3ac924af
 def plot_segments(
     segments: Segments,
     flux: np.ndarray,  # (d,)
     *,
-    ax=None,
-):
-    "Draw a spectrum with its segments as bands of two alternating colours; returns the axes."
+    ax=None,  # Matplotlib axes
+):  # The axes
+    "Draw a spectrum with its segments as bands of two alternating colours."
     ax = axes_or_new(ax, figsize=(8, 1.8))
-    ax.pcolormesh(
-        segments.wave,
-        [0, 1],
-        (segments.label % 2)[None, :].repeat(2, 0),
-        transform=ax.get_xaxis_transform(),
-        cmap='Pastel1',
-        vmin=0,
-        vmax=8,
-        shading='nearest',
-        rasterized=True,
-    )
+    bands = (segments.label % 2)[None, :].repeat(2, 0)
+    colors = dict(cmap='Pastel1', vmin=0, vmax=8)
+    place = dict(transform=ax.get_xaxis_transform(), shading='nearest')
+    ax.pcolormesh(segments.wave, [0, 1], bands, **place, **colors, rasterized=True)
     ax.plot(segments.wave, flux, color='k', lw=0.6)
-    ax.set(
-        xlim=(segments.wave[0], segments.wave[-1]),
-        ylim=(np.quantile(flux, 0.005), np.quantile(flux, 0.995) * 1.1),
-    )
+    low, high = np.quantile(flux, [0.005, 0.995])
+    ax.set_xlim(segments.wave[0], segments.wave[-1])
+    ax.set_ylim(low, high * 1.1)
     ax.set_title(repr(segments), fontsize=8, loc='left', pad=2)
     return ax

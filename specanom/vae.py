@@ -7,13 +7,16 @@ __all__ = ['VAE', 'discrepancy', 'divergence', 'fit_vae', 'fold_number', 'cross_
 
 # %% ../nbs/03b_vae.ipynb #df906be6
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from specanom.autoencoder import (
+    check_sets,
     draw_weights,
     in_batches,
     pick_device,
@@ -34,8 +37,17 @@ from specanom.core import (
 )
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
+def _relu_layers(sizes: list[int]) -> list[nn.Module]:
+    "Linear layers, each with a ReLU after it."
+    layers = []
+    for a, b in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(a, b, dtype=torch.float32), nn.ReLU()]
+    return layers
+
+
 class VAE(nn.Module):
-    "O25's variational autoencoder. NumPy flux in, NumPy flux or latents out; deterministic outside of training."
+    """O25's variational autoencoder (its authors' code). NumPy flux in, NumPy flux or
+    latents out; deterministic outside of training."""
 
     def __init__(
         self,
@@ -46,91 +58,84 @@ class VAE(nn.Module):
             128,
             64,
         ),  # Units of the encoder; the decoder mirrors them
-        n_latent: int = 12,
+        n_latent: int = 12,  # Latent numbers
         precision: str = 'float64',  # Of weights and arithmetic: 'float64', or 'float32'
         rng: int | np.random.Generator = 0,  # Seed of the initial weights
     ):
         super().__init__()
-        self.settings, self.history = (
-            dict(
-                n_in=n_in, hidden=list(hidden), n_latent=n_latent, precision=precision
-            ),
-            [],
+        self.settings = dict(
+            n_in=n_in, hidden=list(hidden), n_latent=n_latent, precision=precision
         )
+        self.history = []
         self.grid = None  # of the spectra that it was trained on
-        dense = lambda sizes: [
-            m
-            for a, b in zip(sizes, sizes[1:])
-            for m in (nn.Linear(a, b, dtype=torch.float32), nn.ReLU())
-        ]
-        self.encoder = nn.Sequential(*dense([n_in, *hidden]))
-        self.mean, self.log_variance = (
-            nn.Linear(hidden[-1], n_latent, dtype=torch.float32) for _ in range(2)
-        )
-        self.decoder = nn.Sequential(
-            *dense([n_latent, *hidden[::-1]]),
-            nn.Linear(hidden[0], n_in, dtype=torch.float32),
-        )
-        self.register_buffer('fill', torch.ones(n_in, dtype=torch.float32))
+        single = dict(dtype=torch.float32)
+        self.encoder = nn.Sequential(*_relu_layers([n_in, *hidden]))
+        self.mean = nn.Linear(hidden[-1], n_latent, **single)
+        self.log_variance = nn.Linear(hidden[-1], n_latent, **single)
+        decoder = _relu_layers([n_latent, *hidden[::-1]])
+        self.decoder = nn.Sequential(*decoder, nn.Linear(hidden[0], n_in, **single))
+        self.register_buffer('fill', torch.ones(n_in, **single))
         self.to(getattr(torch, check_precision(precision)))
         draw_weights(self, rng)
 
     def forward(
-        self, x: torch.Tensor, generator: torch.Generator = None
+        self,
+        x: torch.Tensor,  # (n, n_in)
+        generator: torch.Generator = None,  # Of the noise of the latents; None: no noise
     ) -> tuple:  # reconstruction, mean, log-variance, latents
         "One pass; latents are drawn when a generator is given."
         h = self.encoder(x)
         mean, log_variance = self.mean(h), self.log_variance(h).clamp(-10, 10)
-        z = (
-            mean
-            if generator is None
-            else mean
-            + torch.exp(log_variance / 2)
-            * torch.randn(mean.shape, generator=generator, dtype=torch.float64).to(mean)
-        )
+        z = mean
+        if generator is not None:
+            noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+            z = mean + torch.exp(log_variance / 2) * noise.to(mean)
         return self.decoder(z), mean, log_variance, z
 
     def filled(
         self,
         data: Spectra,  # Of `preprocess_o25`
-    ) -> (
-        np.ndarray
-    ):  # (n, n_in) flux, with the training median where nothing was measured
+    ) -> np.ndarray:  # (n, n_in) flux, the training median where nothing was measured
         "What the encoder sees. Raises `ValueError` when the grid is not the network's."
-        if data.flux.shape[1] != self.settings['n_in']:
+        n_in, n_wave = self.settings['n_in'], data.flux.shape[1]
+        if n_wave != n_in:
             raise ValueError(
-                f"the network has {self.settings['n_in']} wavelengths, these spectra {data.flux.shape[1]}"
+                f'the network has {n_in} wavelengths, these spectra {n_wave}'
             )
         if self.grid:
             check_grid(data, self.grid, 'the network')
         return np.where(data.ivar[:] > 0, data.flux[:], self.fill.cpu().numpy())
 
-    def encode(self, data: Spectra) -> np.ndarray:  # (n, n_latent)
-        "Mean of the latents."
+    def encode(
+        self,
+        data: Spectra,  # Of `preprocess_o25`
+    ) -> np.ndarray:  # (n, n_latent)
+        "Mean of the latents. Raises as `filled`."
         return in_batches(self, lambda x: self.mean(self.encoder(x)), self.filled(data))
 
-    def decode(self, latent: np.ndarray) -> np.ndarray:  # (n, n_in)
+    def decode(
+        self,
+        latent: np.ndarray,  # (n, n_latent)
+    ) -> np.ndarray:  # (n, n_in) flux, float32
         "Spectra of latents."
         return in_batches(self, lambda z: self.decoder(z).float(), latent)
 
-    def reconstruct(self, data: Spectra) -> np.ndarray:  # (n, n_in)
-        "Spectra through the bottleneck, z = mean."
+    def reconstruct(
+        self,
+        data: Spectra,  # Of `preprocess_o25`
+    ) -> np.ndarray:  # (n, n_in) flux, everywhere, float32
+        "Spectra through the bottleneck, z = mean. Raises as `filled`."
         return in_batches(self, lambda x: self(x)[0].float(), self.filled(data))
 
     def save(self, path: Path):
         "Write settings, history (JSON header) and weights (safetensors)."
-        write_arrays(
-            path,
-            self.state_dict(),
-            'VAE',
-            settings=self.settings,
-            history=self.history,
-            grid=self.grid,
-        )
+        header = dict(settings=self.settings, history=self.history, grid=self.grid)
+        write_arrays(path, self.state_dict(), 'VAE', **header)
 
     @classmethod
     def load(cls, path: Path) -> 'VAE':
-        "Read what `save` wrote. Raises `ValueError` when the file is damaged or holds something else."
+        """Read what `save` wrote. Raises `ValueError` when the file is damaged or holds
+        something else."""
         header, arrays = read_arrays(path, 'VAE')
         model = load_network(path, arrays, lambda: cls(**header['settings']))
         model.history, model.grid = header['history'], header['grid']
@@ -143,71 +148,56 @@ def discrepancy(
 ) -> torch.Tensor:  # Scalar, near 0 when both are alike
     "Maximum mean discrepancy with O25's Gaussian kernel."
     d = z.shape[1]
-    kernel = lambda a, b: torch.exp(-torch.cdist(a, b).square() / d**2).mean()
+
+    def kernel(a, b):
+        "Mean over all pairs."
+        return torch.exp(-torch.cdist(a, b).square() / d**2).mean()
+
     return kernel(z, z) + kernel(prior, prior) - 2 * kernel(z, prior)
 
 
-def divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    "Kullback-Leibler divergence from the prior, averaged over batch and latents as in O25's code."
+def divergence(
+    mean: torch.Tensor,  # (n, d) of the latents
+    log_variance: torch.Tensor,  # (n, d) of the latents
+) -> torch.Tensor:  # Scalar
+    """Kullback-Leibler divergence from the prior, averaged over batch and latents as in
+    O25's code."""
     return -0.5 * (log_variance - mean**2 - log_variance.exp() + 1).mean()
 
 # %% ../nbs/03b_vae.ipynb #2f2f60a8
 def fit_vae(
-    train: Spectra,
-    valid: Spectra,  # Of `preprocess_o25`; valid decides when to stop
+    train: Spectra,  # Of `preprocess_o25`
+    valid: Spectra,  # Of `preprocess_o25`; decides when to stop
     *,
-    hidden: tuple = (256, 128, 64),
-    n_latent: int = 12,
+    hidden: tuple = (256, 128, 64),  # Units of the encoder; the decoder mirrors them
+    n_latent: int = 12,  # Latent numbers
     mmd: float = 10.0,  # lambda
-    epochs: int = 120,
-    lr: float = 1e-3,
+    epochs: int = 120,  # At the most
+    lr: float = 1e-3,  # First learning rate
     batch_size: int = 256,
-    patience: int = 10,
+    patience: int = 10,  # Epochs without a better validation loss
     precision: str = 'float64',  # Of the network and its training, or 'float32'
     rng: int | np.random.Generator = 0,  # Seed of weights, batches and draws
     device: str = 'auto',  # 'auto', 'cpu', 'cuda'
     name: str = 'VAE',  # On the progress bar
 ) -> VAE:  # `.history` has the losses by epoch
-    "Train O25's network. Raises `ValueError` when a set is empty, `FloatingPointError` when the loss diverges."
-    for side, s in (('training', train), ('validation', valid)):
-        if len(s) == 0:
-            raise ValueError(f'the {side} set is empty')
+    """Train O25's network (its authors' code). Raises `ValueError` when a set is empty,
+    `FloatingPointError` when the loss diverges."""
+    check_sets(train, valid)
     rng, device = seed_of(rng), pick_device(device)
-    model = VAE(
-        train.flux.shape[1],
-        hidden=hidden,
-        n_latent=n_latent,
-        precision=precision,
-        rng=rng,
-    )
-    good = train.ivar[:] > 0
-    typical = masked_median(train.flux[:], good, axis=0, empty=1.0, lower=True)[0]
-    model.fill = torch.from_numpy(typical.astype(precision))
-
-    def tensors(data):
-        "Filled flux of a set, and 1 where it was measured."
-        arrays = model.filled(data), data.ivar[:] > 0
-        return [torch.from_numpy(np.asarray(a, precision)).to(device) for a in arrays]
-
-    (x, weight), (x_valid, weight_valid) = tensors(train), tensors(valid)
+    shape = dict(hidden=hidden, n_latent=n_latent, precision=precision)
+    model = VAE(train.flux.shape[1], **shape, rng=rng)
+    model.fill = _median_spectrum(train, precision)
+    x, weight = _tensors(model, train, device)
+    checked = _tensors(model, valid, device)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.1, patience=5
-    )
-
-    def batch_loss(rows, generator):
-        return _batch_loss(model, x[rows], weight[rows], mmd, generator)
-
-    @torch.no_grad()
-    def valid_loss():
-        return weighted_loss(model(x_valid)[0], x_valid, weight_valid).item()
-
+    plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=5)
     train_network(
         model,
         optimizer,
-        batch_loss,
-        valid_loss,
+        partial(_batch_loss, model, x, weight, mmd),
+        partial(_valid_loss, model, *checked),
         n=len(x),
         epochs=epochs,
         batch_size=batch_size,
@@ -220,17 +210,34 @@ def fit_vae(
     return model.cpu()
 
 
-def _batch_loss(model, x, weight, mmd, generator):
-    "What is minimised, and the error of the reconstruction alone."
+def _median_spectrum(train: Spectra, precision: str) -> torch.Tensor:  # (n_in,)
+    "Median of the measured fluxes of each wavelength; 1 where there is none."
+    good = train.ivar[:] > 0
+    typical = masked_median(train.flux[:], good, axis=0, empty=1.0, lower=True)[0]
+    return torch.from_numpy(typical.astype(precision))
+
+
+def _tensors(model: VAE, data: Spectra, device: torch.device) -> list[torch.Tensor]:
+    "Filled flux of a set, and 1 where it was measured."
+    precision = model.settings['precision']
+    arrays = model.filled(data), data.ivar[:] > 0
+    return [torch.from_numpy(np.asarray(a, precision)).to(device) for a in arrays]
+
+
+def _batch_loss(model, x, weight, mmd, rows, generator) -> tuple:
+    "Of some rows: what is minimised, and the error of the reconstruction alone."
+    x, weight = x[rows], weight[rows]
     out, mean, log_variance, z = model(x, generator)
     prior = torch.randn((200, z.shape[1]), generator=generator, dtype=torch.float64)
     error = weighted_loss(out, x, weight)
-    loss = (
-        x.shape[1] * error
-        + divergence(mean, log_variance)
-        + (mmd - 1) * discrepancy(z, prior.to(z))
-    )
-    return loss, error
+    kl, distance = divergence(mean, log_variance), discrepancy(z, prior.to(z))
+    return x.shape[1] * error + kl + (mmd - 1) * distance, error
+
+
+@torch.no_grad()
+def _valid_loss(model, x, weight) -> float:
+    "Error of the reconstruction of a set."
+    return weighted_loss(model(x)[0], x, weight).item()
 
 # %% ../nbs/03b_vae.ipynb #510fee17
 def fold_number(
@@ -243,31 +250,27 @@ def fold_number(
 
 def cross_reconstruct(
     data: Spectra,  # Of `preprocess_o25`
-    fit: Callable = None,  # (train, valid, rng) -> a network with `reconstruct`; None: `fit_vae`
+    # (train, valid, rng) -> a network with `reconstruct`; None: `fit_vae`
+    fit: Callable = None,
     *,
     k: int = 5,  # Folds, at least 3
     rng: int | np.random.Generator = 0,  # Seed of the first network
 ) -> tuple[np.ndarray, list]:  # (n, d) reconstructions, and the k networks
-    "Reconstruct every spectrum with a network that saw it neither in training nor for stopping. Raises `ValueError` for too few folds or spectra."
+    """Reconstruct every spectrum with a network that saw it neither in training nor for
+    stopping. Raises `ValueError` for too few folds or spectra."""
     if k < 3:
         raise ValueError(
-            f'k = {k}: at least 3 folds are needed, one to draw, one to stop the training, one to train on'
+            f'k = {k}: at least 3 folds are needed, one to reconstruct, one to stop the '
+            'training, one to train on'
         )
     if len(data) < 2 * k:
         raise ValueError(f'{len(data)} spectra are too few for {k} folds')
-    fold, out, networks = (
-        fold_number(data.catalog['specobjid'], k),
-        np.zeros(data.flux.shape, 'f4'),
-        [],
-    )
-    fit = fit or (
-        lambda train, valid, rng: fit_vae(
-            train, valid, rng=rng, name=f'VAE {len(networks) + 1}/{k}'
-        )
-    )
+    fold = fold_number(data.catalog['specobjid'], k)
+    out, networks = np.zeros(data.flux.shape, 'f4'), []
     rng = seed_of(rng)
     for i in range(k):
-        mine, stop = fold == i, fold == (i + 1) % k
-        networks.append(fit(data[~mine & ~stop], data[stop], rng=rng + i))
-        out[mine] = networks[-1].reconstruct(data[mine])
+        here, stop = fold == i, fold == (i + 1) % k
+        learn = fit or partial(fit_vae, name=f'VAE {i + 1}/{k}')
+        networks.append(learn(data[~here & ~stop], data[stop], rng=rng + i))
+        out[here] = networks[-1].reconstruct(data[here])
     return out, networks
