@@ -324,8 +324,8 @@ def _sums(pixels: np.ndarray, first: np.ndarray) -> np.ndarray:  # (3, n, t, b)
     index = first + d * np.arange(n)[:, None, None]
     total = np.add.reduceat(pixels.reshape(3, -1), index.ravel(), axis=1)
     total = total.reshape(3, *first.shape)[..., :-1]
-    # an empty bin is no sum but one pixel
-    return np.where(np.diff(first, axis=-1) > 0, total, np.float32(0))
+    total[2][first[..., 1:] == first[..., :-1]] = 0  # the sum of no pixel was one pixel
+    return total
 
 
 def _means(total: np.ndarray, variance: np.ndarray, count: np.ndarray) -> tuple:
