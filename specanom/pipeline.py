@@ -64,6 +64,7 @@ from specanom.core import (
     write_chunks,
     write_table,
 )
+from .detector import plate_enrichment
 from .download import download_spectra
 from .explain import Score, explain_many
 from .fitsfile import name_below
@@ -87,6 +88,7 @@ from specanom.model import (
 from .preprocess import preprocess, selection_funnel, split_ids, split_name
 from .query import query_catalog
 from .reconstruction import pixelwise_chi2, plot_pixelwise_chi2
+from .reasons import tags_per_bin, why_odd
 from specanom.scores import (
     ANOMALY_SCORES,
     AnomalyScore,
@@ -105,7 +107,7 @@ from specanom.sensitivity import (
     reading,
 )
 from .significance import Calibration
-from .triage import Triage, plate_enrichment, tags_per_bin, why_odd
+from .triage import Triage
 
 # %% ../nbs/08c_pipeline.ipynb #edff7d8d
 def _tree(source: str) -> str:

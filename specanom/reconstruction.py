@@ -20,19 +20,24 @@ def _chi2(data: Spectra, reconstruction: np.ndarray) -> np.ndarray:
     return np.square(data.flux - reconstruction, dtype=float) * data.ivar
 
 
+def _check_shapes(data: Spectra, reconstruction: np.ndarray):
+    if reconstruction.shape != data.flux.shape:
+        raise ValueError(
+            f'the reconstruction has shape {reconstruction.shape}, the data {data.flux.shape}'
+        )
+
+
 def reconstruction_error(
     data: Spectra,  # On any grid
     reconstruction: np.ndarray,  # (n, d) flux, same units
     *,
     reduce: str = 'mean',  # 'mean' over measured pixels (as tabulated), or 'sum' (as printed)
 ) -> np.ndarray:  # (n,) float64; 0 where nothing was measured
-    "Squared residual over its variance, measured pixels only (RE_PAE, B23 eq. 8 and Table B1)."
+    """Squared residual over its variance, measured pixels only (RE_PAE, B23 eq. 8 and
+    Table B1). Raises `ValueError` for another `reduce`, and when shapes differ."""
     if reduce not in ('mean', 'sum'):
         raise ValueError(f"reduce must be 'mean' or 'sum', not '{reduce}'")
-    if reconstruction.shape != data.flux.shape:
-        raise ValueError(
-            f'the reconstruction has shape {reconstruction.shape}, the data {data.flux.shape}'
-        )
+    _check_shapes(data, reconstruction)
     total = _chi2(data, reconstruction).sum(1)
     return total if reduce == 'sum' else total / np.maximum(data.good.sum(1), 1)
 
@@ -128,37 +133,29 @@ def plot_error_by_region(
     errors: Table,  # From `error_by_region`
     top: np.ndarray = None,  # (n,) bool, objects to set apart
     *,
-    ax=None,
+    ax=None,  # Matplotlib axes
 ):
     "Median and central 90 % of each region, and the median of those set apart; returns the axes."
-    ax = axes_or_new(ax, figsize=(8, 3))
-    values, x = (
-        np.stack([np.asarray(errors[n]) for n in errors.colnames], axis=1),
-        np.arange(len(errors.colnames)),
-    )
+    ax, x = axes_or_new(ax, figsize=(8, 3)), np.arange(len(errors.colnames))
+    values = np.stack([np.asarray(errors[n]) for n in errors.colnames], axis=1)
     low, middle, high = np.nanpercentile(values, [5, 50, 95], axis=0)
-    ax.errorbar(
-        x,
-        middle,
-        [middle - low, high - middle],
-        fmt='o',
-        color='k',
-        capsize=2,
-        label='all',
-    )
+    bars, style = [middle - low, high - middle], dict(fmt='o', color='k', capsize=2)
+    ax.errorbar(x, middle, bars, **style, label='all')
     if top is not None:
-        ax.plot(
-            x + 0.2,
-            np.nanmedian(values[top], axis=0),
-            'D',
-            color='C3',
-            label='set apart',
-        )
+        apart = np.nanmedian(values[top], axis=0)
+        ax.plot(x + 0.2, apart, 'D', color='C3', label='set apart')
     ax.axhline(1, color='.7', lw=0.8, zorder=0)
     ax.set(yscale='log', ylabel='mean $\\chi^2$ per bin')
     ax.set_xticks(x, errors.colnames, rotation=40, ha='right')
     ax.legend(frameon=False)
     return ax
+
+
+def _plot_running_median(ax, x: np.ndarray, y: np.ndarray, parts: int = 12):
+    "Draw the median of y in parts of equally many x."
+    split = np.array_split(np.argsort(x, kind='stable'), parts)
+    centre, middle = ([np.median(v[part]) for part in split] for v in (x, y))
+    ax.plot(centre, middle, 'o-', color='C3', ms=3, label='running median')
 
 
 def plot_error_against(
@@ -169,23 +166,11 @@ def plot_error_against(
 ):
     "Error against S/N, redshift and masked fraction, with the running median; returns the axes."
     axes = axes_or_new(axes, 1, 3, figsize=(9, 2.8), sharey=True)
-    for ax, (name, label) in zip(
-        axes,
-        dict(
-            snr='S/N of the spectrum', z='redshift', masked_fraction='masked fraction'
-        ).items(),
-    ):
+    labels = ('S/N of the spectrum', 'redshift', 'masked fraction')
+    for ax, name, label in zip(axes, ('snr', 'z', 'masked_fraction'), labels):
         x = np.asarray(catalog[name], float)
         ax.plot(x, error, '.', ms=2, color='.7', rasterized=True)
-        parts = np.array_split(np.argsort(x, kind='stable'), 12)
-        ax.plot(
-            [np.median(x[p]) for p in parts],
-            [np.median(np.asarray(error)[p]) for p in parts],
-            'o-',
-            color='C3',
-            ms=3,
-            label='running median',
-        )
+        _plot_running_median(ax, x, np.asarray(error))
         ax.set(yscale='log', xlabel=label)
     axes[0].set_ylabel('RE')
     axes[0].legend(frameon=False)
@@ -238,23 +223,47 @@ def _trimmed_means(
     square: np.ndarray, values: list, good: np.ndarray, keep: tuple
 ) -> list:
     "For each of `values` and each part `keep`: its mean over the good pixels with the smallest `square`."
-    order, count = (
-        np.argsort(np.where(good, square, np.inf), axis=1, kind='stable'),
-        good.sum(1),
-    )
-    sums = [
-        np.cumsum(np.take_along_axis(np.where(good, v, 0), order, axis=1), axis=1)
-        for v in values
+    rank = np.where(good, square, np.inf)
+    order, count = np.argsort(rank, axis=1, kind='stable'), good.sum(1)
+    kept = [_part_of(count, part) for part in keep]
+    means = []
+    for value in values:
+        ordered = np.take_along_axis(np.where(good, value, 0), order, axis=1)
+        total = np.cumsum(ordered, axis=1)
+        means.append([_mean_of_first(total, k) for k in kept])
+    return means
+
+
+def _part_of(count: np.ndarray, part: float) -> np.ndarray:
+    "A part of a number of pixels: at least one of any."
+    return np.where(count > 0, np.maximum((part * count + 1e-9).astype(int), 1), 0)
+
+
+def _mean_of_first(total: np.ndarray, k: np.ndarray) -> np.ndarray:
+    "Mean of the first k of each row, whose cumulative sums are given; 0 of none."
+    last = total[np.arange(len(k)), k - 1]
+    return np.where(k > 0, last / np.maximum(k, 1), 0.0)
+
+
+def _scores_of(
+    data: Spectra,
+    reconstruction: np.ndarray,
+    lines: np.ndarray,  # (d,) bool
+    eps: float,
+    floor: float,
+) -> dict:  # Name in `SCORES` -> (n,)
+    "The eight scores of a few spectra, in double precision."
+    flux, good = data.flux.astype(float), data.good
+    square, level = np.square(reconstruction - flux), _level(flux, good)
+    values = [square, square / np.maximum(flux / level + eps, floor)]
+    means = [
+        _trimmed_means(square, values, good & ~(noline & lines), (1.0, 0.97))
+        for noline in (False, True)
     ]
-    kept = [
-        np.where(count > 0, np.maximum((part * count + 1e-9).astype(int), 1), 0)
-        for part in keep
-    ]
-    rows = np.arange(len(count))
-    return [
-        [np.where(k > 0, s[rows, k - 1] / np.maximum(k, 1), 0.0) for k in kept]
-        for s in sums
-    ]
+    return {
+        name: means[noline][relative][keep < 1]
+        for name, (noline, keep, relative, _) in SCORES.items()
+    }
 
 
 def residual_scores(
@@ -267,40 +276,19 @@ def residual_scores(
     size: int = 2000,  # Spectra at a time
 ) -> Table:  # One float64 column for each of `SCORES`, its description O25's name; 0 where nothing was measured
     "The eight residual scores of O25, on measured pixels. Raises `ValueError` when shapes differ or line windows leave nothing."
-    if reconstruction.shape != data.flux.shape:
-        raise ValueError(
-            f'the reconstruction has shape {reconstruction.shape}, the data {data.flux.shape}'
-        )
-    lines, columns = near_lines(data.wave, speed), {name: [] for name in SCORES}
+    _check_shapes(data, reconstruction)
+    lines, parts = near_lines(data.wave, speed), []
     if lines.all():
         raise ValueError(
             f'windows of {speed:g} km/s leave no pixel outside of emission lines'
         )
     for start in range(0, len(data), size):
-        flux, good = (
-            data.flux[start : start + size].astype(float),
-            data.ivar[start : start + size] > 0,
-        )
-        square, level = (
-            np.square(reconstruction[start : start + size] - flux),
-            _level(flux, good),
-        )
-        values = [square, square / np.maximum(flux / level + eps, floor)]
-        for noline in (False, True):
-            means = _trimmed_means(
-                square, values, good & ~(noline & lines), (1.0, 0.97)
-            )
-            for name, (out, keep, relative, _) in SCORES.items():
-                if out == noline:
-                    columns[name].append(means[relative][keep < 1])
-    table = Table(
-        {
-            name: np.concatenate(parts) if parts else np.zeros(0)
-            for name, parts in columns.items()
-        }
-    )
-    for name in SCORES:
-        table[name].description = SCORES[name][3]
+        rows = slice(start, start + size)
+        parts.append(_scores_of(data[rows], reconstruction[rows], lines, eps, floor))
+    table = Table()
+    for name, (*_, theirs) in SCORES.items():
+        table[name] = np.concatenate([np.zeros(0), *(p[name] for p in parts)])
+        table[name].description = theirs
     return table
 
 # %% ../nbs/06_reconstruction.ipynb #33808bad
@@ -319,11 +307,11 @@ def unit_median(
 
 # %% ../nbs/06_reconstruction.ipynb #1c3d115e
 def score_overlap(
-    scores: Table,  # One column per score, larger is stranger
+    scores: Table,  # One column per score, larger is more anomalous
     *,
     fraction: float = 0.01,  # Top part of the objects, at least one
 ) -> np.ndarray:  # (k, k) part of the row's top objects that is also in the column's
-    "How many of the strangest objects two scores share. Ties go to the earlier object."
+    "How many of the most anomalous objects two scores share. Ties go to the earlier object."
     top = max(round(fraction * len(scores)), 1)
     chosen = np.zeros((len(scores.colnames), len(scores)))
     for row, name in zip(chosen, scores.colnames):
