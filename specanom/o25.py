@@ -474,7 +474,7 @@ def plot_places(
 
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout='constrained')
     for group, title in titles.items():
-        style = dict(color=f'C{group % 10}', label=title)
+        style = dict(color=f'C{group % 10}', label=title, ms=5)
         plot_bpt(lines[label == group], ax=axes[0], **style)
         plot_whan(lines[label == group], ax=axes[1], **style)
     handles = axes[1].get_legend_handles_labels()
