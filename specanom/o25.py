@@ -44,7 +44,8 @@ def sn_edges(
     sn: np.ndarray,  # (n,) median S/N per pixel
     bins: int = 4,
 ) -> np.ndarray:  # (bins - 1,) limits of bins of equal number
-    "Raises `ValueError` when there is no bin, or an S/N is no number."
+    """Where O25's bins of S/N end. Raises `ValueError` when there is to be no bin, or an
+    S/N is no number."""
     sn = np.asarray(sn, float)
     if bins < 1 or not np.isfinite(sn).all():
         raise ValueError(
