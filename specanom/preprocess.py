@@ -313,7 +313,7 @@ def preprocess(
     return _set_aside(data, cuts)
 
 # %% ../nbs/02_preprocess.ipynb #e756ea74
-def _pixels(raw: Spectra, mask: str) -> np.ndarray:  # (3, n, d + 1) float32
+def _pixels_of(raw: Spectra, mask: str) -> np.ndarray:  # (3, n, d + 1) float32
     """lambda f_lambda, its variance and 1 of good pixels, 0 of others. One pixel of
     padding: a bin beyond the data starts there."""
     wave = raw.wave.astype(np.float32)
@@ -328,7 +328,9 @@ def _pixels(raw: Spectra, mask: str) -> np.ndarray:  # (3, n, d + 1) float32
     return pixels
 
 
-def _sums(pixels: np.ndarray, first: np.ndarray) -> np.ndarray:  # (3, n, t, b)
+def _sums_of_trials(
+    pixels: np.ndarray, first: np.ndarray
+) -> np.ndarray:  # (3, n, t, b)
     "Sums of pixels (3, n, d) between first pixels (n, t, b + 1)."
     n, d = pixels.shape[1:]
     index = first + d * np.arange(n)[:, None, None]
@@ -377,7 +379,7 @@ def at_redshifts(
     z, edges = np.asarray(z, float), _at_rest(grid).edges
     first = _first_pixels(raw.wave, z.ravel(), edges).reshape(*z.shape, -1)
     with np.errstate(over='ignore', invalid='ignore'):
-        flux, ivar = _means(*_sums(_pixels(raw, mask), first))
+        flux, ivar = _means(*_sums_of_trials(_pixels_of(raw, mask), first))
         flux, ivar = _at_distance(flux, ivar, z, max_pixel_snr)
     catalog = raw.catalog[np.repeat(np.arange(len(raw)), z.shape[1])]
     catalog['z'] = z.ravel()
