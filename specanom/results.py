@@ -314,9 +314,12 @@ def _objects(run: Run, table: Table) -> Spectra:
 
 
 def _save(fig, path: Path):
+    "Write a figure and close it; `savefig` would set it twice before it draws."
     import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    fig.savefig(path, dpi=80)
+    fig.set_dpi(80)
+    FigureCanvasAgg(fig).print_png(path)
     plt.close(fig)
 
 
