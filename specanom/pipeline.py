@@ -176,10 +176,9 @@ add_stage(
 )
 add_stage('figures', write_figures, owns=['figures'], after=['tables'])
 
-# %% ../nbs/08h_pipeline.ipynb #c39b08e6
 MIN_TRAIN = 2000  # accepted spectra below which a density of 16 classes means nothing
 
-
+# %% ../nbs/08h_pipeline.ipynb #c39b08e6
 def run(
     config: Config = None,  # None: the demo profile
     folder: Path = None,  # Run folder; None: runs/PROFILE, or runs/NAME of the source
