@@ -8,74 +8,85 @@ __all__ = ['CITE', 'Nothing', 'run_command', 'score_command', 'anomalies_command
            'main']
 
 # %% ../nbs/12_cli.ipynb #91c5893a
-import contextlib, errno, logging, os, sys
+import contextlib
+import errno
+import logging
+import os
+import sys
 from pathlib import Path
 
 from .options import PROFILES, make_parser, nearest
 
 # %% ../nbs/12_cli.ipynb #ea8ea39b
 def _config(args):
+    "The configuration that flags, file and profile make, in this order."
     from specanom.config import load_config
 
-    changes = dict(args.set)
-    if args.source is not None:
-        changes['source'] = args.source.rstrip('/') or '/'
-    if args.seed is not None:
-        changes['seed'] = args.seed
-    if args.published:
-        changes['published'] = True
-    if args.known is not None:
-        changes['known'] = str(args.known)
-    if args.layout is not None:
-        changes['query.layout'] = args.layout
-    if args.ensemble is not None:
-        changes['ensemble'] = args.ensemble
-    if args.n is not None:
-        changes['n'] = args.n
-    elif args.source == 'sdss' and args.profile == 'paper':
-        changes['n'] = 0  # the whole selection
-    return load_config(args.profile, args.config, **changes)
+    given = {
+        'source': _place(args.source),
+        'seed': args.seed,
+        'published': args.published or None,
+        'known': args.known and str(args.known),
+        'query.layout': args.layout,
+        'ensemble': args.ensemble,
+        'n': args.n,
+    }
+    if args.n is None and args.source == 'sdss' and args.profile == 'paper':
+        given['n'] = 0  # the whole selection
+    given = {name: value for name, value in given.items() if value is not None}
+    return load_config(args.profile, args.config, **dict(args.set) | given)
+
+
+def _place(source: str | None) -> str | None:
+    "A source without slashes at its end."
+    return source if source is None else source.rstrip('/') or '/'
 
 
 def _recall_lines(found, asked: bool) -> list[str]:
     "How many objects of known lists a run found, as text."
-    if not asked and not len(found):
-        return []
-    kinds = [n for n in found.colnames if n.startswith('found_')]
-    said = [
-        f"recall   {row['list']} by {row['score']}: {row['present']} of {row['listed']} are among the ranked; found, per bin, "
-        + ', '.join(f'{row[n]} at k = {n[6:]}' for n in kinds)
-        for row in found
-    ]
-    return said or [
-        'recall   none of the known objects is among the spectra of this run'
-    ]
+    if len(found):
+        return [_recall_line(row) for row in found]
+    none = 'recall   none of the known objects is among the spectra of this run'
+    return [none] if asked else []
+
+
+def _recall_line(row) -> str:
+    "One list, one score."
+    kinds = [name for name in row.colnames if name.startswith('found_')]
+    at = ', '.join(f'{row[name]} at k = {name[6:]}' for name in kinds)
+    listed = f'{row["present"]} of {row["listed"]} are among the ranked'
+    return f'recall   {row["list"]} by {row["score"]}: {listed}; found, per bin, {at}'
 
 
 def _find_lines(r) -> list[str]:
-    "What a run lists, how much of it is false where that is known, and the first three with their reasons."
+    """What a run lists, how much of it is false where that is known, and the first three
+    with their reasons."""
     from specanom.core import read_table
 
     found, path = r.table('discoveries'), r.folder / 'truth.ecsv'
-    rate = r.config.anomalies.fdr
-    said = f"listed   {len(found)} of {r.manifest['stages']['tables']['ranked']} at a false-discovery rate of {rate:g}"
-    names = {}
-    if path.exists():
-        truth = read_table(path)
-        names = dict(zip(truth['specobjid'].tolist(), truth['kind'].tolist()))
-        false = sum(int(i) not in names for i in found['specobjid'])
-        said += f"; {false} of them are ordinary mock galaxies, the others among the {len(truth)} anomalies of the survey ({path.name})"
-    lines = [said]
-    for row in found[:3]:
-        told = (
-            f", in truth {names.get(int(row['specobjid']), 'ordinary')}"
-            if names
-            else ''
-        )
-        lines.append(
-            f"         {row['plate']:04d}-{row['mjd']}-{row['fiber']:04d}  p = {row['p_all']:.1e}  {row['explanation']} ({row['triage']}){told}"
-        )
-    return lines
+    truth = read_table(path) if path.exists() else None
+    ranked = r.manifest['stages']['tables']['ranked']
+    rate = f'at a false-discovery rate of {r.config.anomalies.fdr:g}'
+    said = f'listed   {len(found)} of {ranked} {rate}'
+    if truth is None:
+        return [said, *(_find_line(row) for row in found[:3])]
+    kinds = dict(zip(truth['specobjid'].tolist(), truth['kind'].tolist()))
+    told = [kinds.get(int(i), 'ordinary') for i in found['specobjid']]
+    said += (
+        f'; {told.count("ordinary")} of them are ordinary mock galaxies, the others '
+        f'among the {len(truth)} anomalies of the survey ({path.name})'
+    )
+    lines = [
+        f'{_find_line(row)}, in truth {kind}' for row, kind in zip(found[:3], told)
+    ]
+    return [said, *lines]
+
+
+def _find_line(row) -> str:
+    "An object of the discoveries."
+    name = f'{row["plate"]:04d}-{row["mjd"]}-{row["fiber"]:04d}'
+    why = f'{row["explanation"]} ({row["triage"]})'
+    return f'         {name}  p = {row["p_all"]:.1e}  {why}'
 
 
 class Nothing(Exception):
@@ -103,29 +114,38 @@ def run_command(args) -> str:
     from specanom.pipeline import run
 
     r = run(config, args.out, model=args.model, refresh=args.refresh)
-    stages = r.manifest['stages']
-    mock = (
-        ''
-        if r.config.source != 'mock'
-        else ' (mock survey: a demonstration, no discovery)'
-    )
-    if r.config.source != 'mock' and r.model.trained_on == 'mock':
-        mock = ' (the model was trained on a mock survey: this ranking of real spectra is a demonstration only)'
-    return '\n'.join(
-        [
-            f"scored {stages['spectra']['accepted']} spectra, {stages['spectra']['rejected']} set aside{mock}",
-            *_find_lines(r),
-            *_recall_lines(
-                r.table('recall'), r.config.published or bool(r.config.known)
-            ),
-            f"tables   {r.folder / 'tables'}   anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)",
-            f"figures  {r.folder / 'figures'}",
-            f"why rare {r.folder / 'sensitivity'}   a figure for each object of anomalies.ecsv, in words in tables/sensitivity.ecsv",
-            f"scores   {r.folder / 'scores.ecsv'}",
-            f"rejected {r.folder / 'rejected.ecsv'}",
-            f"record   {r.folder / 'manifest.json'}  {r.folder / 'config.toml'}",
-        ]
-    )
+    known = r.config.published or bool(r.config.known)
+    facts = r.manifest['stages']['spectra']
+    scored = f'scored {facts["accepted"]} spectra, {facts["rejected"]} set aside'
+    said = [scored + _caution(r), *_find_lines(r)]
+    said += [*_recall_lines(r.table('recall'), known), *_place_lines(r.folder)]
+    return '\n'.join(said)
+
+
+def _caution(r) -> str:
+    "Why the results of a run are no discoveries, where they are none."
+    if r.config.source == 'mock':
+        return ' (mock survey: a demonstration, no discovery)'
+    if r.model.trained_on == 'mock':
+        return (
+            ' (the model was trained on a mock survey: this ranking of real spectra is a '
+            'demonstration only)'
+        )
+    return ''
+
+
+def _place_lines(folder: Path) -> list[str]:
+    "Where to look in a run."
+    tables = 'anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)'
+    climbs = 'a figure for each object of anomalies.ecsv, in words in'
+    return [
+        f'tables   {folder / "tables"}   {tables}',
+        f'figures  {folder / "figures"}',
+        f'why rare {folder / "sensitivity"}   {climbs} tables/sensitivity.ecsv',
+        f'scores   {folder / "scores.ecsv"}',
+        f'rejected {folder / "rejected.ecsv"}',
+        f'record   {folder / "manifest.json"}  {folder / "config.toml"}',
+    ]
 
 
 _SHOWN = dict(
@@ -148,27 +168,42 @@ def _lines(table, names, rows: int = 0) -> list[str]:
 
 def _demonstration(model, source='files') -> str:
     "A warning where model and spectra come from different worlds."
+    if model.trained_on != 'mock' or source == 'mock':
+        return ''
     return (
-        '(the model was trained on a mock survey: p-values of real spectra are a demonstration only)'
-        if model.trained_on == 'mock' and source != 'mock'
-        else ''
+        '(the model was trained on a mock survey: p-values of real spectra are a '
+        'demonstration only)'
     )
+
+
+def _table_to_write(path: Path | None):
+    "Raise, before any work, where a table cannot be written."
+    from specanom.core import check_table_path
+
+    if path is not None:
+        check_table_path(path)
+
+
+def _judged(args) -> tuple:  # The run, spectra, their scores, who was set aside
+    "What the model of a run says of files. Raises `Nothing` when none can be judged."
+    from specanom.pipeline import score_files
+    from specanom.runs import Run
+
+    run = Run.load(args.model)
+    data, table, rejected = score_files(_files(args.files), run)
+    aside = [f'{row["name"]}: {row["reason"]}' for row in rejected]
+    if not len(table):
+        raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
+    return run, data, table, aside
 
 
 def score_command(args) -> str:
     "Scores of files; returns the table."
-    from specanom.core import check_table_path, write_table
-
+    _table_to_write(args.out)
+    run, _, table, aside = _judged(args)
     if args.out is not None:
-        check_table_path(args.out)
-    from specanom.pipeline import Run, score_files
+        from specanom.core import write_table
 
-    run = Run.load(args.model)
-    data, table, rejected = score_files(_files(args.files), run)
-    aside = [f"{row['name']}: {row['reason']}" for row in rejected]
-    if not len(table):
-        raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
-    if args.out is not None:
         write_table(table, args.out)
     from specanom.scores import shown_columns
 
@@ -179,46 +214,49 @@ def score_command(args) -> str:
 
 def anomalies_command(args) -> str:
     "Discoveries of a run; returns the table."
-    from specanom.core import check_table_path, write_table
+    _table_to_write(args.out)
+    from specanom.results import list_discoveries
 
-    if args.out is not None:
-        check_table_path(args.out)
-    from specanom.pipeline import Run, list_discoveries
-
-    run = Run.load(args.run)
-    if 'finished' not in run.manifest:
-        raise ValueError(f'{args.run} is not finished: run it again to go on')
+    run = _finished(args.run)
     rate = run.config.anomalies.fdr if args.fdr is None else args.fdr
     found, ranked = list_discoveries(run, fdr=rate)
+    share = f'about {100 * rate:g} % of them are expected to be false'
+    said = [f'{len(found)} of {ranked} objects are listed; {share}']
+    if len(found):
+        said += _lines(found, _listed_columns(), args.rows)
     if args.out is not None:
+        from specanom.core import write_table
+
         write_table(found, args.out)
-    said = [
-        f'{len(found)} of {ranked} objects are listed; about {100 * rate:g} % of them are expected to be false'
-    ]
+        said.append(f'all of it in {args.out}')
+    said.append(_demonstration(run.model, run.config.source))
+    if run.config.source == 'mock':
+        said.append('mock survey: a demonstration, no discovery')
+    return '\n'.join(line for line in said if line)
+
+
+def _finished(folder: Path):
+    "A run that is finished. Raises `ValueError` when it is not."
+    from specanom.runs import Run
+
+    run = Run.load(folder)
+    if 'finished' not in run.manifest:
+        raise ValueError(f'{folder} is not finished: run it again to go on')
+    return run
+
+
+def _listed_columns() -> list[str]:
+    "What is printed of each discovery."
     from specanom.scores import column_of, own_p
 
-    shown = 'plate mjd fiber z class subclass'.split() + [*map(column_of, own_p())]
-    shown += 'p_all q members rank_low rank_high explanation'.split()
-    shown += ['triage', 'z_alternative']
-    if len(found):
-        said += _lines(found, shown, args.rows)
-    mock = (
-        'mock survey: a demonstration, no discovery'
-        if run.config.source == 'mock'
-        else _demonstration(run.model)
-    )
-    return '\n'.join(
-        [
-            *said,
-            *([f'all of it in {args.out}'] if args.out else []),
-            *([mock] if mock else []),
-        ]
-    )
+    shown = ['plate', 'mjd', 'fiber', 'z', 'class', 'subclass']
+    shown += [*map(column_of, own_p()), 'p_all', 'q', 'members', 'rank_low']
+    return [*shown, 'rank_high', 'explanation', 'triage', 'z_alternative']
 
 
 def check_command(args) -> str:
     "Whether the files of a run are what was written."
-    from specanom.pipeline import Run
+    from specanom.runs import Run
 
     table = Run.load(args.run).check()
     text = '\n'.join(table.pformat(max_lines=-1, max_width=-1, show_dtype=False))
@@ -246,42 +284,44 @@ def explain_command(args) -> str:
     "Explain the scores of files; returns what raises each."
     _check_folder(args.out)
     _check_explanation(args.score, args.segments, args.n)
-    import matplotlib.pyplot as plt
-    import numpy as np
-    from specanom.core import spec_name, write_table
-    from specanom.pipeline import Run, explain_spectra, score_files
+    from specanom.pipeline import explain_spectra
 
-    run = Run.load(args.model)
-    data, table, rejected = score_files(_files(args.files), run)
-    if not len(data):
-        aside = [f"{row['name']}: {row['reason']}" for row in rejected]
-        raise Nothing('\n'.join(['no spectrum passed the selection', *aside]))
-    several, segments = explain_spectra(
-        run.model, data, args.score, kind=args.segments, n=args.n
-    )
-    table['score'], table['r2'], table['words'] = (
-        [e.score for e in several],
-        [e.r2 for e in several],
-        [e.words() for e in several],
-    )
-    table['weights'] = np.array([e.weights for e in several])
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_table(table, args.out / 'weights.ecsv')
-    for name, why in list(zip(spec_name(table), several))[: args.figures]:
-        fig = why.plot()[0].figure
-        fig.savefig(args.out / f'{args.score}-{name}.png', dpi=90)
-        plt.close(fig)
+    run, data, table, aside = _judged(args)
+    how = dict(kind=args.segments, n=args.n)
+    several, segments = explain_spectra(run.model, data, args.score, **how)
+    _write_weights(table, several, args.out)
+    _draw_weights(table, several[: args.figures], args.out, args.score)
     table['score'].info.format = table['r2'].info.format = '.3g'
-    said = _lines(table, ['file', 'z', 'p_all', 'score', 'r2', 'words']) + [
-        f"{row['name']}: {row['reason']}" for row in rejected
-    ]
-    return '\n'.join(
-        [
-            *said,
-            f"weights of {len(segments)} segments in {args.out / 'weights.ecsv'}, figures in {args.out}",
-            _demonstration(run.model),
-        ]
-    ).rstrip()
+    said = _lines(table, ['file', 'z', 'p_all', 'score', 'r2', 'words']) + aside
+    where = f'in {args.out / "weights.ecsv"}, figures in {args.out}'
+    said.append(f'weights of {len(segments)} segments {where}')
+    return '\n'.join([*said, _demonstration(run.model)]).rstrip()
+
+
+def _write_weights(table, several: list, folder: Path):
+    "Add explanations to a table of scores, and write it into a folder."
+    import numpy as np
+
+    from specanom.core import write_table
+
+    table['score'] = [why.score for why in several]
+    table['r2'] = [why.r2 for why in several]
+    table['words'] = [why.words() for why in several]
+    table['weights'] = np.array([why.weights for why in several])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(table, folder / 'weights.ecsv')
+
+
+def _draw_weights(table, several: list, folder: Path, score: str):
+    "A figure for each of the first explanations."
+    import matplotlib.pyplot as plt
+
+    from specanom.core import spec_name
+
+    for name, why in zip(spec_name(table), several):
+        fig = why.plot()[0].figure
+        fig.savefig(folder / f'{score}-{name}.png', dpi=90)
+        plt.close(fig)
 
 
 def query_command(args) -> str:
@@ -300,11 +340,17 @@ def query_command(args) -> str:
     if args.portsmouth:
         catalog = match_portsmouth(catalog, **where)
     write_table(catalog, args.out)
+    after = f'next: specanom download {args.out} --release {args.release} --dry-run'
+    return f'{args.out}: {_catalog_line(catalog)}\n{after}'
+
+
+def _catalog_line(catalog) -> str:
+    "What is in a catalogue."
+    plates = len(set(catalog['plate'].tolist()))
     quasars = int((catalog['class'] == 'QSO').sum())
-    return (
-        f"{args.out}: {len(catalog)} objects of {len(set(catalog['plate'].tolist()))} plates, {quasars} of them QSOs, {catalog['z'].min():.4f} < z < {catalog['z'].max():.4f}\n"
-        f'next: specanom download {args.out} --release {args.release} --dry-run'
-    )
+    low, high = catalog['z'].min(), catalog['z'].max()
+    objects = f'{len(catalog)} objects of {plates} plates, {quasars} of them QSOs'
+    return f'{objects}, {low:.4f} < z < {high:.4f}'
 
 
 def download_command(args) -> str:
@@ -337,7 +383,25 @@ def download_command(args) -> str:
 
 
 def benchmark_command(args) -> str:
-    "Run the benchmark; returns the table that matters and where the rest is."
+    "Run the benchmark; returns the tables that matter and where the rest is."
+    parts = [args.only] if args.only else [*_PARTS]
+    if parts != ['speed']:
+        _run_if_missing(args.model)
+    return '\n'.join(line for part in parts for line in _PARTS[part](args))
+
+
+def _run_if_missing(folder: Path):
+    "The run of the demo profile, unless there is one."
+    if (folder / 'config.toml').exists():
+        return
+    from specanom.config import load_config
+    from specanom.pipeline import run
+
+    run(load_config('demo'), folder)
+
+
+def _detection_part(args) -> list[str]:
+    "What is found, on the seeds for development and on those that were locked."
     from specanom.detection import (
         DEVELOPMENT,
         LOCKED,
@@ -345,59 +409,87 @@ def benchmark_command(args) -> str:
         run_detection,
         run_tables,
     )
-    from specanom.speed import run_speed, run_training, time_to_loss
-    from specanom.truth import run_flow, run_overlap, run_stability, run_tail
 
-    said, wanted = [], lambda part: args.only in (None, part)
-    if (
-        any(map(wanted, ('detection', 'training', 'flow', 'stability')))
-        and not (args.model / 'config.toml').exists()
-    ):
-        from specanom.config import load_config
-        from specanom.pipeline import run
+    path = args.out / 'detection.ecsv'
+    table = run_detection(args.model, path, n=args.n)
+    run_tables(args.model, args.out / 'tables.ecsv')
+    sides = [
+        table[[s in seeds for s in table['seed']]] for seeds in (DEVELOPMENT, LOCKED)
+    ]
+    comparison = compare(*sides)
+    for name in ('value', 'baseline', 'margin'):
+        comparison[name].info.format = '.3f'
+    what = 'average precision at 1 % prevalence (mock)'
+    return [*_lines(comparison, comparison.colnames), f'{what}, all of it in {path}']
 
-        run(load_config('demo'), args.model)
-    if wanted('detection'):
-        table = run_detection(args.model, args.out / 'detection.ecsv', n=args.n)
-        run_tables(args.model, args.out / 'tables.ecsv')
-        side = lambda seeds: table[[s in seeds for s in table['seed']]]
-        comparison = compare(side(DEVELOPMENT), side(LOCKED))
-        for name in ('value', 'baseline', 'margin'):
-            comparison[name].info.format = '.3f'
-        said += [
-            *comparison.pformat(max_lines=-1, max_width=-1, show_dtype=False),
-            f"average precision at 1 % prevalence (mock), all of it in {args.out / 'detection.ecsv'}",
-        ]
-    if wanted('speed'):
-        run_speed(args.out / 'speed.json')
-        said.append(f"speed in {args.out / 'speed.json'}")
-    if wanted('training'):
-        said += [
-            *time_to_loss(run_training(args.model, args.out / 'training.ecsv')).pformat(
-                show_dtype=False
-            ),
-            f"training in {args.out / 'training.ecsv'}",
-        ]
-    if wanted('flow'):
-        run_flow(args.out / 'flow.json')
-        run_tail(args.model, args.out / 'tail.json')
-        said.append(f"flows in {args.out / 'flow.json'}")
-    if wanted('stability'):
-        said += [
-            *run_stability(args.out / 'stability.json').pformat(show_dtype=False),
-            f"stability in {args.out / 'stability.json'}",
-        ]
-        said += [
-            *run_overlap(args.model, args.out / 'overlap.json').pformat(
-                show_dtype=False
-            ),
-            f"overlap in {args.out / 'overlap.json'}",
-        ]
-    return '\n'.join(said)
+
+def _speed_part(args) -> list[str]:
+    "How fast the steps are."
+    from specanom.speed import run_speed
+
+    run_speed(args.out / 'speed.json')
+    return [f'speed in {args.out / "speed.json"}']
+
+
+def _training_part(args) -> list[str]:
+    "How soon networks reach a loss."
+    from specanom.speed import run_training, time_to_loss
+
+    path = args.out / 'training.ecsv'
+    table = time_to_loss(run_training(args.model, path))
+    return [*table.pformat(show_dtype=False), f'training in {path}']
+
+
+def _flow_part(args) -> list[str]:
+    "How close densities come to a known truth."
+    from specanom.truth import run_flow, run_tail
+
+    run_flow(args.out / 'flow.json')
+    run_tail(args.model, args.out / 'tail.json')
+    return [f'flows in {args.out / "flow.json"}']
+
+
+def _stability_part(args) -> list[str]:
+    "Whether another seed names the same objects."
+    from specanom.truth import run_overlap, run_stability
+
+    stable, overlap = args.out / 'stability.json', args.out / 'overlap.json'
+    said = run_stability(stable).pformat(show_dtype=False)
+    said += [f'stability in {stable}']
+    said += run_overlap(args.model, overlap).pformat(show_dtype=False)
+    return [*said, f'overlap in {overlap}']
+
+
+_PARTS = {
+    'detection': _detection_part,
+    'speed': _speed_part,
+    'training': _training_part,
+    'flow': _flow_part,
+    'stability': _stability_part,
+}
 
 
 def tune_command(args) -> str:
     "Search, or go on searching; returns the best trials."
+    _check_study(args)
+    from specanom.preprocess import split_name
+    from specanom.runs import Run
+    from specanom.tune import trials_table, tune
+
+    run = Run.load(args.run)
+    data = run.spectra
+    side = split_name(data.catalog['specobjid'])
+    train, valid = (data[side == name] for name in ('train', 'valid'))
+    how = dict(trials=args.trials, epochs=args.epochs, device=run.config.device)
+    study = tune(train, valid, args.out, **how)
+    figure = args.out.with_suffix('.png')
+    _draw_study(study, figure)
+    said = _trial_lines(trials_table(study))
+    return '\n'.join([*said, f'study {args.out}   figure {figure}'])
+
+
+def _check_study(args):
+    "Raise `ValueError`, before anything is read, for a search that cannot be."
     if args.out.suffix not in ('.sqlite', '.db'):
         raise ValueError(
             f'{args.out}: a study must end in .sqlite or .db, '
@@ -406,39 +498,40 @@ def tune_command(args) -> str:
     for name, number in dict(trials=args.trials, epochs=args.epochs).items():
         if number < 1:
             raise ValueError(f'--{name} {number} must be at least 1')
-    from specanom.pipeline import Run
-    from specanom.preprocess import split_name
-    import matplotlib.pyplot as plt
-    from specanom.tune import plot_study, trials_table, tune
 
-    run = Run.load(args.run)
-    data = run.spectra
-    side = split_name(data.catalog['specobjid'])
-    study = tune(
-        *(data[side == s] for s in ('train', 'valid')),
-        args.out,
-        trials=args.trials,
-        epochs=args.epochs,
-        device=run.config.device,
-    )
-    figure = args.out.with_suffix('.png')
+
+def _draw_study(study, path: Path):
+    "The figure of a search."
+    import matplotlib.pyplot as plt
+
+    from specanom.tune import plot_study
+
     drawn = plot_study(study)[0].figure
-    drawn.savefig(figure, dpi=120)
+    drawn.savefig(path, dpi=120)
     plt.close(drawn)
-    found = trials_table(study)
+
+
+def _trial_lines(trials) -> list[str]:
+    "The ten best trials, and how a run is asked for the first."
+    found = trials[[state == 'complete' for state in trials['state']]]
     found['loss'].info.format = '.4g'
-    found = found[[t == 'complete' for t in found['state']]]
     found.sort('loss')
-    said = _lines(
-        found,
-        ['number', 'loss', 'hidden', 'n_latent', 'optimizer', 'batch_size', 'epochs'],
-        10,
-    )
-    if len(found):
-        said += [
-            f"next: specanom run --set 'autoencoder.hidden=[{found['hidden'][0]}]' --set autoencoder.n_latent={found['n_latent'][0]} --set autoencoder.batch_size={found['batch_size'][0]}"
-        ]
-    return '\n'.join([*said, f'study {args.out}   figure {figure}'])
+    names = [
+        'number',
+        'loss',
+        'hidden',
+        'n_latent',
+        'optimizer',
+        'batch_size',
+        'epochs',
+    ]
+    said = _lines(found, names, 10)
+    if not len(found):
+        return said
+    best = found[0]
+    hidden = f"--set 'autoencoder.hidden=[{best['hidden']}]'"
+    others = [f'--set autoencoder.{n}={best[n]}' for n in ('n_latent', 'batch_size')]
+    return [*said, ' '.join(['next: specanom run', hidden, *others])]
 
 
 def _settings_lines(section: str) -> list[str]:
@@ -458,54 +551,51 @@ def _settings_lines(section: str) -> list[str]:
 
 
 def info_command(args) -> str:
-    "Versions and profiles, or the stages of a run."
-    from specanom.core import home, versions
-
+    "Versions and profiles, what can be set, or the stages of a run."
     if args.settings is not None:
         return '\n'.join(_settings_lines(args.settings))
-    if args.run is None:
-        return '\n'.join(
-            [
-                *versions().pformat(show_dtype=False),
-                '',
-                f'profiles: {", ".join(PROFILES)}',
-                f'cache: {home()}',
-            ]
-        )
-    from specanom.pipeline import Run
+    if args.run is not None:
+        return '\n'.join(_run_lines(args.run))
+    from specanom.core import home, versions
 
-    r = Run.load(args.run)
-    lines = [
-        f"{r.folder}: source {r.config.source}, profile {r.config.profile}, seed {r.config.seed}, "
-        + (
-            f"finished {r.manifest['finished']}"
-            if 'finished' in r.manifest
-            else 'not finished: run it again to go on'
-        )
-    ]
-    for name, facts in r.manifest['stages'].items():
-        lines.append(
-            f"  {name:13} {facts['seconds']:8.1f} s  "
-            + '  '.join(
-                f'{k} {v}'
-                for k, v in facts.items()
-                if k not in ('key', 'seconds', 'files')
-            )
-        )
-    return '\n'.join(lines)
+    said = [*versions().pformat(show_dtype=False), '']
+    said += [f'profiles: {", ".join(PROFILES)}', f'cache: {home()}']
+    return '\n'.join(said)
+
+
+def _run_lines(folder: Path) -> list[str]:
+    "What a run is, and its stages."
+    from specanom.runs import Run
+
+    r = Run.load(folder)
+    config, ended = r.config, r.manifest.get('finished')
+    what = f'source {config.source}, profile {config.profile}, seed {config.seed}'
+    state = f'finished {ended}' if ended else 'not finished: run it again to go on'
+    stages = r.manifest['stages'].items()
+    return [f'{r.folder}: {what}, {state}', *(_stage_line(*one) for one in stages)]
+
+
+def _stage_line(name: str, facts: dict) -> str:
+    "Seconds and numbers of a stage."
+    shown = [n for n in facts if n not in ('key', 'seconds', 'files')]
+    said = '  '.join(f'{n} {facts[n]}' for n in shown)
+    return f'  {name:13} {facts["seconds"]:8.1f} s  {said}'
 
 
 CITE = """specanom stands on these; please cite what you use.
 
-method        Böhm V., Kim A. G., Juneau S. 2023, Fast and efficient identification of anomalous galaxy spectra
-              with neural density estimation, arXiv:2308.00752
-explanations  Ortiz Manrique E., Boquien M. 2025, Interpreting the detection of anomalies in SDSS spectra,
-              A&A 703, A242, doi:10.1051/0004-6361/202556339
+method        Böhm V., Kim A. G., Juneau S. 2023, Fast and efficient identification of
+              anomalous galaxy spectra with neural density estimation, arXiv:2308.00752
+explanations  Ortiz Manrique E., Boquien M. 2025, Interpreting the detection of
+              anomalies in SDSS spectra, A&A 703, A242,
+              doi:10.1051/0004-6361/202556339
 flow          Dai B., Seljak U. 2021, Sliced Iterative Normalizing Flows, ICML, arXiv:2007.00674
-mock survey   Bruzual G., Charlot S. 2003, MNRAS 344, 1000 (stellar populations, by way of sdss-mangadap:
-              Westfall K. B. et al. 2019, AJ 158, 231)
-spectra       SDSS: please use the acknowledgement at https://www.sdss.org/collaboration/citing-sdss/
-software      Astropy Collaboration 2022, ApJ 935, 167; and PyTorch, NumPy, SciPy, scikit-learn, Matplotlib, Zarr"""
+mock survey   Bruzual G., Charlot S. 2003, MNRAS 344, 1000 (stellar populations, by way
+              of sdss-mangadap: Westfall K. B. et al. 2019, AJ 158, 231)
+spectra       SDSS: please use the acknowledgement at
+              https://www.sdss.org/collaboration/citing-sdss/
+software      Astropy Collaboration 2022, ApJ 935, 167; and PyTorch, NumPy, SciPy,
+              scikit-learn, Matplotlib, Zarr"""
 
 
 def cite_command(args) -> str:

@@ -33,7 +33,7 @@ from .flow import ClassDensity, make_density
 from .inject import ANOMALIES, inject, natural_hosts
 from .mock import mock_chunks
 from .model import Model, raw_scores
-from .pipeline import Run
+from .runs import Run
 from .preprocess import preprocess, split_name
 from .reconstruction import reconstruction_error
 from .scores import ANOMALY_SCORES, find_score, own_p

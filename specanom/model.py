@@ -47,19 +47,17 @@ from .significance import Calibration
 from .triage import Triage
 
 # %% ../nbs/08b_model.ipynb #9f015c48
-FOLD, INNER = (
-    23,
-    29,
-)  # salts of the hashes: folds of the ensemble, validation within them
+FOLD, INNER = 23, 29  # salts of hashes: folds of the ensemble, validation in them
 
 
 def member_split(
     ids: np.ndarray,  # (n,) uint64, of `split_ids`
     member: int,  # Which, from 0
     members: int,  # Of how many
-    held_out: np.ndarray = None,  # (n,) bool: a single network never sees these, whatever their id
+    held_out: np.ndarray = None,  # (n,) bool: what a single network never sees anyway
 ) -> np.ndarray:  # (n,) 'train', 'valid' or 'test': what the member never sees
-    "The side on which each object stands for one member of an ensemble. One member alone has the split of `split_name`."
+    """The side on which each object stands for one member of an ensemble. One member
+    alone has the split of `split_name`."""
     if members == 1:
         return split_name(ids, held_out=held_out)
     fold = (id_fraction(ids, salt=FOLD) * members).astype(int)
@@ -85,7 +83,7 @@ class Member:
 
     chain: Chain
     density: Density
-    population: tuple = ()  # (n, 10) latents and (n,) specobjid of some training objects
+    population: tuple = ()  # (n, 10) latents, (n,) specobjid of some training objects
     centre: float = 0.0  # Median log p of the objects that it never saw
     width: float = 1.0  # Half the central 68 % of them
 
@@ -110,7 +108,8 @@ class Member:
 
     @classmethod
     def load(cls, networks: Path, density: Path) -> 'Member':
-        "Read from the folders of autoencoders and of densities. Raises `ValueError` when a file is damaged."
+        """Read from the folders of autoencoders and of densities. Raises `ValueError`
+        when a file is damaged."""
         _, some = read_arrays(Path(density) / 'population.safetensors', 'Population')
         population = some['latent'], some['specobjid']
         return cls(Chain.load(networks), Density.load(density), population)
@@ -157,30 +156,25 @@ class Model:
     floors: tuple = (-np.inf, -np.inf)  # Of log p, see `firm_labels`
 
     def by_judge(self, data: Spectra, slot: int = 0):  # Iterator of (rows, member)
-        "The members that are the slot-th judge of some spectra, and which spectra. Raises `ValueError` for spectra on another grid or in another unit."
+        """The members that are the slot-th judge of some spectra, and which spectra.
+        Raises `ValueError` for spectra on another grid or in another unit."""
         if self.grid:
             check_grid(data, self.grid, 'the model')
         chosen = judges(split_ids(data.catalog), len(self.members))[:, slot]
         for m in np.unique(chosen):
             yield np.flatnonzero(chosen == m), self.members[m]
 
-    def _opinions(
-        self, data: Spectra
-    ) -> dict:  # name -> (n, judges), classes (n, judges, 16)
-        out = {}
-        for slot in range(max(len(self.members) // 2, 1)):
+    def _opinions(self, data: Spectra) -> dict:
+        "Name -> (n, judges) scores by each judge; classes (n, judges, 16)."
+        out, slots = {}, max(len(self.members) // 2, 1)
+        for slot in range(slots):
             for rows, member in self.by_judge(data, slot):
                 said = member.opinion(data[rows])
                 said['logp'] = (said['logp'] - member.centre) / member.width
                 for name, values in said.items():
-                    if name not in out:
-                        shape = (
-                            len(data),
-                            max(len(self.members) // 2, 1),
-                            *values.shape[1:],
-                        )
-                        out[name] = np.zeros(shape)
-                    out[name][rows, slot] = values
+                    shape = (len(data), slots, *values.shape[1:])
+                    every = out.setdefault(name, np.zeros(shape))
+                    every[rows, slot] = values
         width = np.mean([m.width for m in self.members])
         centre = np.mean([m.centre for m in self.members])
         out['logp'] = centre + width * out['logp']
@@ -301,7 +295,8 @@ class Model:
         *,
         finished: bool = True,  # Bins must be there
     ) -> 'Model':
-        "Read what a run wrote. Raises `FileNotFoundError` when the folder holds no model, `ValueError` when it is damaged."
+        """Read what a run wrote. Raises `FileNotFoundError` when the folder holds no
+        model, `ValueError` when it is damaged."""
         folder = Path(folder)
         facts = _read_part(
             folder / 'scales.json',
@@ -332,7 +327,8 @@ def _read_part(path: Path, **kinds) -> dict:
     "A JSON file of a model. Raises `FileNotFoundError` or `ValueError`, naming it."
     if not path.exists():
         raise FileNotFoundError(
-            f'{path.parent} holds no model: {path.name} is missing; give the folder of a finished run'
+            f'{path.parent} holds no model: {path.name} is missing; give the folder of '
+            'a finished run'
         )
     return read_json(path, **kinds)
 
@@ -351,12 +347,9 @@ def opinions(
     name: str,  # logp, re, ...
 ) -> np.ndarray:  # (n, judges)
     "A score by each of the members that judged an object."
-    columns = [
-        n
-        for n in scores.colnames
-        if n.rpartition('_')[0] == name and n.rpartition('_')[2].isdigit()
-    ]
-    return np.stack([np.asarray(scores[n]) for n in columns], 1)
+    parts = [column.rpartition('_') for column in scores.colnames]
+    columns = [f'{name}_{end}' for n, _, end in parts if n == name and end.isdigit()]
+    return np.stack([np.asarray(scores[column]) for column in columns], 1)
 
 
 def stack_rows(tables: list[Table]) -> Table:
@@ -389,7 +382,8 @@ SEEDS = 1000  # between the seeds of two members
 
 
 def _side_by_side(fn: Callable, members: int) -> list:
-    "fn(member, stopped) for each member; an interruption ends all of them at their next epoch."
+    """fn(member, stopped) for each member; an interruption ends all of them at their
+    next epoch."""
     stopped = threading.Event()
     try:
         return one_thread_each(partial(fn, stopped=stopped), range(members))
@@ -406,7 +400,8 @@ def fit_networks(
     held_out: np.ndarray = None,  # As in `member_split`
     **settings,  # Of `fit_pair`
 ) -> list:  # The `Chain` of each member
-    "Train the autoencoders of an ensemble, each on its own folds. Raises as `fit_pair`."
+    """Train the autoencoders of an ensemble, each on its own folds. Raises as
+    `fit_pair`."""
     ids, rng = split_ids(data.catalog), seed_of(rng)
 
     def fit(member, stopped):
@@ -428,7 +423,8 @@ def fit_densities(
     held_out: np.ndarray = None,  # As in `member_split`
     **settings,  # Of `make_density`
 ) -> list:  # Of `Member`
-    "Fit the densities of an ensemble, each on its own folds, and relabel. Raises what fitting a density raises."
+    """Fit the densities of an ensemble, each on its own folds, and relabel. Raises what
+    fitting a density raises."""
     ids, label = split_ids(data.catalog), spectral_class(data.catalog)
     rng = seed_of(rng)
 

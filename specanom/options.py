@@ -6,7 +6,9 @@
 __all__ = ['LAYOUTS', 'PROFILES', 'nearest', 'make_parser']
 
 # %% ../nbs/11_options.ipynb #83eff3a3
-import argparse, difflib, re
+import argparse
+import difflib
+import re
 from pathlib import Path
 
 from . import __version__
@@ -189,8 +191,8 @@ def _add_score(commands):
         commands,
         'score',
         'scores and p-values of a few files',
-        'Score spectra with the model of a finished run and print them, the strangest '
-        'first.',
+        'Score spectra with the model of a finished run and print them, the most '
+        'anomalous first.',
     )
     _add_files(add)
     _add_table(add)
@@ -200,7 +202,7 @@ def _add_anomalies(commands):
     add = _command(
         commands,
         'anomalies',
-        'the objects of a run that are too strange for chance',
+        'the objects of a run that are too anomalous for chance',
         'List the discoveries of a finished run at a rate of false ones.',
     )
     add('run', type=Path, metavar='RUN', help='a finished run')
@@ -243,7 +245,7 @@ def _add_explain(commands):
         '--figures',
         type=int,
         default=40,
-        help='figures of the strangest so many (default: 40)',
+        help='figures of the most anomalous so many (default: 40)',
     )
     add(
         '--out',

@@ -20,7 +20,7 @@ from .config import load_config
 from .core import Spectra, axes_or_new, write_table
 from .flow import ClassDensity, anomaly_score, make_density
 from .mock import mock_survey
-from .pipeline import Run
+from .runs import Run
 from .preprocess import preprocess, split_name
 from .truth import flow_density, machine, plain, write_results
 

@@ -33,7 +33,7 @@ from specanom.flow import (
 from .known import CLASSES
 from .mock import mock_chunks
 from .model import Model, fit_densities, fit_networks
-from .pipeline import Run
+from .runs import Run
 from .preprocess import preprocess, split_ids, split_name
 
 # %% ../nbs/09_truth.ipynb #0fc314da

@@ -125,7 +125,7 @@ def test_calibrations_keep_their_names(entered, trained, survey, tmp_path):
 def test_a_run_goes_through_its_scores_again(tmp_path, request):
     "An entry is part of the key of the stage that scores."
     run = Run(tmp_path / 'run', load_config('tiny'))
-    scores = next(stage for stage in STAGES if stage.name == 'scores')
+    scores = STAGES['scores']
     before = run.key(scores)
     request.getfixturevalue('entered')
     assert run.key(scores) != before
