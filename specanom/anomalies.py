@@ -17,7 +17,10 @@ import torch
 from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 
-from .core import LINES, Spectra, atomic, axes_or_new, mark_lines, write_as
+from .core import axes_or_new
+from .files import atomic, write_as
+from .linelist import LINES, mark_lines
+from .spectra import Spectra
 from .flow import CLASS_NAMES, ClassDensity, check_points, spectral_class
 from .known import find_known, known_lists
 from .preprocess import plot_rest

@@ -54,7 +54,7 @@ def _recall_lines(found, asked: bool) -> list[str]:
 
 def _find_lines(r) -> list[str]:
     "What a run lists, how much of it is false where that is known, and the first three with their reasons."
-    from specanom.core import read_table
+    from specanom.files import read_table
 
     found, path = r.table('discoveries'), r.folder / 'truth.ecsv'
     rate = r.config.anomalies.fdr
@@ -157,7 +157,7 @@ def _demonstration(model, source='files') -> str:
 
 def score_command(args) -> str:
     "Scores of files; returns the table."
-    from specanom.core import check_table_path, write_table
+    from specanom.files import check_table_path, write_table
 
     if args.out is not None:
         check_table_path(args.out)
@@ -179,7 +179,7 @@ def score_command(args) -> str:
 
 def anomalies_command(args) -> str:
     "Discoveries of a run; returns the table."
-    from specanom.core import check_table_path, write_table
+    from specanom.files import check_table_path, write_table
 
     if args.out is not None:
         check_table_path(args.out)
@@ -248,7 +248,8 @@ def explain_command(args) -> str:
     _check_explanation(args.score, args.segments, args.n)
     import matplotlib.pyplot as plt
     import numpy as np
-    from specanom.core import spec_name, write_table
+    from specanom.files import write_table
+    from specanom.objects import spec_name
     from specanom.pipeline import Run, explain_spectra, score_files
 
     run = Run.load(args.model)
@@ -286,7 +287,7 @@ def explain_command(args) -> str:
 
 def query_command(args) -> str:
     "Fetch a catalogue; returns what is in it and the next command."
-    from specanom.core import check_table_path, write_table
+    from specanom.files import check_table_path, write_table
 
     check_table_path(args.out)
     from specanom.query import match_portsmouth, query_catalog
@@ -310,7 +311,7 @@ def query_command(args) -> str:
 def download_command(args) -> str:
     "Fetch the spectra of a catalogue, or say what that would mean."
     _check_folder(args.out)
-    from specanom.core import read_table
+    from specanom.files import read_table
     from specanom.download import describe_plan, download_spectra, plan_download
     from specanom.query import tidy_catalog
 
@@ -459,7 +460,8 @@ def _settings_lines(section: str) -> list[str]:
 
 def info_command(args) -> str:
     "Versions and profiles, or the stages of a run."
-    from specanom.core import home, versions
+    from specanom.core import versions
+    from specanom.files import home
 
     if args.settings is not None:
         return '\n'.join(_settings_lines(args.settings))

@@ -55,20 +55,11 @@ from specanom.anomalies import (
 )
 from .autoencoder import Chain, plot_loss
 from .config import Config, check_config, load_config
-from specanom.core import (
-    Spectra,
-    atomic,
-    digest,
-    id_fraction,
-    log,
-    progress,
-    grid_of,
-    provenance,
-    read_table,
-    store_digest,
-    write_chunks,
-    write_table,
-)
+from .core import digest, log, progress, provenance
+from .files import atomic, read_table, write_table
+from .objects import id_fraction
+from .sealed import store_digest, write_chunks
+from .spectra import Spectra, grid_of
 from .download import download_spectra
 from .explain import Score, explain_many
 from .fitsfile import name_below

@@ -19,17 +19,11 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import hypergeom
 
 from .anomalies import bin_number
-from specanom.core import (
-    SDSS_K,
-    SDSS_WAVE,
-    Spectra,
-    check_grid,
-    grid_of,
-    id_fraction,
-    read_arrays,
-    seed_of,
-    write_arrays,
-)
+from .core import seed_of
+from .grid import SDSS_K, SDSS_WAVE
+from .modelfile import read_arrays, write_arrays
+from .objects import id_fraction
+from .spectra import Spectra, check_grid, grid_of
 from .bits import flag_names
 from specanom.inject import (
     ANOMALIES,
