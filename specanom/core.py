@@ -21,7 +21,7 @@ import specanom
 
 log = logging.getLogger('specanom')
 
-# %% ../nbs/00_core.ipynb #df9848d4
+# %% ../nbs/00_core.ipynb #7077437f
 def progress(
     iterable: Iterable,
     desc: str,
@@ -130,7 +130,7 @@ def round_off(
     large = x * (2.0 ** (53 - bits) + 1)
     return large - (large - x)
 
-
+# %% ../nbs/00_core.ipynb #7493640f
 def settle(
     optimizer,  # of torch; its weights and averages are rounded in place
     step: int,  # number of the step just made; only every fifth rounds
@@ -144,7 +144,7 @@ def settle(
             if getattr(average, 'shape', None) == p.shape:
                 average.copy_(round_off(average, 8))
 
-# %% ../nbs/00_core.ipynb #1d05b964
+# %% ../nbs/00_core.ipynb #9d657573
 def digest(*objects) -> str:
     """Hash of configurations, numbers, strings, arrays: the same value, the same hash,
     on every machine. Raises `TypeError` for anything else."""
@@ -194,7 +194,7 @@ def _git(*args) -> str:
         return ''
     return run.stdout.strip()
 
-
+# %% ../nbs/00_core.ipynb #b7f89440
 def provenance() -> dict:
     "What a run's manifest records about the program and the machine."
     table = versions()

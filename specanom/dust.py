@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CURVES', 'galactic_extinction']
 
-# %% ../nbs/00_dust.ipynb #cd530440
+# %% ../nbs/00_dust.ipynb #f9002804
 import numpy as np
 from scipy.interpolate import CubicSpline
 

@@ -6,7 +6,7 @@
 __all__ = ['TABLE_FORMATS', 'finish_writing', 'atomic', 'check_table_path', 'fits_text', 'write_as', 'write_table', 'read_table',
            'write_json', 'read_json', 'home', 'cached']
 
-# %% ../nbs/00_files.ipynb #198b67d1
+# %% ../nbs/00_files.ipynb #0bd7ea0a
 import contextlib, errno, hashlib, io, json, os, shutil, socket, tempfile, warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +42,7 @@ def _put_in_place(left: Path, folder: Path):
         if new.name != '.old' and not (folder / new.name).exists():
             os.replace(new, folder / new.name)
 
-
+# %% ../nbs/00_files.ipynb #3c84f606
 def finish_writing(
     folder: Path,  # Where files are written
 ):
@@ -54,7 +54,7 @@ def finish_writing(
             _put_in_place(left, folder)
             shutil.rmtree(left, ignore_errors=True)
 
-# %% ../nbs/00_files.ipynb #ee1b8012
+# %% ../nbs/00_files.ipynb #c01193d9
 def _aside(folder: Path) -> Path:
     "A new folder of this process in `folder/.writing`."
     place, name = folder / '.writing', f'{os.getpid()}-{_HOST}-'
@@ -80,7 +80,7 @@ def _replace_by(new: Path, path: Path):
         path.rename(new.with_name('.old'))
     os.replace(new, path)
 
-# %% ../nbs/00_files.ipynb #633d191d
+# %% ../nbs/00_files.ipynb #994e7986
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _FULL_IN_WORDS = ('requested and', 'space on disk')  # of NumPy, astropy
 
@@ -97,7 +97,7 @@ def _full(error: BaseException) -> int:
         error = error.__context__
     return 0
 
-
+# %% ../nbs/00_files.ipynb #9579a7ca
 @contextlib.contextmanager
 def atomic(
     path: Path,  # Final name of a file or folder
@@ -124,7 +124,7 @@ def atomic(
         with contextlib.suppress(OSError):
             aside.parent.rmdir()  # while others write, it is not empty
 
-# %% ../nbs/00_files.ipynb #4eef6913
+# %% ../nbs/00_files.ipynb #0ee552fc
 TABLE_FORMATS = {'.ecsv': 'ascii.ecsv', '.fits': 'fits', '.csv': 'ascii.csv'}
 
 
@@ -156,7 +156,7 @@ def fits_text(
         table[name].info.description = about
     return table
 
-
+# %% ../nbs/00_files.ipynb #cf71bc5b
 def write_as(
     table: Table,  # Any astropy table
     path: Path,
@@ -186,7 +186,7 @@ def write_table(
     with atomic(path) as aside:
         write_as(table, aside, kind)
 
-# %% ../nbs/00_files.ipynb #5d6ed014
+# %% ../nbs/00_files.ipynb #f21547b7
 def _read_fits_table(path: Path) -> Table:
     "A FITS table with texts as text and native numbers."
     with warnings.catch_warnings():  # damage is only a warning there
@@ -215,7 +215,7 @@ def _fill_texts(table: Table) -> Table:
             table[name] = table[name].filled('')
     return table
 
-
+# %% ../nbs/00_files.ipynb #45cd1da8
 def read_table(path: Path) -> Table:
     """Read a table that `write_table` wrote: units, 64-bit ids and empty texts (which
     ECSV takes for missing ones) survive.
@@ -237,7 +237,7 @@ def read_table(path: Path) -> Table:
         raise ValueError(f'{path} is damaged or no table ({said})') from error
     return _fill_texts(table)
 
-# %% ../nbs/00_files.ipynb #40d05b3c
+# %% ../nbs/00_files.ipynb #caf11ff1
 def write_json(
     path: Path,
     values,  # What JSON knows

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLUX_UNIT', 'flux_scale', 'implausible_flux', 'check_flux']
 
-# %% ../nbs/00_flux.ipynb #a179d210
+# %% ../nbs/00_flux.ipynb #8f585e68
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +13,7 @@ from astropy import units as u
 
 from .core import masked_median
 
-# %% ../nbs/00_flux.ipynb #6dc76b3b
+# %% ../nbs/00_flux.ipynb #6ef88b3a
 FLUX_UNIT = '1e-17 erg / (s cm2 AA)'  # f_lambda, as SDSS writes it
 
 
@@ -29,7 +29,7 @@ def _kind(unit: str) -> tuple:  # per wavelength, per frequency or None; unit
     known = {'wave': FLUX_UNIT, 'frequency': 'Jy'}
     return next((k for k in known if parsed.is_equivalent(known[k])), None), parsed
 
-
+# %% ../nbs/00_flux.ipynb #965753a6
 def flux_scale(
     unit: str,  # As astropy spells it
     wave: np.ndarray,  # (d,) AA
@@ -45,7 +45,7 @@ def flux_scale(
     way = u.spectral_density(wave * u.AA) if kind == 'frequency' else []
     return (1 * parsed).to_value(FLUX_UNIT, way), FLUX_UNIT
 
-# %% ../nbs/00_flux.ipynb #9d1d9546
+# %% ../nbs/00_flux.ipynb #4e434157
 _FLUX_RANGE = 1e-12, 1e12  # of a median, in 1e-17 erg/s/cm2/AA
 
 
@@ -61,7 +61,7 @@ def implausible_flux(
     typical = masked_median(sizes, measured, empty=1.0)[:, 0]
     return ~((typical > _FLUX_RANGE[0]) & (typical < _FLUX_RANGE[1]))
 
-
+# %% ../nbs/00_flux.ipynb #1e6cfe67
 def check_flux(
     flux: np.ndarray,  # (n, d) in 1e-17 erg/s/cm2/AA
     ivar: np.ndarray,  # (n, d)

@@ -6,7 +6,7 @@
 __all__ = ['SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'FRAMES', 'SDSS_GRID', 'B23_GRID', 'vacuum_to_air', 'air_to_vacuum',
            'Grid']
 
-# %% ../nbs/00_grid.ipynb #65590068
+# %% ../nbs/00_grid.ipynb #24d3055c
 import hashlib
 from dataclasses import dataclass
 
@@ -73,7 +73,7 @@ def _wavelengths(wave) -> np.ndarray:  # (d,) float64, AA
         )
     return wave
 
-
+# %% ../nbs/00_grid.ipynb #b5f3b5c3
 _SCALES = (  # name, remedy, from, to
     ('micrometres', '1e4*wave', 0.09, 2.9),
     ('log10 of Å', '10**wave', 2.9, 6),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LINES', 'MARKED', 'mark_lines']
 
-# %% ../nbs/00_linelist.ipynb #a88d4133
+# %% ../nbs/00_linelist.ipynb #8847ea41
 from collections.abc import Iterable
 
 import numpy as np
@@ -49,7 +49,7 @@ LINES = Table(
 LINES['wave'].unit, LINES['wave'].description = u.AA, 'rest wavelength in vacuum'
 LINES.add_index('name')
 
-# %% ../nbs/00_linelist.ipynb #9ad6510b
+# %% ../nbs/00_linelist.ipynb #e63a30e6
 def _label_places(ax, wave: np.ndarray, labels: list[str]) -> np.ndarray:
     "Where labels are written, AA: above their lines, or as near as none touch."
     low, high = ax.get_xlim()

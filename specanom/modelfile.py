@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODEL_FORMAT', 'write_arrays', 'read_arrays', 'load_network']
 
-# %% ../nbs/00_modelfile.ipynb #2b2c8bb5
+# %% ../nbs/00_modelfile.ipynb #3cbb2c73
 import hashlib, json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def _to_numpy(array) -> np.ndarray:
         array = array.detach().cpu()
     return np.asarray(array, order='C')
 
-
+# %% ../nbs/00_modelfile.ipynb #057699fa
 def write_arrays(
     path: Path,  # Ending in .safetensors
     arrays: dict,  # Name -> NumPy array or torch tensor
@@ -51,7 +51,7 @@ def write_arrays(
     with atomic(path) as aside:
         aside.write_bytes(safetensors_numpy.save(plain, metadata=one_entry))
 
-# %% ../nbs/00_modelfile.ipynb #c3842218
+# %% ../nbs/00_modelfile.ipynb #42c30774
 _UNREADABLE = (
     SafetensorError,
     ValueError,
@@ -91,7 +91,7 @@ def read_arrays(
         raise ValueError(f"{path} holds a {header.get('kind')}: it holds no {kind}")
     return header, arrays
 
-
+# %% ../nbs/00_modelfile.ipynb #a8c2f4c6
 def _check_header(path: Path, header: dict, kind: str):
     "Raise `ValueError` for a file of another program or another format."
     if 'kind' not in header:
@@ -104,7 +104,7 @@ def _check_header(path: Path, header: dict, kind: str):
             f"specanom; this one reads format {MODEL_FORMAT}: train again"
         )
 
-# %% ../nbs/00_modelfile.ipynb #5f6ab3e3
+# %% ../nbs/00_modelfile.ipynb #a935025d
 def _shapes_asked(path: Path, make: Callable) -> dict:
     "Name -> shape of the weights of a network that is made without memory."
     import torch
@@ -117,7 +117,7 @@ def _shapes_asked(path: Path, make: Callable) -> dict:
         raise ValueError(f'{path}: its header describes no network ({said})') from error
     return {name: tuple(p.shape) for name, p in plan.state_dict().items()}
 
-
+# %% ../nbs/00_modelfile.ipynb #82df80ae
 def load_network(
     path: Path,  # Named in errors
     arrays: dict,  # From `read_arrays`: name -> array

@@ -6,7 +6,7 @@
 __all__ = ['CATALOG', 'Catalog', 'rows_in_words', 'text_id', 'make_catalog', 'spec_name', 'fits_specobjid', 'make_specobjid',
            'hash_id', 'id_fraction', 'reject_table', 'stack_tables']
 
-# %% ../nbs/00_objects.ipynb #0473b7e6
+# %% ../nbs/00_objects.ipynb #865d7c48
 import hashlib
 from collections.abc import Iterable, Mapping
 
@@ -51,7 +51,7 @@ def _text(values: np.ndarray) -> np.ndarray:
         return np.char.decode(values, 'utf-8', 'replace')
     return values.astype(str)
 
-
+# %% ../nbs/00_objects.ipynb #db633e3c
 def rows_in_words(
     which: np.ndarray,  # (n,) bool
 ) -> str:  # As in 'rows 3, 4, 9 and 2 more'
@@ -61,7 +61,7 @@ def rows_in_words(
     more = f' and {len(rows) - 3} more' if len(rows) > 3 else ''
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
 
-# %% ../nbs/00_objects.ipynb #0220cbf6
+# %% ../nbs/00_objects.ipynb #17f3f39d
 def _id_of(word: str) -> int:
     "The number that a text spells, else 64 bits of its hash."
     if word.isascii() and word.isdigit() and word[0] != '0' and int(word) < 2**64:
@@ -75,7 +75,7 @@ def text_id(
     "A 64-bit id for each text: the number that it spells, else its hash."
     return np.array([_id_of(word) for word in text], np.uint64)
 
-
+# %% ../nbs/00_objects.ipynb #eb6b238a
 def _ids(values) -> tuple[np.ndarray, np.ndarray]:
     """The column `specobjid`: ids as uint64, and their text where they were given as
     text that is no number."""
@@ -106,7 +106,7 @@ def _refuse_negative_ids(below: np.ndarray):
             f'from 1 to 2^64 - 1, or texts'
         )
 
-
+# %% ../nbs/00_objects.ipynb #daec6371
 def _ids_of_numbers(values: np.ndarray) -> np.ndarray:
     "Ids given as numbers of one type."
     if values.dtype.kind == 'f':
@@ -124,7 +124,7 @@ def _ids_of_numbers(values: np.ndarray) -> np.ndarray:
         _refuse_negative_ids(values < 0)
     return values.astype(np.uint64)
 
-# %% ../nbs/00_objects.ipynb #32d44043
+# %% ../nbs/00_objects.ipynb #95987535
 def _ids_of_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Ids given as Python objects."
     if all(isinstance(v, (str, bytes)) for v in values):
@@ -154,7 +154,7 @@ def _ids_of_texts(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ids = text_id(text.tolist())
     return ids, None if (ids.astype(str) == text).all() else text
 
-
+# %% ../nbs/00_objects.ipynb #83058d7f
 def _check_ids(ids: np.ndarray):
     "Raise `ValueError` when a row has no id, or that of another row."
     if (ids == 0).any():
@@ -170,7 +170,7 @@ def _check_ids(ids: np.ndarray):
             f'to one spectrum; drop the repeats, or number the spectra'
         )
 
-# %% ../nbs/00_objects.ipynb #507ecfeb
+# %% ../nbs/00_objects.ipynb #3769b462
 def _in_unit(values, unit: str):
     "A column in the unit of `CATALOG`, what is masked still masked."
     own = getattr(values, 'unit', None)
@@ -195,7 +195,7 @@ def _numbers(name: str, values, dtype: np.dtype, unit: str) -> np.ndarray:
         values[missing] = np.nan
     return values
 
-
+# %% ../nbs/00_objects.ipynb #d7151996
 def _whole_numbers(
     name: str, values: np.ndarray, missing: np.ndarray, dtype: np.dtype
 ) -> np.ndarray:
@@ -219,7 +219,7 @@ def _whole_numbers(
         )
     return values.astype(dtype)
 
-
+# %% ../nbs/00_objects.ipynb #f9668f72
 def _words(values, dtype: np.dtype) -> np.ndarray:
     "A column of text, as wide as `CATALOG` says or as it must be."
     values, missing = _apart(values)
@@ -240,7 +240,7 @@ def _extra(values):
         return np.where(missing, '', _text(plain))
     return np.where(missing, np.nan, plain)
 
-# %% ../nbs/00_objects.ipynb #690c04b8
+# %% ../nbs/00_objects.ipynb #3e0db28b
 def _columns_of(columns) -> dict:
     "Name -> values of whatever is a table."
     if hasattr(columns, 'iloc') and hasattr(columns, 'columns'):  # pandas
@@ -266,7 +266,7 @@ def _is_single(values) -> bool:
     "Whether one value stands for all rows."
     return isinstance(values, (str, bytes)) or np.ndim(values) == 0
 
-
+# %% ../nbs/00_objects.ipynb #91acace6
 def _broadcast(columns: dict, n: int) -> tuple[dict, int]:
     "Columns of one length; a single value stands for all rows."
     single = {name for name, values in columns.items() if _is_single(values)}
@@ -303,7 +303,7 @@ CATALOG = {  # column: (dtype, unit, description)
     'file': ('U', None, 'file that it was read from, below the folder that was given'),
 }
 
-
+# %% ../nbs/00_objects.ipynb #13bc2a07
 def make_catalog(
     # Any table, or column name -> values (one value stands for all rows); names missing
     # here are filled with 0, NaN or ''
@@ -326,7 +326,7 @@ def make_catalog(
     further = [name for name in columns if name not in CATALOG]
     return _described(made | {name: _extra(columns[name]) for name in further})
 
-
+# %% ../nbs/00_objects.ipynb #95803903
 def _warn_without_subclass(columns: dict):
     told = 'specobjid' in columns and 'class' in columns
     if told and 'subclass' not in columns:
@@ -352,7 +352,7 @@ def _described(columns: dict) -> Catalog:
             _, table[name].unit, table[name].description = CATALOG[name]
     return table
 
-# %% ../nbs/00_objects.ipynb #ab7b3425
+# %% ../nbs/00_objects.ipynb #b3beb7c7
 def _column(name: str, columns: dict, dtype: np.dtype, unit: str, n: int) -> np.ndarray:
     "One column of `CATALOG`, as given or filled."
     if name not in columns:
@@ -381,7 +381,7 @@ def _converted(name: str, columns: dict, dtype: np.dtype, unit: str) -> np.ndarr
         columns['id_text'] = text
     return ids
 
-
+# %% ../nbs/00_objects.ipynb #7519ad88
 def spec_name(
     catalog: Table,  # With plate, mjd and fiberid
 ) -> np.ndarray:  # 'plate-mjd-fiber' strings
@@ -389,7 +389,7 @@ def spec_name(
     rows = zip(catalog['plate'], catalog['mjd'], catalog['fiberid'])
     return np.array([f'{p:04d}-{m}-{f:04d}' for p, m, f in rows], dtype='U24')
 
-# %% ../nbs/00_objects.ipynb #5be1fcbc
+# %% ../nbs/00_objects.ipynb #46651e7f
 _PACKED = {'plate': 14, 'fiberid': 12, 'mjd - 50000': 14, 'run2d': 14}  # bits of each
 
 
@@ -410,7 +410,7 @@ def fits_specobjid(
     fits = [(v >= 0) & (v < 2 ** _PACKED[n]) for n, v in parts.items()]
     return np.logical_and.reduce(np.broadcast_arrays(*fits))
 
-
+# %% ../nbs/00_objects.ipynb #653d95bc
 def make_specobjid(
     plate,
     mjd,
@@ -436,7 +436,7 @@ def make_specobjid(
         | run2d << np.uint64(10)
     )
 
-
+# %% ../nbs/00_objects.ipynb #a0f1ec61
 def hash_id(
     survey: str,  # Whose identifiers they are
     # Integers, texts, or arrays of them (n,): all that tells a spectrum from every other
@@ -483,7 +483,7 @@ def reject_table(
         )
     )
 
-
+# %% ../nbs/00_objects.ipynb #a126f858
 def stack_tables(
     tables: list[Table],  # At least one
 ) -> Table:

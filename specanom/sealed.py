@@ -6,7 +6,7 @@
 __all__ = ['STORE_FORMAT', 'IMAGES', 'StoreArray', 'store_digest', 'check_alike', 'write_chunks', 'read_store', 'write_fits_set',
            'read_fits_set']
 
-# %% ../nbs/00_sealed.ipynb #5b15cf0b
+# %% ../nbs/00_sealed.ipynb #2ec0ff9d
 import hashlib, json, warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,7 +22,7 @@ from .flux import FLUX_UNIT
 from .grid import Grid
 from .objects import CATALOG, Catalog, stack_tables
 
-# %% ../nbs/00_sealed.ipynb #3d5cff13
+# %% ../nbs/00_sealed.ipynb #d446240b
 class StoreArray:
     """An array of a store: rows are read when they are asked for; whatever is missing
     or damaged is a `ValueError` that names it, never zeros."""
@@ -105,7 +105,7 @@ class StoreArray:
                 return self._file(number)
         return self.folder
 
-# %% ../nbs/00_sealed.ipynb #f14681d8
+# %% ../nbs/00_sealed.ipynb #420c33f6
 STORE_FORMAT = 2  # of stores and FITS sets; those of another format are refused by name
 
 
@@ -132,7 +132,7 @@ def _seal(store: Path, facts: dict):
     sealed = dict(facts, seal=_json_hash(facts))
     (store / 'store.json').write_text(json.dumps(sealed, indent=0))
 
-
+# %% ../nbs/00_sealed.ipynb #54320af4
 def _check_seal(store: Path) -> dict:
     """What `store.json` says, when every file is there in its size, and as it was
     written as far as that is seen without reading the chunks; else `ValueError`."""
@@ -151,7 +151,7 @@ def _check_seal(store: Path) -> dict:
         _check_file(store, name, size, known)
     return facts
 
-
+# %% ../nbs/00_sealed.ipynb #cfca174c
 def _check_is_store(store: Path):
     "Raise `ValueError` for what is no store, or one without its `store.json`."
     if not store.is_dir():
@@ -182,7 +182,7 @@ def _check_file(store: Path, name: str, size: int, known: str):
     if known != _hash(store, name):
         raise ValueError(f'{path} is damaged: make or fetch the store again')
 
-
+# %% ../nbs/00_sealed.ipynb #7d2037a5
 def store_digest(
     path: Path,  # A `.zarr` folder
 ) -> str:
@@ -192,7 +192,7 @@ def store_digest(
     """
     return _json_hash(_check_seal(Path(path)))
 
-# %% ../nbs/00_sealed.ipynb #3eb4d939
+# %% ../nbs/00_sealed.ipynb #2a18f4b4
 def _table_hdus(catalog: Table, rejected: Table) -> list:
     return [
         fits.BinTableHDU(fits_text(catalog), name='CATALOG'),
@@ -224,7 +224,7 @@ def _native(source, **options) -> Catalog:
         table[name].unit, table[name].description = unit, description
     return Catalog(table)
 
-
+# %% ../nbs/00_sealed.ipynb #9ab9ad32
 def _stored_grid(
     wave: np.ndarray, unit: str, frame: str = None, medium: str = 'vacuum'
 ) -> Grid:
@@ -232,7 +232,7 @@ def _stored_grid(
     are f_lambda, and only preprocessing has changed that."""
     return Grid(wave, frame or ('observed' if unit == FLUX_UNIT else 'rest'), medium)
 
-
+# %% ../nbs/00_sealed.ipynb #a727777a
 def check_alike(
     one,  # A set of spectra, with grid, unit and mask
     other,
@@ -250,7 +250,7 @@ def check_alike(
     if (one.mask is None) != (other.mask is None):
         raise ValueError('one of the sets has a mask and another has none')
 
-# %% ../nbs/00_sealed.ipynb #9447fbcc
+# %% ../nbs/00_sealed.ipynb #50a6bec6
 IMAGES = 'flux', 'ivar', 'mask'
 
 
@@ -259,7 +259,7 @@ def _images_of(piece) -> dict:
     found = {name: getattr(piece, name) for name in IMAGES}
     return {name: np.asarray(a) for name, a in found.items() if a is not None}
 
-
+# %% ../nbs/00_sealed.ipynb #9e9ab74d
 class _Growing:
     "A Zarr store to which sets are added, whole files at a time."
 
@@ -321,7 +321,7 @@ class _Growing:
             self.held[name] = [whole[rows:]]
         self.waiting -= rows
 
-# %% ../nbs/00_sealed.ipynb #45bd2391
+# %% ../nbs/00_sealed.ipynb #319661ba
 def write_chunks(
     path: Path,  # A `.zarr` folder
     chunks: Iterable,  # `Spectra` on the same grid, written as they come
@@ -346,7 +346,7 @@ def write_chunks(
         _seal(aside, facts)
     return Path(path)
 
-
+# %% ../nbs/00_sealed.ipynb #919986c2
 def _find(path: Path):
     "Raise `FileNotFoundError` for a set that is not there, nor was about to be."
     if not path.exists():
@@ -376,7 +376,7 @@ def _read_tables(path: Path) -> dict:
     except Exception as error:
         raise ValueError(f'{path} is damaged ({first_line(error)})') from error
 
-
+# %% ../nbs/00_sealed.ipynb #b4fca3cc
 def read_store(
     path: Path,  # A `.zarr` folder
     make: Callable,  # What is made of the parts, by name: `Spectra`
@@ -401,7 +401,7 @@ def read_store(
     grid = _stored_grid(arrays['wave'][:], unit, *facts.get('grid', ()))
     return make(**images, **tables, grid=grid, unit=unit)
 
-# %% ../nbs/00_sealed.ipynb #a9b78a15
+# %% ../nbs/00_sealed.ipynb #895a39bd
 def write_fits_set(
     path: Path,  # A `.fits` file
     data,  # `Spectra`
@@ -423,7 +423,7 @@ def write_fits_set(
             hdu.add_checksum(when='of the data and of this header')
         hdus.writeto(aside)
 
-
+# %% ../nbs/00_sealed.ipynb #2a291aa3
 def read_fits_set(
     path: Path,  # A `.fits` file
     make: Callable,  # What is made of the parts, by name: `Spectra`
@@ -453,7 +453,7 @@ def read_fits_set(
         f'specanom.surveys.read_spectra'
     )
 
-
+# %% ../nbs/00_sealed.ipynb #a25997e3
 def _check_parts(hdus: fits.HDUList):
     "Raise `ValueError` for another format, or a part without a checksum."
     found = hdus[0].header['SPECANOM']

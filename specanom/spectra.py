@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHOWN', 'Spectra', 'check_store', 'grid_of', 'check_grid', 'map_chunks']
 
-# %% ../nbs/00_spectra.ipynb #454ef7c8
+# %% ../nbs/00_spectra.ipynb #f15eb26e
 import html
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ from specanom.sealed import (
     write_fits_set,
 )
 
-# %% ../nbs/00_spectra.ipynb #8382d966
+# %% ../nbs/00_spectra.ipynb #1638a28f
 def _plain(name: str, array) -> np.ndarray:
     "A NumPy array of numbers, of whatever holds them; masked ones are NaN."
     if hasattr(array, 'iloc'):
@@ -53,7 +53,7 @@ def _plain(name: str, array) -> np.ndarray:
         raise ValueError(f'{name} must hold numbers, not {array.dtype}')
     return array
 
-
+# %% ../nbs/00_spectra.ipynb #da822e35
 def _pixels(name: str, array, dtype: str, factor=1.0) -> np.ndarray:
     "An image of (n, d) numbers, native and by rows; masked ones are NaN."
     if isinstance(array, StoreArray):
@@ -66,7 +66,7 @@ def _pixels(name: str, array, dtype: str, factor=1.0) -> np.ndarray:
     by_columns = array.flags.f_contiguous and array.ndim > 1
     return np.ascontiguousarray(array) if by_columns else array
 
-
+# %% ../nbs/00_spectra.ipynb #1afe614b
 def _factors(flux, ivar, unit: str, wave: np.ndarray) -> tuple:
     "What flux and ivar are multiplied by, and the unit of flux that this gives."
     own = getattr(flux, 'unit', None)  # of a Quantity
@@ -81,7 +81,7 @@ def _factors(flux, ivar, unit: str, wave: np.ndarray) -> tuple:
         )
     return factor, 1 / np.square(other), becomes
 
-
+# %% ../nbs/00_spectra.ipynb #fab8bc19
 def _total(array: np.ndarray) -> float:
     """A sum that is finite only if every number of the array is, as fast as memory is
     read."""
@@ -313,7 +313,7 @@ class Spectra:
         said = html.escape(repr(self))
         return f'<p>{said}</p><table><tr>{head}</tr>{rows}</table>'
 
-
+# %% ../nbs/00_spectra.ipynb #deae871f
 # Columns of a set that a notebook shows
 SHOWN = ('plate', 'mjd', 'fiberid', 'z', 'class', 'subclass', 'sn_median')
 
@@ -328,7 +328,7 @@ def _html(value) -> str:
     real = isinstance(value, (float, np.floating))
     return html.escape(f'{value:.4g}' if real else str(value))
 
-# %% ../nbs/00_spectra.ipynb #76621f4a
+# %% ../nbs/00_spectra.ipynb #16189f04
 def check_store(
     path: Path,  # A `.zarr` folder
 ) -> int:  # Spectra in it
@@ -368,7 +368,7 @@ def _says(grid: dict) -> str:
         f"{frame}, in '{grid['unit']}'"
     )
 
-
+# %% ../nbs/00_spectra.ipynb #1619b265
 def _is_same(here: dict, grid: dict) -> bool:
     "Whether two of what `grid_of` gives agree in all that the second knows."
     known = [name for name in grid if name != 'wave']
@@ -384,7 +384,7 @@ def _is_in_air(here: dict, grid: dict) -> bool:
         here['wave'], in_air, rtol=1e-5
     )
 
-
+# %% ../nbs/00_spectra.ipynb #f48e2b2d
 def check_grid(
     data: Spectra,
     grid: dict,  # From `grid_of`; of an older model without frame and medium
@@ -401,7 +401,7 @@ def check_grid(
         f'preprocess them as those that it was trained on'
     )
 
-# %% ../nbs/00_spectra.ipynb #27fb05e6
+# %% ../nbs/00_spectra.ipynb #880b43cd
 def map_chunks(
     fn: Callable,  # Spectra -> anything
     spectra: Spectra,  # NumPy or lazy
