@@ -15,7 +15,10 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 
-from .core import LINES, Spectra, atomic, axes_or_new, write_as
+from .core import axes_or_new
+from .files import atomic, write_as
+from .linelist import LINES
+from .spectra import Spectra
 from .flow import CLASS_NAMES, spectral_class
 from .known import find_known, known_lists
 from .preprocess import plot_rest

@@ -22,20 +22,16 @@ import torch
 from torch import nn
 
 from specanom.core import (
-    Spectra,
     axes_or_new,
-    check_grid,
     check_precision,
-    grid_of,
-    load_network,
     log,
     progress,
-    read_arrays,
     round_off,
     seed_of,
     settle,
-    write_arrays,
 )
+from .modelfile import load_network, read_arrays, write_arrays
+from .spectra import Spectra, check_grid, grid_of
 
 # %% ../nbs/03a_autoencoder.ipynb #b4cedf6d
 NETWORKS = {  # keyword arguments of `Autoencoder`: the analysis behind the published

@@ -11,7 +11,7 @@ import re
 import numpy as np
 from astropy.table import Table
 
-from .core import fits_specobjid, hash_id, make_specobjid
+from .objects import fits_specobjid, hash_id, make_specobjid
 
 # %% ../nbs/00e_bits.ipynb #36e1e974
 # reductions of SDSS-I and -II; the others are of BOSS and eBOSS

@@ -61,7 +61,7 @@ def _recall_line(row) -> str:
 def _find_lines(r) -> list[str]:
     """What a run lists, how much of it is false where that is known, and the first three
     with their reasons."""
-    from specanom.core import read_table
+    from specanom.files import read_table
 
     found, path = r.table('discoveries'), r.folder / 'truth.ecsv'
     truth = read_table(path) if path.exists() else None
@@ -178,7 +178,7 @@ def _demonstration(model, source='files') -> str:
 
 def _table_to_write(path: Path | None):
     "Raise, before any work, where a table cannot be written."
-    from specanom.core import check_table_path
+    from specanom.files import check_table_path
 
     if path is not None:
         check_table_path(path)
@@ -202,7 +202,7 @@ def score_command(args) -> str:
     _table_to_write(args.out)
     run, _, table, aside = _judged(args)
     if args.out is not None:
-        from specanom.core import write_table
+        from specanom.files import write_table
 
         write_table(table, args.out)
     from specanom.scores import shown_columns
@@ -225,7 +225,7 @@ def anomalies_command(args) -> str:
     if len(found):
         said += _lines(found, _listed_columns(), args.rows)
     if args.out is not None:
-        from specanom.core import write_table
+        from specanom.files import write_table
 
         write_table(found, args.out)
         said.append(f'all of it in {args.out}')
@@ -302,7 +302,7 @@ def _write_weights(table, several: list, folder: Path):
     "Add explanations to a table of scores, and write it into a folder."
     import numpy as np
 
-    from specanom.core import write_table
+    from specanom.files import write_table
 
     table['score'] = [why.score for why in several]
     table['r2'] = [why.r2 for why in several]
@@ -316,7 +316,7 @@ def _draw_weights(table, several: list, folder: Path, score: str):
     "A figure for each of the first explanations."
     import matplotlib.pyplot as plt
 
-    from specanom.core import spec_name
+    from specanom.objects import spec_name
 
     for name, why in zip(spec_name(table), several):
         fig = why.plot()[0].figure
@@ -326,7 +326,7 @@ def _draw_weights(table, several: list, folder: Path, score: str):
 
 def query_command(args) -> str:
     "Fetch a catalogue; returns what is in it and the next command."
-    from specanom.core import check_table_path, write_table
+    from specanom.files import check_table_path, write_table
 
     check_table_path(args.out)
     from specanom.query import match_portsmouth, query_catalog
@@ -356,7 +356,7 @@ def _catalog_line(catalog) -> str:
 def download_command(args) -> str:
     "Fetch the spectra of a catalogue, or say what that would mean."
     _check_folder(args.out)
-    from specanom.core import read_table
+    from specanom.files import read_table
     from specanom.download import describe_plan, download_spectra, plan_download
     from specanom.query import tidy_catalog
 
@@ -556,7 +556,8 @@ def info_command(args) -> str:
         return '\n'.join(_settings_lines(args.settings))
     if args.run is not None:
         return '\n'.join(_run_lines(args.run))
-    from specanom.core import home, versions
+    from specanom.core import versions
+    from specanom.files import home
 
     said = [*versions().pformat(show_dtype=False), '']
     said += [f'profiles: {", ".join(PROFILES)}', f'cache: {home()}']

@@ -16,15 +16,10 @@ import numpy as np
 from astropy.table import Table
 from scipy.stats import hypergeom
 
-from specanom.core import (
-    Spectra,
-    atomic,
-    axes_or_new,
-    digest,
-    mark_lines,
-    progress,
-    seed_of,
-)
+from .core import axes_or_new, digest, progress, seed_of
+from .files import atomic
+from .linelist import mark_lines
+from .spectra import Spectra
 from .explain import MARKED, explain_many
 from .lines import line_ratio
 from .segments import Segments

@@ -30,7 +30,9 @@ from astropy.table import Table
 
 from .anomalies import redshift_bins, top_anomalies
 from .autoencoder import PRESETS, Chain, fit_pair
-from .core import PRECISIONS, Spectra, atomic, cached
+from .core import PRECISIONS
+from .files import atomic, cached
+from .spectra import Spectra
 from .download import download_spectra
 from specanom.flow import (
     METHODS,

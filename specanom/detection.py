@@ -18,16 +18,10 @@ from astropy.table import Table
 from scipy.sparse.linalg import eigsh
 
 from .anomalies import bin_number, quiescent
-from specanom.core import (
-    Spectra,
-    axes_or_new,
-    id_fraction,
-    progress,
-    read_table,
-    seed_of,
-    versions,
-    write_table,
-)
+from .core import axes_or_new, progress, seed_of, versions
+from .files import read_table, write_table
+from .objects import id_fraction
+from .spectra import Spectra
 from .config import Config
 from .flow import ClassDensity, make_density
 from .inject import ANOMALIES, inject, natural_hosts

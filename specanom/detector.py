@@ -15,7 +15,8 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import hypergeom
 
 from .bits import flag_names
-from .core import SDSS_K, SDSS_WAVE, Spectra
+from .grid import SDSS_K, SDSS_WAVE
+from .spectra import Spectra
 from .lines import on_lattice
 from .redshifts import high_pass
 from .triage import bright_sky

@@ -17,19 +17,11 @@ import requests
 from astropy.table import Table, vstack
 from tqdm import tqdm
 
-from specanom.core import (
-    Spectra,
-    atomic,
-    bounded_map,
-    digest,
-    log,
-    make_catalog,
-    progress,
-    reject_table,
-    spec_name,
-    write_chunks,
-    write_table,
-)
+from .core import bounded_map, digest, log, progress
+from .files import atomic, write_table
+from .objects import make_catalog, reject_table, spec_name
+from .sealed import write_chunks
+from .spectra import Spectra
 from .bits import LEGACY
 from .fitsfile import MAX_BYTES, BadFile, open_file, walk_hdus, why_refused
 from .query import check_release, tidy_catalog

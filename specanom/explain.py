@@ -20,7 +20,8 @@ from scipy.linalg import hadamard
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtri
 
-from .core import axes_or_new, mark_lines, masked_median, progress, seed_of
+from .core import masked_median, progress, seed_of
+from .linelist import mark_lines
 from .neighbours import Score, made_scores, neighbour_scores
 from .segments import Segments
 

@@ -22,7 +22,9 @@ import torch
 from astropy.table import Table
 from scipy.special import logsumexp
 
-from .core import axes_or_new, read_arrays, write_arrays, write_json
+from .core import axes_or_new
+from .files import write_json
+from .modelfile import read_arrays, write_arrays
 from .known import CLASSES, SUBCLASSES
 
 # %% ../nbs/04a_flow.ipynb #bc36bb7d

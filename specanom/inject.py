@@ -15,19 +15,12 @@ from astropy.table import Table
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.special import ndtri
 
-from specanom.core import (
-    FLUX_UNIT,
-    Grid,
-    LINES,
-    SDSS_GRID,
-    SDSS_K,
-    SDSS_WAVE,
-    Spectra,
-    air_to_vacuum,
-    axes_or_new,
-    id_fraction,
-    seed_of,
-)
+from .core import axes_or_new, seed_of
+from .flux import FLUX_UNIT
+from .grid import SDSS_GRID, SDSS_K, SDSS_WAVE, Grid, air_to_vacuum
+from .linelist import LINES
+from .objects import id_fraction
+from .spectra import Spectra
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from .mock import draw_population, gas_dust, line_ratios, starlight
 from specanom.templates import (

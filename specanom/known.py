@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from .core import read_table, spec_name
+from .files import read_table
+from .objects import spec_name
 
 # %% ../nbs/00d_known.ipynb #5c1e07d2
 SUBCLASSES = ('NONE', 'AGN', 'STARBURST', 'STARFORMING')

@@ -16,14 +16,11 @@ from astropy.table import Table, hstack
 
 from .anomalies import bin_number, quiescent, redshift_bins
 from .autoencoder import Chain
-from specanom.core import (
-    Spectra,
-    grid_of,
-    id_fraction,
-    progress,
-    read_table,
-    write_chunks,
-)
+from .core import progress
+from .files import read_table
+from .objects import id_fraction
+from .sealed import write_chunks
+from .spectra import Spectra, grid_of
 from .download import download_spectra
 from .known import is_known, known_lists
 from specanom.model import (

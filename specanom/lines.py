@@ -16,16 +16,11 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from scipy.ndimage import gaussian_filter1d
 
-from specanom.core import (
-    FLUX_UNIT,
-    LINES,
-    SDSS_GRID,
-    SDSS_K,
-    SDSS_WAVE,
-    Spectra,
-    air_to_vacuum,
-    axes_or_new,
-)
+from .core import axes_or_new
+from .flux import FLUX_UNIT
+from .grid import SDSS_GRID, SDSS_K, SDSS_WAVE, air_to_vacuum
+from .linelist import LINES
+from .spectra import Spectra
 from .templates import SPEED_OF_LIGHT, load_basis
 
 # %% ../nbs/00b_lines.ipynb #06e8b4c7

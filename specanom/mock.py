@@ -20,21 +20,13 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import exp1
 
-from specanom.core import (
-    LINES,
-    SDSS_K,
-    SDSS_WAVE,
-    Spectra,
-    axes_or_new,
-    bounded_map,
-    make_catalog,
-    make_specobjid,
-    mark_lines,
-    seed_of,
-)
+from .core import axes_or_new, bounded_map, seed_of
+from .grid import SDSS_K, SDSS_WAVE
+from .linelist import LINES, mark_lines
+from .objects import make_catalog, make_specobjid
+from .spectra import Spectra
 from .bits import BITS
 from .known import CLASSES
-from .surveys import read_spectra
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from .noise import foreground, observe
 from specanom.templates import (

@@ -17,17 +17,11 @@ import numpy as np
 from astropy.table import Table, hstack
 
 from .autoencoder import Chain, fit_pair
-from specanom.core import (
-    Spectra,
-    check_grid,
-    grid_of,
-    id_fraction,
-    read_arrays,
-    read_json,
-    seed_of,
-    write_arrays,
-    write_json,
-)
+from .core import seed_of
+from .files import read_json, write_json
+from .modelfile import read_arrays, write_arrays
+from .objects import id_fraction
+from .spectra import Spectra, check_grid, grid_of
 from specanom.flow import (
     Density,
     class_log_prob,

@@ -14,14 +14,10 @@ from astropy.io import fits
 from astropy.table import Table
 from scipy.ndimage import median_filter, uniform_filter1d
 
-from specanom.core import (
-    SDSS_K,
-    SDSS_WAVE,
-    Spectra,
-    galactic_extinction,
-    make_catalog,
-    make_specobjid,
-)
+from .dust import galactic_extinction
+from .grid import SDSS_K, SDSS_WAVE
+from .objects import make_catalog, make_specobjid
+from .spectra import Spectra
 from .bits import BITS
 from .surveys import read_spectra
 from .templates import load_basis, load_sky

@@ -17,17 +17,10 @@ import numpy as np
 from astropy.table import Table
 
 from .clusters import normalize_weights
-from specanom.core import (
-    Spectra,
-    axes_or_new,
-    load_network,
-    mark_lines,
-    masked_median,
-    progress,
-    read_arrays,
-    seed_of,
-    write_arrays,
-)
+from .core import axes_or_new, masked_median, progress, seed_of
+from .linelist import mark_lines
+from .modelfile import load_network, read_arrays, write_arrays
+from .spectra import Spectra
 from .explain import MARKED, explain_many
 from .lines import plot_bpt, plot_whan
 from .neighbours import Score

@@ -18,7 +18,8 @@ from astropy.table import Table, hstack
 
 from .anomalies import FORMATS
 from .config import Config, check_config, load_config
-from .core import Spectra, provenance
+from .core import provenance
+from .spectra import Spectra
 from .explain import Score, explain_many
 from .flow import find_method, make_density
 from .keys import code_digest

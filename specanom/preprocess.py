@@ -16,20 +16,13 @@ import numpy as np
 from astropy.cosmology import Planck18
 from astropy.table import Table
 
-from specanom.core import (
-    FLUX_UNIT,
-    Grid,
-    REST_EDGES,
-    Spectra,
-    axes_or_new,
-    galactic_extinction,
-    id_fraction,
-    log,
-    map_chunks,
-    mark_lines,
-    masked_median,
-    spec_name,
-)
+from .core import axes_or_new, log, masked_median
+from .dust import galactic_extinction
+from .flux import FLUX_UNIT
+from .grid import REST_EDGES, Grid
+from .linelist import mark_lines
+from .objects import id_fraction, spec_name
+from .spectra import Spectra, map_chunks
 from .bits import BITS, PIXEL_FLAGS, flag_names
 
 # %% ../nbs/02_preprocess.ipynb #f924ff0c

@@ -17,18 +17,14 @@ import numpy as np
 from astropy.table import Table, vstack
 from tqdm import tqdm
 
-from specanom.core import (
+from .core import axes_or_new, digest, log
+from .files import home, read_table, write_table
+from specanom.objects import (
     CATALOG,
-    axes_or_new,
-    digest,
-    home,
     id_fraction,
-    log,
     make_catalog,
     make_specobjid,
-    read_table,
     spec_name,
-    write_table,
 )
 from .bits import packed_id
 from .known import known_anomalies

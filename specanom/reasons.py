@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from astropy.table import QTable, Table
 
-from .core import Spectra
+from .spectra import Spectra
 from .detector import detector_evidence, evidence_words
 from .inject import ANOMALIES
 from .lines import bpt_class, line_ratio, measure_lines

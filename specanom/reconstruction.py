@@ -12,7 +12,9 @@ import numpy as np
 from astropy.constants import c
 from astropy.table import Table
 
-from .core import LINES, Spectra, axes_or_new, mark_lines, masked_median
+from .core import axes_or_new, masked_median
+from .linelist import LINES, mark_lines
+from .spectra import Spectra
 
 # %% ../nbs/06_reconstruction.ipynb #0d4294a1
 def _chi2(data: Spectra, reconstruction: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 from astropy.table import Table
 from scipy.ndimage import gaussian_filter1d
 
-from .core import B23_GRID, SDSS_K, Grid, Spectra
+from .grid import B23_GRID, SDSS_K, Grid
+from .spectra import Spectra
 from .inject import QUASAR_LINES, REST_K, REST_WAVE, load_m_stars
 from .lines import NII_RATIO, on_lattice
 from .preprocess import at_redshifts, flagged

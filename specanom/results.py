@@ -27,7 +27,8 @@ from specanom.anomalies import (
     write_formats,
 )
 from .autoencoder import plot_loss
-from .core import Spectra, progress
+from .core import progress
+from .spectra import Spectra
 from .detector import plate_enrichment
 from .known import known_lists
 from .learning import lists_of, ranked

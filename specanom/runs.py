@@ -23,7 +23,9 @@ from time import perf_counter
 from astropy.table import Table
 
 from .config import Config, load_config
-from .core import Spectra, atomic, digest, log, read_table, write_table
+from .core import digest, log
+from .files import atomic, read_table, write_table
+from .spectra import Spectra
 from .keys import code_digest
 from .model import Model
 from .sources import open_source

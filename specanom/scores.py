@@ -16,7 +16,8 @@ import numpy as np
 from astropy.table import Table
 
 from .autoencoder import Chain
-from .core import CATALOG, Spectra
+from .objects import CATALOG
+from .spectra import Spectra
 from .flow import Density
 from specanom.reconstruction import (
     SCORES,

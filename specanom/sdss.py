@@ -19,16 +19,10 @@ import numpy as np
 from astropy import units as u
 
 from .bits import given_id, packed_id
-from specanom.core import (
-    CATALOG,
-    FLUX_UNIT,
-    SDSS_K,
-    SDSS_WAVE,
-    Spectra,
-    implausible_flux,
-    make_catalog,
-    reject_table,
-)
+from .flux import FLUX_UNIT, implausible_flux
+from .grid import SDSS_K, SDSS_WAVE
+from .objects import CATALOG, make_catalog, reject_table
+from .spectra import Spectra
 from specanom.fitsfile import (
     BadFile,
     BinaryTable,

@@ -13,7 +13,9 @@ import numpy as np
 from astropy.constants import c
 from scipy.ndimage import gaussian_filter1d
 
-from .core import LINES, air_to_vacuum, axes_or_new
+from .core import axes_or_new
+from .grid import air_to_vacuum
+from .linelist import LINES
 
 # %% ../nbs/07a_segments.ipynb #93d38929
 BANDS = {  # name: first and last wavelength in air, AA; Trager et al. 1998, Table 1

@@ -12,7 +12,7 @@ from astropy.table import Table
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 
-from .core import LINES, mark_lines
+from .linelist import LINES, mark_lines
 from .flow import Density, check_points
 
 # %% ../nbs/05b_sensitivity.ipynb #5a3d8c08

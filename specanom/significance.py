@@ -15,7 +15,8 @@ from scipy.optimize import minimize
 from scipy.stats import combine_pvalues, false_discovery_control
 
 from .anomalies import cells_of, strata
-from .core import id_fraction, read_arrays, write_arrays
+from .modelfile import read_arrays, write_arrays
+from .objects import id_fraction
 from .flow import spectral_class
 from .scores import ANOMALY_SCORES, find_score, own_p, score_weights
 

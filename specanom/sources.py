@@ -14,7 +14,9 @@ import numpy as np
 from astropy.table import Table
 
 from .config import Config
-from .core import Spectra, digest, store_digest
+from .core import digest
+from .sealed import store_digest
+from .spectra import Spectra
 from .fitsfile import name_below
 from .inject import contaminate
 from .keys import code_digest

@@ -17,7 +17,9 @@ import numpy as np
 from astropy.table import Table
 
 from .config import load_config
-from .core import Spectra, axes_or_new, write_table
+from .core import axes_or_new
+from .files import write_table
+from .spectra import Spectra
 from .flow import ClassDensity, anomaly_score, make_density
 from .mock import mock_survey
 from .runs import Run
@@ -142,7 +144,7 @@ def speed_rebinning(
     rng: int | np.random.Generator = 0,
 ) -> Table:  # As `race`
     "Race the ways to the rest frame."
-    from specanom.core import REST_EDGES
+    from specanom.grid import REST_EDGES
     from specanom.preprocess import rebin
 
     raw = mock_survey(n, rng=rng)

@@ -18,18 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specanom.core import (
-    CATALOG,
-    FLUX_UNIT,
-    Spectra,
-    axes_or_new,
-    bounded_map,
-    log,
-    make_catalog,
-    progress,
-    reject_table,
-    spec_name,
-)
+from .core import axes_or_new, bounded_map, log, progress
+from .flux import FLUX_UNIT
+from .objects import CATALOG, make_catalog, reject_table, spec_name
+from .spectra import Spectra
 from .fitsfile import BadFile, name_below, read_each
 from .sdss import group_files, is_fits, read_group
 

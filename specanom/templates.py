@@ -15,7 +15,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from .core import air_to_vacuum
+from .grid import air_to_vacuum
 
 # %% ../nbs/00a_templates.ipynb #5dd96bf5
 LOG_STEP = 1e-4 * np.log(10)  # one lattice step in ln(lambda): 69 km/s

@@ -13,15 +13,10 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from specanom.core import (
-    Spectra,
-    check_grid,
-    grid_of,
-    id_fraction,
-    read_arrays,
-    seed_of,
-    write_arrays,
-)
+from .core import seed_of
+from .modelfile import read_arrays, write_arrays
+from .objects import id_fraction
+from .spectra import Spectra, check_grid, grid_of
 from .inject import ANOMALIES, inject
 from .preprocess import preprocess
 from .reconstruction import error_by_region, near_lines, sum_by_region

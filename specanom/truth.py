@@ -22,7 +22,9 @@ from .anomalies import bin_number, quiescent
 from .autoencoder import fit_pair
 from .checks import class_pit, pit_tail, stability
 from .config import Config, load_config
-from .core import Spectra, atomic, progress, versions
+from .core import progress, versions
+from .files import atomic
+from .spectra import Spectra
 from specanom.flow import (
     ClassDensity,
     anomaly_score,

@@ -14,7 +14,8 @@ import numpy as np
 from astropy.table import Table
 
 from .autoencoder import OPTIMIZERS, fit_autoencoder
-from .core import Spectra, axes_or_new, progress, seed_of
+from .core import axes_or_new, progress, seed_of
+from .spectra import Spectra
 
 # %% ../nbs/03c_tune.ipynb #6f270b8b
 RANGES = Table(  # B23 Table 2

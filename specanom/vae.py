@@ -23,18 +23,10 @@ from specanom.autoencoder import (
     train_network,
     weighted_loss,
 )
-from specanom.core import (
-    Spectra,
-    check_grid,
-    check_precision,
-    grid_of,
-    id_fraction,
-    load_network,
-    masked_median,
-    read_arrays,
-    seed_of,
-    write_arrays,
-)
+from .core import check_precision, masked_median, seed_of
+from .modelfile import load_network, read_arrays, write_arrays
+from .objects import id_fraction
+from .spectra import Spectra, check_grid, grid_of
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
 def _relu_layers(sizes: list[int]) -> list[nn.Module]:

@@ -12,7 +12,10 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from .core import LINES, SDSS_K, SDSS_WAVE, Spectra, spec_name
+from .grid import SDSS_K, SDSS_WAVE
+from .linelist import LINES
+from .objects import spec_name
+from .spectra import Spectra
 from .bits import BITS
 from .templates import load_sky
 

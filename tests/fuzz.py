@@ -20,7 +20,7 @@ import numpy as np
 from astropy.io import fits
 from made import UNIT, write_old, write_plate, write_spec
 
-from specanom.core import SDSS_K
+from specanom.grid import SDSS_K
 from specanom.surveys import read_spectra
 
 SECONDS = 20  # for one input

@@ -20,18 +20,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from specanom import core
-from specanom.core import (
-    SDSS_WAVE,
-    Spectra,
-    check_store,
-    make_catalog,
-    read_arrays,
-    read_table,
-    write_arrays,
-    write_chunks,
-    write_table,
-)
+from specanom import objects
+from specanom.files import read_table, write_table
+from specanom.grid import SDSS_WAVE
+from specanom.modelfile import read_arrays, write_arrays
+from specanom.objects import make_catalog
+from specanom.sealed import write_chunks
+from specanom.spectra import Spectra, check_store
 
 MOST_SECONDS = 10  # of processor, for one reading
 
@@ -50,7 +45,7 @@ def spectra(n: int = 11, d: int = 60) -> Spectra:
     )
     mask = rng.integers(0, 2, (n, d)).astype('u4')
     flux = rng.normal(9, 1, (n, d)).astype('f4')
-    rejected = core.reject_table(['b.fits'], 'read', ['truncated'])
+    rejected = objects.reject_table(['b.fits'], 'read', ['truncated'])
     return Spectra(
         flux,
         rng.uniform(1, 2, (n, d)).astype('f4'),

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 from sdss_server import ReplayServer, make_archive
 
-from specanom.core import spec_name
+from specanom.objects import spec_name
 from specanom.download import download_spectra
 from specanom.query import query_catalog
 from specanom.web import SurveyError

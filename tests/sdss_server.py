@@ -32,7 +32,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from specanom.core import Spectra, make_specobjid
+from specanom.objects import make_specobjid
+from specanom.spectra import Spectra
 from specanom.bits import run2d_code
 from specanom.mock import mock_survey
 from specanom.write import write_plate, write_spec

@@ -12,7 +12,8 @@ from conftest import ROOT, copy_project, once
 from specanom import cli
 from specanom.cli import main
 from specanom.config import PROFILES, Config, load_config
-from specanom.core import make_catalog, write_table
+from specanom.files import write_table
+from specanom.objects import make_catalog
 
 
 @pytest.fixture(autouse=True)
@@ -271,7 +272,9 @@ def test_nothing_came_of_it(tmp_path, monkeypatch, capsys):
     "Status 1 when no spectrum was scored, explained or fetched; and no file is written."
     import specanom.download as download
     import specanom.pipeline as pipeline
-    from specanom.core import Spectra, reject_table, SDSS_WAVE
+    from specanom.grid import SDSS_WAVE
+    from specanom.objects import reject_table
+    from specanom.spectra import Spectra
     import numpy as np
 
     none = Spectra(
@@ -379,7 +382,8 @@ ASCII = dict(PYTHONUTF8='0', PYTHONCOERCECLOCALE='0', LC_ALL='C')
 LETTERS = '''
 import sys
 from specanom.config import load_config
-from specanom.core import make_catalog, read_table, write_table
+from specanom.files import read_table, write_table
+from specanom.objects import make_catalog
 assert sys.stdout.encoding.lower() in ('ascii', 'ansi_x3.4-1968', 'us-ascii'), sys.stdout.encoding
 path = sys.argv[1]
 write_table(make_catalog(dict(file=['\\u591c/\\xe9.fits'])), path + '/t.ecsv')
@@ -448,7 +452,10 @@ def test_clone_in_the_working_folder(tmp_path):
     environ = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
     for command in (
         ['-m', 'specanom', 'cite'],
-        ['-c', 'import specanom.core as c; c.provenance(); c.cached'],
+        [
+            '-c',
+            'import specanom.core as core, specanom.files as files; core.provenance(); files.cached',
+        ],
     ):
         got = subprocess.run(
             [env / 'bin' / 'python', *command],

@@ -1,6 +1,7 @@
 """What a container is fed: taken in the forms that people have, or refused at once with the column and the remedy; files that are whole or named."""
 
 import errno
+import json
 import logging
 import pickle
 import resource
@@ -13,24 +14,14 @@ import pytest
 from astropy import units as u
 from astropy.table import MaskedColumn, QTable, Table
 from fuzz_stores import test_damaged_files  # noqa: F401 (a bounded part of it)
-from specanom import core
-from specanom.core import (
-    FLUX_UNIT,
-    SDSS_WAVE,
-    Spectra,
-    atomic,
-    check_store,
-    load_network,
-    make_catalog,
-    read_arrays,
-    read_json,
-    read_table,
-    text_id,
-    write_arrays,
-    store_digest,
-    write_chunks,
-    write_table,
-)
+from specanom import files, objects, sealed
+from specanom.files import atomic, read_json, read_table, write_table
+from specanom.flux import FLUX_UNIT
+from specanom.grid import SDSS_WAVE
+from specanom.modelfile import load_network, read_arrays, write_arrays
+from specanom.objects import make_catalog, text_id
+from specanom.sealed import store_digest, write_chunks
+from specanom.spectra import Spectra, check_store
 
 N, D = 6, 400
 WAVE = SDSS_WAVE[:D]
@@ -344,7 +335,7 @@ def test_missing_subclass(caplog):
 def test_slices_are_not_checked_again(monkeypatch):
     "A set is checked when it is made; slices, copies and stacks of it are not, and may repeat a row."
     data = make()
-    monkeypatch.setattr(core, '_check_ids', None)
+    monkeypatch.setattr(objects, '_check_ids', None)
     monkeypatch.setattr(Spectra, '__post_init__', None)
     assert (
         len(data[np.zeros(3, int)]) == 3
@@ -493,12 +484,12 @@ def test_foreign_stores(store, tmp_path):
     ):
         with pytest.raises(ValueError, match=f'{name}.*{reason}'):
             Spectra.read(tmp_path / name)
-    core._seal(store, dict(core._check_seal(store), format=3) | {})
-    facts = core.json.loads((store / 'store.json').read_text())
+    sealed._seal(store, dict(sealed._check_seal(store), format=3) | {})
+    facts = json.loads((store / 'store.json').read_text())
     facts.pop('seal')
     facts['format'] = 3
     (store / 'store.json').write_text(
-        core.json.dumps(dict(facts, seal=core._json_hash(facts)))
+        json.dumps(dict(facts, seal=sealed._json_hash(facts)))
     )
     with pytest.raises(ValueError, match='is of format 3.*reads format 2'):
         Spectra.read(store)
@@ -664,7 +655,7 @@ def test_nothing_is_replaced_by_another_kind(tmp_path):
 
 KILLED = '''
 import sys, time
-from specanom.core import atomic
+from specanom.files import atomic
 with atomic(sys.argv[1]) as aside:
     aside.mkdir(); (aside/'half').write_text('half')
     print('writing', flush=True)
@@ -706,7 +697,7 @@ def test_cut_between_two_renames(tmp_path):
     "A writer that was killed after it had moved the old folder away, and before the new one was in its place: the new one is there afterwards."
     ended = subprocess.Popen([sys.executable, '-c', ''])
     ended.wait()
-    left = tmp_path / '.writing' / f'{ended.pid}-{core._HOST}-abc'
+    left = tmp_path / '.writing' / f'{ended.pid}-{files._HOST}-abc'
     make().write(left / 'x.zarr')
     shutil.copytree(left / 'x.zarr', left / '.old')
     same(Spectra.read(tmp_path / 'x.zarr'), make())

@@ -16,7 +16,8 @@ from made import PIXELS, flux_of, table, write_old, write_plate, write_spec
 import specanom.fitsfile as fitsfile
 import specanom.sdss as sdss
 import specanom.surveys as surveys
-from specanom.core import SDSS_K, make_specobjid
+from specanom.grid import SDSS_K
+from specanom.objects import make_specobjid
 from specanom.fitsfile import BadFile
 from specanom.sdss import read_plate
 from specanom.surveys import find_spectra, iter_spectra, read_spectra

@@ -8,18 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy import units as u
-from specanom import core
+from specanom import flux, sealed
 from specanom.cli import main
 from specanom.config import load_config
-from specanom.core import (
-    B23_GRID,
-    REST_GRID,
-    SDSS_GRID,
-    SDSS_WAVE,
-    Grid,
-    Spectra,
-    hash_id,
-)
+from specanom.grid import B23_GRID, REST_GRID, SDSS_GRID, SDSS_WAVE, Grid
+from specanom.objects import hash_id
+from specanom.spectra import Spectra
 from specanom.surveys import READERS, add_reader
 from specanom.inject import ANOMALIES, inject
 from specanom.lines import measure_lines, on_lattice
@@ -97,12 +91,12 @@ def test_spectra_carry_their_grid(tmp_path):
         preprocess(replace(data, unit=raw.unit))
 
 
-@pytest.mark.parametrize('unit, frame', [(core.FLUX_UNIT, 'observed'), ('', 'rest')])
+@pytest.mark.parametrize('unit, frame', [(flux.FLUX_UNIT, 'observed'), ('', 'rest')])
 def test_older_stores(tmp_path, monkeypatch, unit, frame):
     "A store that names no frame: raw spectra are f_lambda, what was preprocessed is not."
-    seal = core._seal
+    seal = sealed._seal
     forgetful = lambda store, facts: seal(store, dict(list(facts.items())[:2]))
-    monkeypatch.setattr(core, '_seal', forgetful)
+    monkeypatch.setattr(sealed, '_seal', forgetful)
     replace(mock_survey(3, rng=1), unit=unit).write(tmp_path / 'old.zarr')
     assert 'grid' not in json.loads((tmp_path / 'old.zarr/store.json').read_text())
     assert Spectra.read(tmp_path / 'old.zarr').grid == Grid(SDSS_WAVE, frame)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-import specanom.core as core
+from specanom import core
 from conftest import NOTEBOOKS as ALL_NOTEBOOKS
 from conftest import ROOT
 from specanom.config import CHOICES, RANGES, SECTIONS, Config, options_of

@@ -13,7 +13,9 @@ from astropy.table import Table
 from misbehaviour import http, rows
 from sdss_server import BOSS_PLATE, ReplayServer, make_archive
 
-from specanom.core import Spectra, read_table, spec_name, write_table
+from specanom.files import read_table, write_table
+from specanom.objects import spec_name
+from specanom.spectra import Spectra
 from specanom.download import download_spectra, plan_download
 from specanom.query import match_portsmouth, query_catalog
 from specanom.sdss import read_plate

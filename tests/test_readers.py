@@ -13,7 +13,9 @@ import specanom.surveys as surveys
 from specanom.anomalies import top_anomalies
 from specanom.autoencoder import fit_pair
 from specanom.config import load_config
-from specanom.core import SDSS_WAVE, Spectra, hash_id
+from specanom.grid import SDSS_WAVE
+from specanom.objects import hash_id
+from specanom.spectra import Spectra
 from specanom.surveys import (
     READERS,
     add_reader,

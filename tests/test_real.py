@@ -35,7 +35,7 @@ def half_flagged_files() -> list[Path]:
 
 def test_flags_of_a_whole_arm_cost_no_spectrum():
     "By default the flags of single pixels mask, and four real galaxies stay; B23 masks any flag and loses them, and the reason says why."
-    from specanom.core import spec_name
+    from specanom.objects import spec_name
     from specanom.surveys import read_spectra
     from specanom.preprocess import preprocess
 
@@ -58,7 +58,7 @@ def test_flags_of_a_whole_arm_cost_no_spectrum():
 def test_reader_agrees_with_astropy():
     "Flux, ivar, bits and catalogue of every spec file, bit for bit."
     from astropy.io import fits
-    from specanom.core import SDSS_K
+    from specanom.grid import SDSS_K
     from specanom.surveys import read_spectra
 
     spectra = read_spectra(FOLDER, jobs=2)
@@ -90,7 +90,7 @@ def test_reader_agrees_with_astropy():
 def test_every_file_is_scored_or_rejected(tmp_path):
     "The whole chain on real files with a small model: nothing vanishes, every score is a number."
     from specanom.config import load_config
-    from specanom.core import read_table
+    from specanom.files import read_table
     from specanom.pipeline import run
     from specanom.surveys import find_spectra
 
