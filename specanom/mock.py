@@ -25,7 +25,6 @@ from .grid import SDSS_K, SDSS_WAVE
 from .linelist import LINES, mark_lines
 from .objects import make_catalog, make_specobjid
 from .spectra import Spectra
-from .bits import BITS
 from .known import CLASSES
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from .noise import foreground, observe

@@ -21,7 +21,7 @@ from .core import seed_of
 from .files import read_json, write_json
 from .modelfile import read_arrays, write_arrays
 from .objects import id_fraction
-from .spectra import Spectra, check_grid, grid_of
+from .spectra import Spectra, check_grid
 from specanom.flow import (
     Density,
     class_log_prob,

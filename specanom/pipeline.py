@@ -43,7 +43,6 @@ from specanom.runs import (
     STAGES,
     Run,
     add_stage,
-    describe_stages,
     folder_digest,
     locked,
 )
