@@ -16,7 +16,6 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import yaml
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 from smalldocs.layout import KATEX
@@ -27,6 +26,8 @@ PROC = ROOT / '_proc'
 QUARTO_ONLY = (
     'html-math-method is ignored',
     'grid is ignored',
+    'html-table-processing is ignored',
+    'respect-user-color-scheme is ignored',
     'output-file is not read by smalldocs',
 )  # it does the same without being told
 
@@ -49,7 +50,7 @@ def relink(text: str, names: dict, config) -> str:
 
 
 def prepare():
-    "Fill _proc: processed notebooks under their page names, and the sidebar in the order of the notebooks' numbers."
+    "Fill _proc: processed notebooks under their page names, and _quarto.yml with these."
     config = get_config()
     shutil.rmtree(
         PROC, ignore_errors=True
@@ -64,8 +65,12 @@ def prepare():
         text = relink(old.read_text(encoding='utf-8'), names, config)
         old.unlink()
         old.with_name(names[old.name]).write_text(text, encoding='utf-8')
-    sidebar = dict(website=dict(sidebar=dict(contents=list(names.values()))))
-    (PROC / 'sidebar.yml').write_text(yaml.safe_dump(sidebar, sort_keys=False))
+    about = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
+    for old, new in names.items():
+        about = re.sub(rf'\b{re.escape(old)}\b', new, about)
+    described = PROC / '_quarto.yml'
+    described.unlink(missing_ok=True)  # a link to the one of the project
+    described.write_text(about, encoding='utf-8')
 
 
 def undocumented(page: Path) -> list:

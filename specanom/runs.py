@@ -32,14 +32,14 @@ from .sources import open_source
 
 # %% ../nbs/08e_runs.ipynb #c5f22a44
 def always(
-    run: 'Run',
+    run,  # Any `Run`
 ) -> bool:
     "Of every run."
     return True
 
 
 def nothing_else(
-    run: 'Run',
+    run,  # Any `Run`
 ) -> list:
     "Nothing but configuration, code and the stages before."
     return []

@@ -127,6 +127,16 @@ def test_site_settings():
     ] % dict(repo=repo)
 
 
+def test_sidebar():
+    "Every notebook stands in the sidebar once, in the order of the numbers, with a text."
+    quarto = yaml.safe_load((ROOT / '_quarto.yml').read_text(encoding='utf-8'))
+    first, *parts = quarto['website']['sidebar']['contents']
+    pages = [page for part in parts for page in part['contents']]
+    listed = [first, *(page['href'] for page in pages)]
+    assert listed == ['index.ipynb', *(p.name for p in NOTEBOOKS if p.stem != 'index')]
+    assert all(page['text'] for page in pages)
+
+
 @each_notebook
 def test_form(notebook):
     "Title and subtitle first, one module of the same name, more words than code to be read, few cells left out of the test."
