@@ -20,7 +20,7 @@ check: $(READY) ## run the rules, and the notebooks that differ from main: befor
 test: $(READY) ## run every notebook and every other test
 	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)
 
-test-processors: $(READY) ## run the notebooks that train as other processors would, and on two threads
+test-processors: $(READY) ## run the notebooks that train, or use what is trained, as other processors would and on two threads
 	@SPECANOM_PROCESSORS='default avx2 threads' $(BIN)/python -m pytest tests/test_notebooks.py -n 2 --maxschedchunk 1 -k test_processor $(ARGS)
 
 fuzz: $(READY) ## damage thousands of files and misbehave as a hundred servers, with a seed; what is lost is an error of ours

@@ -104,17 +104,25 @@ PROCESSORS = {  # what else a notebook must show the same on: environment variab
     'threads': {'SPECANOM_THREADS': '2'},
 }
 TRAINS = re.compile(
-    r'\bfit_(pair|relabelled|vae|networks|densities)\b|\btiny_model\(|make_density\('
+    r'\bfit_(pair|relabelled|vae|networks|densities)\b|make_density\('
     r'|(Sliced|Warp)Flow\(|Triage\('
 )
+SHARED = re.compile(
+    r'\btiny_model\('
+)  # networks that 04a_flow trains, too
 
 
-def trains(notebook):
-    "Whether a notebook trains something, which another processor might do differently."
+def calls(notebook, what):
+    "Whether a cell of a notebook calls something."
     cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
-    return any(
-        c['cell_type'] == 'code' and TRAINS.search(''.join(c['source'])) for c in cells
-    )
+    code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
+    return any(what.search(source) for source in code)
+
+
+def judged(notebook):
+    "What trains is run as another processor would; when one is named, also what uses it."
+    named = 'SPECANOM_PROCESSORS' in os.environ
+    return calls(notebook, TRAINS) or named and calls(notebook, SHARED)
 
 
 def check(notebook, tmp_path, environment):
@@ -159,7 +167,7 @@ def test_notebook(notebook, tmp_path):
     'processor', os.environ.get('SPECANOM_PROCESSORS', 'default').split()
 )
 @pytest.mark.parametrize(
-    'notebook', [pytest.param(n, id=n.stem) for n in NOTEBOOKS if trains(n)]
+    'notebook', [pytest.param(n, id=n.stem) for n in NOTEBOOKS if judged(n)]
 )
 def test_processor(notebook, processor, tmp_path):
     "Shows the same with other instructions of the processor, or on two threads; what is trained is trained again."
