@@ -103,26 +103,24 @@ PROCESSORS = {  # what else a notebook must show the same on: environment variab
     'avx2': {'ATEN_CPU_CAPABILITY': 'avx2', 'MKL_ENABLE_INSTRUCTIONS': 'AVX2'},
     'threads': {'SPECANOM_THREADS': '2'},
 }
+FITS = re.compile(r'^#\| export\b(.|\n)*\bdef fit(_|\()')  # the room of a training
 TRAINS = re.compile(
-    r'\bfit_(pair|relabelled|vae|networks|densities)\b|make_density\('
+    r'\bfit_(pair|relabelled|vae|networks|densities)\b|\btiny_model\(|make_density\('
     r'|(Sliced|Warp)Flow\(|Triage\('
 )
-SHARED = re.compile(
-    r'\btiny_model\('
-)  # networks that 04a_flow trains, too
 
 
 def calls(notebook, what):
-    "Whether a cell of a notebook calls something."
+    "Whether a cell of a notebook holds something."
     cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
     code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
     return any(what.search(source) for source in code)
 
 
 def judged(notebook):
-    "What trains is run as another processor would; when one is named, also what uses it."
-    named = 'SPECANOM_PROCESSORS' in os.environ
-    return calls(notebook, TRAINS) or named and calls(notebook, SHARED)
+    """The rooms of trainings are run as another processor would; when processors are
+    named, so is whatever trains or uses what is trained."""
+    return calls(notebook, TRAINS if 'SPECANOM_PROCESSORS' in os.environ else FITS)
 
 
 def check(notebook, tmp_path, environment):
