@@ -128,7 +128,7 @@ def test_help(clean_env, tmp_path):
     code = 'from specanom.preprocess import preprocess; help(preprocess)'
     run = python(clean_env, code, tmp_path)
     assert run.returncode == 0, run.stderr
-    for parameter in ('raw: specanom.core.Spectra', "method: str = 'b23'"):
+    for parameter in ('raw: specanom.spectra.Spectra', "method: str = 'b23'"):
         assert parameter in run.stdout, run.stdout
 
 
