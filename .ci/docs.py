@@ -46,6 +46,8 @@ def relink(text: str, names: dict, config) -> str:
     for old, new in names.items():
         text = text.replace(f'({old}', f'({new}')
     text = text.replace(f'{config.doc_host}{config.doc_baseurl}/', '')
+    # a method has its place in the entry of its class
+    text = re.sub(r'\((\w+\.html#\w+)\.\w+\)', r'(\1)', text)
     return text.replace('](../', f']({config.git_url}/blob/{config.branch}/')
 
 
