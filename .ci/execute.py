@@ -32,9 +32,9 @@ class RecordingShell(nbdev.test.CaptureShell):
         super().__init__(path, mpl_format='png')
 
     def cell(self, cell, **kwargs):
-        cell.source = cell.source.replace(
-            'torch.set_num_threads(1)', f'torch.set_num_threads({THREADS})'
-        )
+        # of the notebook, not of a function that it defines
+        own = re.compile(r'^torch\.set_num_threads\(1\)', re.M)
+        cell.source = own.sub(f'torch.set_num_threads({THREADS})', cell.source)
         cell.outputs = []  # a cell that is silent now keeps nothing of what it said before
         super().cell(cell, **kwargs)
         if cell.cell_type == 'code':
