@@ -27,7 +27,7 @@ from .neighbours import Score
 from .preprocess import split_ids
 from .reconstruction import SCORES, near_lines, residual_scores, score_overlap
 from .segments import Segments
-from .vae import VAE, fit_vae, fold_number
+from .vae import VAE, fit_vae, fit_without, fold_number
 
 # %% ../nbs/07d_o25.ipynb #8bd28c0e
 WAYS = ('crossed', 'in-sample')
@@ -187,10 +187,8 @@ def _fit_without(
     fold = fold_number(split_ids(data.catalog), folds)
     if left_out is None:
         return fit_vae(data[fold > 0], data[fold == 0], rng=seed, name=name, **options)
-    stop = fold == (left_out + 1) % folds
-    train = data[(fold != left_out) & ~stop]
-    name = f'{name}, fold {left_out + 1}/{folds}'
-    return fit_vae(train, data[stop], rng=seed + left_out, name=name, **options)
+    fit = partial(fit_vae, name=f'{name}, fold {left_out + 1}/{folds}', **options)
+    return fit_without(data, fold, left_out, folds, fit, seed)
 
 # %% ../nbs/07d_o25.ipynb #334480b8
 EPS, FLOOR = 1e-3, 0.05  # of the divisor of relative scores, see `residual_scores`

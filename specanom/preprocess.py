@@ -62,15 +62,29 @@ def _good_pixels(flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _sums(pixels: np.ndarray, first: np.ndarray) -> np.ndarray:
-    "(3, n, bins) sums of pixels from each edge to the next; the count of an empty bin is 0."
-    _, n, width = pixels.shape
-    index = (first + np.arange(n)[:, None] * width).ravel()
+def _sums(
+    pixels: np.ndarray,  # (3, n, d + 1) of `_good_pixels`
+    first: np.ndarray,  # (n, ..., bins + 1) first pixel of each bin
+) -> np.ndarray:  # (3, n, ..., bins)
+    "Sums of pixels from each edge to the next; the count of an empty bin is 0."
+    n, width = pixels.shape[1:]
+    start = width * np.arange(n).reshape(-1, *[1] * (first.ndim - 1))
+    index = (first + start).ravel()
     sums = np.add.reduceat(pixels.reshape(3, -1), index, axis=1)
-    sums = sums.reshape(3, n, -1)[:, :, :-1]
-    empty = np.diff(first, axis=1) < 1  # of these, reduceat returns one pixel
+    sums = sums.reshape(3, *first.shape)[..., :-1]
+    empty = np.diff(first, axis=-1) < 1  # of these, reduceat returns one pixel
     sums[2][empty] = 0
     return sums
+
+
+def _means(total: np.ndarray, variance: np.ndarray, count: np.ndarray) -> tuple:
+    "Means of bins and their inverse variance; 0 where nothing was measured."
+    some = (count > 0) & np.isfinite(variance)
+    mean, inverse = np.zeros_like(total), np.zeros_like(total)
+    np.divide(count**2, variance, out=inverse, where=some)
+    # a variance beyond single precision is no measurement
+    np.divide(total, count, out=mean, where=inverse > 0)
+    return mean, inverse
 
 
 def rebin(
@@ -85,13 +99,7 @@ def rebin(
     not increase."""
     edges = REST_EDGES if edges is None else edges
     first = _first_pixels(wave, np.asarray(z, float), edges)
-    total, variance, count = _sums(_good_pixels(flux, ivar), first)
-    some = (count > 0) & np.isfinite(variance)
-    mean, inverse = np.zeros_like(total), np.zeros_like(total)
-    np.divide(count**2, variance, out=inverse, where=some)
-    # a variance beyond single precision is no measurement
-    np.divide(total, count, out=mean, where=inverse > 0)
-    return mean, inverse
+    return _means(*_sums(_good_pixels(flux, ivar), first))
 
 # %% ../nbs/02_preprocess.ipynb #07f6a7ca
 _OF_PIXEL = set(PIXEL_FLAGS['name'][PIXEL_FLAGS['of'] == 'pixel'])
@@ -117,23 +125,39 @@ def flagged(
     return np.asarray(bits) & np.uint32(MASKS[mask]) != 0
 
 # %% ../nbs/02_preprocess.ipynb #deee3557
+def _light(raw: Spectra, mask: str) -> tuple[np.ndarray, np.ndarray]:
+    "lambda f_lambda and its inverse variance, 0 where a flag speaks against a pixel."
+    wave, ivar = raw.wave.astype(np.float32), raw.ivar
+    if raw.mask is not None:
+        ivar = np.where(flagged(raw.mask, mask), np.float32(0), ivar)
+    return raw.flux * wave, ivar / wave**2
+
+
+def _at_distance(
+    flux: np.ndarray,  # (*z.shape, bins)
+    ivar: np.ndarray,
+    z: np.ndarray,  # Any shape
+    max_pixel_snr: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    "Bins at the distance of z = 0.1, none with a larger S/N."
+    different, which = np.unique(z, return_inverse=True)
+    factor = distance_factor(different).astype(np.float32)[which].reshape(*z.shape, 1)
+    flux, ivar = flux * factor, ivar / factor**2
+    bright = flux * np.sqrt(ivar) > max_pixel_snr
+    np.divide(max_pixel_snr**2, flux**2, out=ivar, where=bright)
+    return flux, ivar
+
+
 def _rest_frame(
     raw: Spectra, max_pixel_snr: float, mask: str, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Steps 1-5 and 8 of B23: good pixels, lambda f_lambda at z = 0.1, rest-frame bins,
     noise floor."""
-    z, wave = np.asarray(raw.catalog['z']), raw.wave.astype(np.float32)
-    ivar = raw.ivar
-    if raw.mask is not None:
-        ivar = np.where(flagged(raw.mask, mask), np.float32(0), ivar)
+    z = np.asarray(raw.catalog['z'])
     # absurd values end as infinities, and such spectra are set aside
     with np.errstate(over='ignore', invalid='ignore'):
-        flux, ivar = rebin(raw.flux * wave, ivar / wave**2, raw.wave, z, edges)
-        factor = distance_factor(z).astype(np.float32)[:, None]
-        flux, ivar = flux * factor, ivar / factor**2
-        bright = flux * np.sqrt(ivar) > max_pixel_snr
-        np.divide(max_pixel_snr**2, flux**2, out=ivar, where=bright)
-    return flux, ivar
+        flux, ivar = rebin(*_light(raw, mask), raw.wave, z, edges)
+        return _at_distance(flux, ivar, z, max_pixel_snr)
 
 
 def total_snr(
@@ -306,55 +330,6 @@ def preprocess(
     return _set_aside(data, cuts)
 
 # %% ../nbs/02_preprocess.ipynb #e756ea74
-def _pixels_of(raw: Spectra, mask: str) -> np.ndarray:  # (3, n, d + 1) float32
-    """lambda f_lambda, its variance and 1 of good pixels, 0 of others. One pixel of
-    padding: a bin beyond the data starts there."""
-    wave = raw.wave.astype(np.float32)
-    good = raw.ivar > 0
-    if raw.mask is not None:
-        good &= ~flagged(raw.mask, mask)
-    pixels = np.zeros((3, len(raw), len(wave) + 1), np.float32)
-    with np.errstate(over='ignore'):
-        np.multiply(raw.flux, wave, out=pixels[0, :, :-1], where=good)
-        np.divide(1, raw.ivar / wave**2, out=pixels[1, :, :-1], where=good)
-    pixels[2, :, :-1] = good
-    return pixels
-
-
-def _sums_of_trials(
-    pixels: np.ndarray, first: np.ndarray
-) -> np.ndarray:  # (3, n, t, b)
-    "Sums of pixels (3, n, d) between first pixels (n, t, b + 1)."
-    n, d = pixels.shape[1:]
-    index = first + d * np.arange(n)[:, None, None]
-    total = np.add.reduceat(pixels.reshape(3, -1), index.ravel(), axis=1)
-    total = total.reshape(3, *first.shape)[..., :-1]
-    total[2][first[..., 1:] == first[..., :-1]] = 0  # the sum of no pixel was one pixel
-    return total
-
-
-def _means(total: np.ndarray, variance: np.ndarray, count: np.ndarray) -> tuple:
-    "Means of bins and their inverse variance; 0 where nothing was measured."
-    mean, ivar = np.zeros_like(total), np.zeros_like(total)
-    some = (count > 0) & np.isfinite(variance)
-    np.divide(count**2, variance, out=ivar, where=some)
-    np.divide(total, count, out=mean, where=ivar > 0)
-    return mean, ivar
-
-
-def _at_distance(
-    flux: np.ndarray, ivar: np.ndarray, z: np.ndarray, max_pixel_snr: float
-) -> tuple:
-    "Bins (n, t, b) at the distance of z = 0.1, none with a larger S/N; absurd ones 0."
-    different, which = np.unique(z, return_inverse=True)
-    factor = distance_factor(different).astype(np.float32)[which].reshape(*z.shape, 1)
-    flux, ivar = flux * factor, ivar / factor**2
-    bright = flux * np.sqrt(ivar) > max_pixel_snr
-    np.divide(max_pixel_snr**2, flux**2, out=ivar, where=bright)
-    sane = (np.isfinite(flux) & np.isfinite(ivar)).all(-1, keepdims=True)
-    return np.where(sane, flux, 0), np.where(sane, ivar, 0)
-
-
 def at_redshifts(
     raw: Spectra,  # n spectra of the observed frame, on any grid
     z: np.ndarray,  # (n, t) redshifts to try for each, > 0
@@ -372,8 +347,10 @@ def at_redshifts(
     z, edges = np.asarray(z, float), _at_rest(grid).edges
     first = _first_pixels(raw.wave, z.ravel(), edges).reshape(*z.shape, -1)
     with np.errstate(over='ignore', invalid='ignore'):
-        flux, ivar = _means(*_sums_of_trials(_pixels_of(raw, mask), first))
+        flux, ivar = _means(*_sums(_good_pixels(*_light(raw, mask)), first))
         flux, ivar = _at_distance(flux, ivar, z, max_pixel_snr)
+    sane = (np.isfinite(flux) & np.isfinite(ivar)).all(-1)
+    flux[~sane], ivar[~sane] = 0, 0
     catalog = raw.catalog[np.repeat(np.arange(len(raw)), z.shape[1])]
     catalog['z'] = z.ravel()
     shape = z.size, len(grid)

@@ -9,7 +9,6 @@ __all__ = ['race', 'speed_reading', 'speed_rebinning', 'speed_explaining', 'spee
 # %% ../nbs/09b_speed.ipynb #ba97a6f0
 import tempfile, time, warnings
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from .config import load_config
 from .core import axes_or_new
 from .files import write_table
 from .spectra import Spectra
-from .flow import ClassDensity, anomaly_score, make_density
+from .flow import ClassDensity, anomaly_score, make_density, one_thread
 from .mock import mock_survey
 from .runs import Run
 from .preprocess import preprocess, split_name
@@ -364,19 +363,6 @@ def run_speed(
     write_results(path, results)
 
 # %% ../nbs/09b_speed.ipynb #a4a7ce39
-@contextmanager
-def _one_thread():
-    "Torch on one thread, and afterwards on as many as before."
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _schedules(network: str, recipe: str, epochs: int) -> dict:
     "Arguments of `fit_autoencoder`: the published, which never stop early, and ours."
     from specanom.autoencoder import PRESETS
@@ -439,7 +425,7 @@ def speed_training(
 
     first, second = (_schedules(name, recipe, epochs) for name in ('ae1', 'ae2'))
     sets, rows = (train, valid), []
-    with _one_thread():
+    with one_thread():
         for seed in seeds:
             ae1, by_ae1 = _both_recipes(sets, 'ae1', seed, first, **NETWORKS[recipe])
             clean, more = [inpaint(ae1, s) for s in sets], dict(loss='mse', start=ae1)
