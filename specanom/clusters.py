@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULES', 'EMITTERS', 'explain_top', 'normalize_weights', 'departures', 'observed_frame', 'cluster_weights',
-           'cluster_stability', 'compare_k', 'plot_compare_k', 'describe_clusters', 'medoid_order', 'plot_cluster',
-           'plot_population']
+           'cluster_stability', 'compare_k', 'plot_compare_k', 'describe_clusters', 'medoid_order', 'plot_spread',
+           'plot_averages', 'plot_cluster', 'plot_population']
 
 # %% ../nbs/07c_clusters.ipynb #8e05df70
 from collections.abc import Callable, Iterable
@@ -430,13 +430,34 @@ def _by_median(data: Spectra) -> np.ndarray:
         return flux / np.nanmedian(flux, axis=1, keepdims=True)
 
 
-def _plot_median(ax, wave: np.ndarray, unit: np.ndarray, title: str):
-    "Median spectrum of a group, 16 to 84 % shaded."
-    use = np.isfinite(unit).any(0)
-    low, middle, high = np.nanpercentile(unit[:, use], [16, 50, 84], axis=0)
+def plot_spread(
+    ax,
+    wave: np.ndarray,  # (d,) AA
+    flux: np.ndarray,  # (m, d), NaN where nothing was measured
+) -> np.ndarray:  # (3, bins that anybody measured) 16, 50 and 84 % of the spectra
+    "Draw the median of spectra, with their central 68 % shaded."
+    use = np.isfinite(flux).any(0)
+    low, middle, high = np.nanpercentile(flux[:, use], [16, 50, 84], axis=0)
     ax.fill_between(wave[use], low, high, color='.85', lw=0)
     ax.plot(wave[use], middle, color='k', lw=0.8)
-    bottom, top = np.nanpercentile([low, middle, high], [0.5, 99.5])
+    return np.stack([low, middle, high])
+
+
+def plot_averages(
+    ax,
+    vectors: np.ndarray,  # (m, S) weights
+    segments: Segments,
+):
+    "Draw mean and median of weights, over the wavelengths of their segments."
+    styles = dict(mean=(np.mean, 'C0'), median=(np.median, 'C3'))
+    for name, (average, color) in styles.items():
+        value = average(vectors, axis=0)[segments.label]
+        ax.plot(segments.wave, value, color=color, lw=0.9, label=name)
+
+
+def _plot_median(ax, wave: np.ndarray, unit: np.ndarray, title: str):
+    "Median spectrum of a group, 16 to 84 % shaded."
+    bottom, top = np.nanpercentile(plot_spread(ax, wave, unit), [0.5, 99.5])
     room = top - bottom
     ax.set(ylabel='flux / median', ylim=(bottom - 0.3 * room, top + 0.5 * room))
     ax.set_title(title, fontsize=9, pad=14)
@@ -444,10 +465,7 @@ def _plot_median(ax, wave: np.ndarray, unit: np.ndarray, title: str):
 
 def _plot_weights(ax, vectors: np.ndarray, segments: Segments):
     "Mean and median weights of a group."
-    styles = dict(mean=(np.mean, 'C0'), median=(np.median, 'C3'))
-    for name, (average, color) in styles.items():
-        value = average(vectors, axis=0)[segments.label]
-        ax.plot(segments.wave, value, color=color, lw=0.9, label=name)
+    plot_averages(ax, vectors, segments)
     ax.axhline(0, color='.8', lw=0.7)
     ax.set(ylabel='weight × sign')
     ax.legend(frameon=False, fontsize=7)

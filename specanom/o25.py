@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy.table import Table
 
-from .clusters import normalize_weights
+from .clusters import normalize_weights, plot_averages, plot_spread
 from .core import axes_or_new, masked_median, progress, seed_of
 from .linelist import mark_lines
 from .modelfile import load_network, read_arrays, write_arrays
@@ -428,32 +428,18 @@ def plot_groups(
     fig, axes = plt.subplots(len(titles), 2, sharex=True, squeeze=False, **form)
     for (left, right), (group, title) in zip(axes, titles.items()):
         mine = label == group
-        _plot_spread(left, data.wave, np.where(data.good, data.flux, np.nan)[mine])
+        flux = np.where(data.good[mine], data.flux[mine], np.nan)
+        middle = plot_spread(left, data.wave, flux)[1]
+        top = 1.15 * np.quantile(middle, 0.998)
+        left.set(xlim=data.wave[[0, -1]], ylim=(0, top))
         left.set_title(title, fontsize=8, loc='left')
-        _plot_averages(right, vectors[mine], segments)
+        plot_averages(right, vectors[mine], segments)
+        right.set_ylim(0, 1.05)
     for ax in axes[-1]:
         ax.set_xlabel('rest wavelength (Å, vacuum)')
     axes[0, 1].legend(frameon=False, fontsize=7)
     fig.supylabel('flux / median, and weight', fontsize=9)
     return fig
-
-
-def _plot_spread(ax, wave: np.ndarray, flux: np.ndarray):
-    "Median and central 68 % of (m, d) fluxes."
-    use = np.isfinite(flux).any(0)
-    low, middle, high = np.nanpercentile(flux[:, use], [16, 50, 84], axis=0)
-    ax.fill_between(wave[use], low, high, color='.8', lw=0)
-    ax.plot(wave[use], middle, color='k', lw=0.7)
-    ax.set(xlim=wave[[0, -1]], ylim=(0, 1.15 * np.quantile(middle, 0.998)))
-
-
-def _plot_averages(ax, vectors: np.ndarray, segments: Segments):
-    "Mean and median of (m, S) weights."
-    averages = dict(mean=(np.mean, 'k'), median=(np.median, 'C3'))
-    for name, (average, color) in averages.items():
-        value = average(vectors, axis=0)[segments.label]
-        ax.plot(segments.wave, value, color=color, lw=0.9, label=name)
-    ax.set_ylim(0, 1.05)
 
 
 def plot_places(

@@ -3,6 +3,9 @@
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -88,3 +91,23 @@ def once(name, make):
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
     return folder
+
+
+def empty_environment(env):
+    "A new environment of Python, without anything in it."
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', env], check=True)
+
+
+def pip_install(env, *what):
+    "Install into an environment, without dependencies and without a network."
+    there = ['--python', env / 'bin' / 'python', 'install', '--quiet']
+    alone = ['--no-deps', '--no-index']
+    pip = [sys.executable, '-m', 'pip', *there, *alone]
+    subprocess.run([*pip, *what], check=True)
+
+
+def find_dependencies(env):
+    "Let an environment find the dependencies, and only them, where the tests find them."
+    site = next(env.glob('lib/python*/site-packages'))
+    # .pth files over there, an editable install's too, are not read
+    (site / 'dependencies.pth').write_text(sysconfig.get_path('purelib') + '\n')

@@ -4,11 +4,17 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, copy_project, once
+from conftest import (
+    ROOT,
+    copy_project,
+    empty_environment,
+    find_dependencies,
+    once,
+    pip_install,
+)
 from specanom import cli
 from specanom.cli import main
 from specanom.config import PROFILES, Config, load_config
@@ -424,28 +430,9 @@ def test_clone_in_the_working_folder(tmp_path):
     "An editable install, as `make` makes it, works where the clone lies beside."
 
     def install(env):
-        subprocess.run([sys.executable, '-m', 'venv', '--without-pip', env], check=True)
-        site = next(env.glob('lib/python*/site-packages'))
-        (site / 'dependencies.pth').write_text(
-            sysconfig.get_path('purelib') + '\n'
-        )  # the builder, too
-        subprocess.run(
-            [
-                sys.executable,
-                '-m',
-                'pip',
-                '--python',
-                env / 'bin' / 'python',
-                'install',
-                '--quiet',
-                '--no-deps',
-                '--no-index',
-                '--no-build-isolation',
-                '-e',
-                copy_project(env / 'project'),
-            ],
-            check=True,
-        )
+        empty_environment(env)
+        find_dependencies(env)  # the builder, too
+        pip_install(env, '--no-build-isolation', '-e', copy_project(env / 'project'))
 
     env = once('editable', install)
     (tmp_path / 'specanom' / 'specanom').mkdir(parents=True)

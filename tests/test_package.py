@@ -4,14 +4,20 @@ import ast
 import re
 import subprocess
 import sys
-import sysconfig
 import time
 import zipfile
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
 
 import pytest
-from conftest import ROOT, copy_project, once
+from conftest import (
+    ROOT,
+    copy_project,
+    empty_environment,
+    find_dependencies,
+    once,
+    pip_install,
+)
 
 TOOLS = {
     'nbdev',
@@ -63,26 +69,9 @@ def clean_env(wheel):
     "A new environment with the wheel in it, which finds the dependencies, and only them, where the tests find them."
 
     def install(env):
-        subprocess.run([sys.executable, '-m', 'venv', '--without-pip', env], check=True)
-        subprocess.run(
-            [
-                sys.executable,
-                '-m',
-                'pip',
-                '--python',
-                env / 'bin' / 'python',
-                'install',
-                '--quiet',
-                '--no-deps',
-                '--no-index',
-                wheel,
-            ],
-            check=True,
-        )
-        site = next(env.glob('lib/python*/site-packages'))
-        (site / 'dependencies.pth').write_text(
-            sysconfig.get_path('purelib') + '\n'
-        )  # .pth files over there, an editable install's too, are not read
+        empty_environment(env)
+        pip_install(env, wheel)
+        find_dependencies(env)
 
     return once('env', install)
 
