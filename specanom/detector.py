@@ -70,7 +70,7 @@ def stack_residuals(
     reconstruction: np.ndarray,  # (n, d) flux, same units
 ) -> tuple[
     np.ndarray, np.ndarray
-]:  # (w,) observed wavelength in AA, (w,) mean residual in its own errors times the root of the number
+]:  # (w,) observed AA, (w,) mean residual in errors times the root of their number
     """Residuals of a group averaged in the observed frame: what stands out is not in
     the galaxies. NaN where nothing was measured."""
     good, grid = data.good, np.geomspace(3800, 9200, 1001)
@@ -186,7 +186,9 @@ def _flags_around(raw: Spectra, rows: np.ndarray, worst: np.ndarray) -> np.ndarr
 
 
 def detector_evidence(
-    raw: Spectra,  # Observed frame, on any grid: the same objects and, for the neighbours, as many others of their plates as there are
+    # Observed frame, on any grid: the same objects and, for the neighbours, as many
+    # others of their plates as there are
+    raw: Spectra,
     data: Spectra,  # n of them, from `preprocess`
     reconstruction: np.ndarray,  # (n, d) flux, rest frame
 ) -> (

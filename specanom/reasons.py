@@ -151,10 +151,15 @@ def why_odd(
     fit: Callable,  # Rest-frame Spectra -> (reconstruction (n, d), log p (n,))
     *,
     selection: dict = None,  # Arguments of `preprocess`
-    odd: np.ndarray = None,  # (n,) bool, whose residual is stranger than chance; the residual of the others explains nothing. None: all
-    beside: Spectra = None,  # Raw, further fibres of the same plates, for light that leaks; None: only those in `raw`
-) -> QTable:  # explanation, triage, p_artefact, z_alternative, z_reason, detector, and Halpha_ew, HdeltaA (AA), log_n2_ha, log_o3_hb
-    "Explain objects. Raises `ValueError` when the two sets differ."
+    # (n,) bool, whose residual is stranger than chance; the residual of the others
+    # explains nothing. None: all
+    odd: np.ndarray = None,
+    # Raw, further fibres of the same plates, for light that leaks; None: only `raw`
+    beside: Spectra = None,
+) -> QTable:  # n rows
+    """Explain objects. The columns: explanation, triage, p_artefact, z_alternative,
+    z_reason, detector, and Halpha_ew, HdeltaA (AA), log_n2_ha, log_o3_hb. Raises
+    `ValueError` when the two sets differ."""
     _check_same(raw, data)
     odd = np.ones(len(data), bool) if odd is None else np.asarray(odd, bool)
     reconstruction = fit(data)[0]

@@ -18,7 +18,8 @@ from .spectra import Spectra
 
 # %% ../nbs/06_reconstruction.ipynb #0d4294a1
 def _chi2(data: Spectra, reconstruction: np.ndarray) -> np.ndarray:
-    "(n, d) squared residual over its variance, in double precision: a wild pixel squared may not fit into single."
+    """(n, d) squared residual over its variance, in double precision: a wild pixel
+    squared may not fit into single."""
     return np.square(data.flux - reconstruction, dtype=float) * data.ivar
 
 
@@ -224,7 +225,8 @@ def _level(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
 def _trimmed_means(
     square: np.ndarray, values: list, good: np.ndarray, keep: tuple
 ) -> list:
-    "For each of `values` and each part `keep`: its mean over the good pixels with the smallest `square`."
+    """For each of `values` and each part `keep`: its mean over the good pixels with the
+    smallest `square`."""
     rank = np.where(good, square, np.inf)
     order, count = np.argsort(rank, axis=1, kind='stable'), good.sum(1)
     kept = [_part_of(count, part) for part in keep]
@@ -273,11 +275,13 @@ def residual_scores(
     reconstruction: np.ndarray,  # (n, d) flux, same units
     *,
     speed: float = 250.0,  # Half-width of the windows around emission lines, km/s
-    eps: float = 1e-3,  # Added to the flux in the divisor of relative scores, in medians of the spectrum
+    # Added to the flux in the divisor of relative scores, in medians of the spectrum
+    eps: float = 1e-3,
     floor: float = 0.05,  # Least divisor, in medians of the spectrum
     size: int = 2000,  # Spectra at a time
-) -> Table:  # One float64 column for each of `SCORES`, its description O25's name; 0 where nothing was measured
-    "The eight residual scores of O25, on measured pixels. Raises `ValueError` when shapes differ or line windows leave nothing."
+) -> Table:  # float64 column for each of `SCORES`, 0 where nothing was measured
+    """The eight residual scores of O25, on measured pixels; a column's description is
+    O25's name. Raises `ValueError` when shapes differ or line windows leave nothing."""
     _check_shapes(data, reconstruction)
     lines, parts = near_lines(data.wave, speed), []
     if lines.all():
@@ -300,7 +304,8 @@ def unit_median(
     *,
     level: np.ndarray = None,  # (n, 1) flux to divide by, or one; None: the medians
 ) -> tuple[Spectra, np.ndarray]:  # Both without unit
-    "Divide spectra and reconstructions by the median of the measured flux; 1 where nothing was measured."
+    """Divide spectra and reconstructions by the median of the measured flux; 1 where
+    nothing was measured."""
     if level is None:
         level = _level(data.flux, data.good).astype(np.float32)
     return Spectra(

@@ -63,10 +63,11 @@ def rescore_redshifts(
     grid: Grid = B23_GRID,  # Rest-frame bins of the model
     selection: dict = None,  # max_pixel_snr and mask, as in `preprocess`
     size: int = 4000,  # Trial spectra at a time
-) -> Table:  # z_best (n, 3), gain (n,): log-likelihood of the best redshift elsewhere minus that of the catalogue's
+) -> Table:  # z_best (n, 3), gain (n,)
     """Ask a model at which redshift a spectrum is most ordinary.
 
-    *Elsewhere* is more than 0.006 in ln(1 + z) from the catalogue's redshift. Raises
+    A gain is the log-likelihood of the best redshift elsewhere minus that of the
+    catalogue's. *Elsewhere* is more than 0.006 in ln(1 + z) from the latter. Raises
     `ValueError` for spectra that are not raw."""
     z = np.expm1(np.arange(np.log1p(z_min) + step, np.log1p(z_max), step))
     own = np.asarray(raw.catalog['z'], float)[:, None]
@@ -224,10 +225,12 @@ def match_templates(
     *,
     mask: str = 'sdss',  # Flags that mask a pixel, as in `preprocess`
     size: int = 64,  # Spectra at a time
-) -> Table:  # z_best (n, 3), kind (n, 3), gain (n, 3): how much chi2 falls by the continuum-free template; gain_catalog (n,), at the catalogue's redshift
+) -> Table:  # z_best, kind, gain: (n, 3) each; gain_catalog (n,)
     """The best redshifts of spectra by cross-correlation with galaxies, quasars and
     stars (Tonry & Davis 1979, weighted), more than 0.01 in ln(1 + z) from one another.
-    Raises `ValueError` for an unknown rule, and for spectra that are not raw."""
+    A gain is how much chi2 falls by the continuum-free template; gain_catalog is that
+    at the catalogue's redshift. Raises `ValueError` for an unknown rule, and for
+    spectra that are not raw."""
     templates = _templates()
     z = np.concatenate([t.z for t in templates])
     kinds = np.concatenate([np.full(len(t.z), t.kind) for t in templates])

@@ -25,9 +25,11 @@ def combine_p(
     p: np.ndarray,  # (n, k) p-values, above 0
     weights: np.ndarray = None,  # (k,) how much each counts; None: all the same
     *,
-    rule: str = 'cauchy',  # 'cauchy' (any dependence, small p) or 'fisher' (independent, unweighted)
+    # 'cauchy' (any dependence, small p) or 'fisher' (independent, unweighted)
+    rule: str = 'cauchy',
 ) -> np.ndarray:  # (n,)
-    "One p-value of several. Raises `ValueError` for an unknown rule, or for p-values outside (0, 1]."
+    """One p-value of several. Raises `ValueError` for an unknown rule, or for p-values
+    outside (0, 1]."""
     p = np.asarray(p, float)
     if not ((p > 0) & (p <= 1)).all():
         raise ValueError('p-values must be above 0 and at most 1')
@@ -68,14 +70,16 @@ def _category(catalog: Table) -> np.ndarray:
 
 
 def _terms(x: np.ndarray) -> np.ndarray:
-    "1, linear, quadratic and cubic terms of x (n, 3), which is cut at three widths: polynomials run away."
+    """1, linear, quadratic and cubic terms of x (n, 3), which is cut at three widths:
+    polynomials run away."""
     x = np.clip(x, -3, 3)
     pairs = [x[:, i] * x[:, j] for i in range(3) for j in range(i, 3)]
     return np.column_stack([np.ones(len(x)), x, *pairs, x**3])
 
 
 class Conditioner:
-    "How many scatters a score lies above the mean of objects of the same class, redshift, S/N and masked fraction."
+    """How many scatters a score lies above the mean of objects of the same class,
+    redshift, S/N and masked fraction."""
 
     def fit(
         self,
@@ -224,7 +228,8 @@ class Tail:
         least: float = 0.0,  # Least shape: 0 is an exponential tail; bounded ones are not allowed
         rate: float = 0.5,  # What is listed at this false-discovery rate is taken out
     ) -> 'Tail':
-        "Fit, take out what is listed, fit again. Raises `ValueError` when there are too few scores, or they are all the same."
+        """Fit, take out what is listed, fit again. Raises `ValueError` when there are
+        too few scores, or they are all the same."""
         ordered = np.sort(np.asarray(score, float))
         n, first = len(ordered), int((1 - top) * len(ordered))
         if n - first < 8 or not ordered[-1] > ordered[first]:
@@ -244,7 +249,8 @@ class Tail:
         )
 
 # %% ../nbs/06b_significance.ipynb #7dcabf50
-_HEAVY = 0.15  # least shape of the law of a single score: most of them have heavier tails than a normal score
+# least shape of the law of a single score: most have heavier tails than a normal score
+_HEAVY = 0.15
 _STRANGE = 0.5  # listed at this false-discovery rate: no trend is learnt from it
 _TOP = 0.2  # fraction of a cell that is judged by the law
 
@@ -299,7 +305,8 @@ class Normal:
     def p_values(
         self, scores: Table, catalog: Table
     ) -> Table:  # p_ of each `judged`, extrapolated, n_calibration
-        "p-values of objects, by cell, and whether p_all is below what the calibration objects can show."
+        """p-values of objects, by cell, and whether p_all is below what the calibration
+        objects can show."""
         statistic = self.condense(scores, catalog)
         theirs, mine = cells_of(self.strata, self._strata(catalog), self.minimum)
         out = {}
@@ -329,11 +336,14 @@ class Calibration:
 
     def fit(
         self,
-        scores: Table,  # n rows, a column per score, larger is more anomalous; some may be anomalies
+        # n rows, a column per score, larger is more anomalous; some may be anomalies
+        scores: Table,
         catalog: Table,  # n rows with specobjid, z, snr, masked_fraction, class, subclass
         *,
         edges: np.ndarray,  # Redshift bins
-        judged: np.ndarray = None,  # (n,) bool: objects that nothing was trained on. None: all. Trends are learnt from the others too
+        # (n,) bool: objects that nothing was trained on. None: all. Trends are learnt
+        # from the others too
+        judged: np.ndarray = None,
     ) -> 'Calibration':
         "Learn what is normal. Raises `ValueError` when there are too few objects to say."
         judged = (
