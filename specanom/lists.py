@@ -14,7 +14,6 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from .files import home, write_table
-from .known import read_known
 from .web import NETWORK, SurveyError, reason_of
 
 # %% ../nbs/01f_lists.ipynb #3d0d046e
