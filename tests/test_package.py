@@ -90,9 +90,9 @@ def test_imports(clean_env, tmp_path):
 
 
 def test_chapter(clean_env, tmp_path):
-    "A chapter among the package's data is executed by the wheel's own Python."
+    "A chapter among the package's data is executed by the wheel's own Python; nbconvert's templates lie beside the dependencies."
     code = """if True:
-    import json, sys
+    import json
     from pathlib import Path
     import specanom
     from specanom.papers import PAPERS, Paper, execute_chapter
@@ -107,7 +107,8 @@ def test_chapter(clean_env, tmp_path):
     execute_chapter('stand-in', Path('.'), Path('page.html'))
     chapter.unlink()
     """
-    run = python(clean_env, code, tmp_path)
+    templates = f"import os; os.environ['JUPYTER_PATH'] = '{sys.prefix}/share/jupyter'"
+    run = python(clean_env, f'{templates}\n{code}', tmp_path)
     assert run.returncode == 0, run.stderr
     page = (tmp_path / 'page.html').read_text(encoding='utf-8')
     assert page.count(str(clean_env)) == 2
