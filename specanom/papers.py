@@ -55,7 +55,7 @@ def check_paper(
     run: Run,  # Whose results are to be shown
 ):
     "Raise `ValueError` for a run of another recipe, or one that is not finished."
-    recipe = getattr(run.config, 'recipe', 'best')
+    recipe = run.config.recipe
     if recipe != name:
         raise ValueError(
             f"{run.folder} was made by the recipe '{recipe}', and this paper needs "
@@ -72,7 +72,7 @@ def collect(
 ):
     """Write the facts of a run that its chapter draws. Raises `ValueError` for a run
     that is not of a paper, `FileExistsError` for a folder of something else."""
-    recipe = getattr(run.config, 'recipe', 'best')
+    recipe = run.config.recipe
     if recipe not in PAPERS:
         known = ' or '.join(PAPERS)
         said = f"{run.folder} was made by the recipe '{recipe}', not by {known}"
