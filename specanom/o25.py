@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WAYS', 'EPS', 'FLOOR', 'AUTHORS_OVERLAP', 'PIECE', 'sn_edges', 'O25Chain', 'fit_o25', 'rank_in_bins', 'top_rows',
-           'top_overlap', 'o25_segments', 'TrimmedScore', 'score_functions', 'Tops', 'explain_score', 'explain_top_of',
-           'explain_tops', 'pool_tops', 'plot_mean_weights', 'elbow', 'plot_groups', 'plot_places']
+           'O25Model', 'top_overlap', 'o25_segments', 'TrimmedScore', 'score_functions', 'Tops', 'explain_score',
+           'explain_top_of', 'explain_tops', 'pool_tops', 'plot_mean_weights', 'elbow', 'plot_groups', 'plot_places']
 
 # %% ../nbs/07d_o25.ipynb #4fbde456
 from collections.abc import Callable, Iterator
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, hstack
 
+from .anomalies import p_values
 from .clusters import normalize_weights, plot_averages, plot_spread
 from .core import axes_or_new, masked_median, progress, seed_of
 from .linelist import mark_lines
@@ -247,6 +248,63 @@ def top_rows(
         raise ValueError(f'the top fraction is {fraction}; it must be within (0, 1]')
     count = max(round(fraction * len(value)), 1)
     return np.argsort(-np.asarray(value, float), kind='stable')[:count]
+
+# %% ../nbs/07d_o25.ipynb #04c942ae
+class O25Model:
+    "O25's networks, and the scores of the spectra that they were trained on."
+
+    def __init__(
+        self,
+        chain: O25Chain,
+        bins: np.ndarray,  # (m,) S/N bin of each of those spectra
+        scores: Table,  # m rows, theirs
+        *,
+        trained_on: str = 'files',  # Or 'mock'
+    ):
+        self.chain, self.bins, self.scores = chain, np.asarray(bins), scores
+        self.trained_on = trained_on
+
+    def p_values(
+        self,
+        bins: np.ndarray,  # (n,) S/N bins
+        scores: Table,  # n rows, a column for each of `SCORES`
+    ) -> Table:  # p_NAME for each
+        "The part of the model's own spectra of the bin that is at least as anomalous."
+        cells, own = np.asarray(bins)[:, None], self.bins[:, None]
+        found = Table()
+        for name in scores.colnames:
+            compared = scores[name], cells, self.scores[name], own
+            found[f'p_{name}'] = p_values(*compared, minimum=1, tail=False)['p']
+        return found
+
+    def judge(
+        self,
+        data: Spectra,  # Of `preprocess_o25`
+    ) -> Table:  # sn_bin, a column for each of `SCORES`, and its p
+        "Scores with their p-values. Raises as `O25Chain.reconstruct`."
+        bins, scores = self.chain.bin_of(data), self.chain.scores(data)
+        return hstack([Table(dict(sn_bin=bins)), scores, self.p_values(bins, scores)])
+
+    def save(self, folder: Path):
+        "Write into a folder: JSON headers and safetensors."
+        self.chain.save(Path(folder) / 'o25.safetensors')
+        self.save_reference(Path(folder) / 'reference.safetensors')
+
+    def save_reference(self, path: Path):
+        "Write the scores of the model's own spectra."
+        arrays = {name: np.asarray(self.scores[name]) for name in self.scores.colnames}
+        arrays['sn_bin'] = self.bins
+        write_arrays(path, arrays, 'O25Model', trained_on=self.trained_on)
+
+    @classmethod
+    def load(cls, folder: Path) -> 'O25Model':
+        """Read what `save` wrote. Raises `FileNotFoundError` or `ValueError` when it is
+        not there, or damaged."""
+        chain = O25Chain.load(Path(folder) / 'o25.safetensors')
+        path = Path(folder) / 'reference.safetensors'
+        header, arrays = read_arrays(path, 'O25Model')
+        bins = arrays.pop('sn_bin')
+        return cls(chain, bins, Table(arrays), trained_on=header['trained_on'])
 
 # %% ../nbs/07d_o25.ipynb #bc54fa04
 # Of the top 1000 of each in that of mse, and in all eight: O25's authors' notebooks
