@@ -169,7 +169,8 @@ def fit_vae(
     epochs: int = 120,  # At the most
     lr: float = 1e-3,  # First learning rate
     batch_size: int = 256,
-    patience: int = 10,  # Epochs without a better validation loss
+    # Epochs without a better validation loss, to stop; half of it, to learn more slowly
+    patience: int = 10,
     precision: str = 'float64',  # Of the network and its training, or 'float32'
     rng: int | np.random.Generator = 0,  # Seed of weights, batches and draws
     device: str = 'auto',  # 'auto', 'cpu', 'cuda'
@@ -188,7 +189,7 @@ def fit_vae(
     checked = _tensors(model, valid, device)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=5)
+    plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=patience // 2)
     train_network(
         model,
         optimizer,
