@@ -8,7 +8,7 @@ __all__ = ['POPULATIONS', 'ALIGNED', 'CUTS', 'NEIGHBOURS', 'REFERENCE', 'AUTHORS
            'read_o25', 'plot_overview', 'plot_example', 'plot_examples', 'plot_cuts', 'plot_populations',
            'plot_all_weights', 'plot_shared', 'plot_group_panels', 'plot_cost']
 
-# %% ../nbs/09e_o25facts.ipynb #d1728055
+# %% ../nbs/09e_o25facts.ipynb #b89ee3d3
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ from .segments import Segments, segment
 from .sources import rows_of
 from .spectra import Spectra
 
-# %% ../nbs/09e_o25facts.ipynb #3a0a50b1
+# %% ../nbs/09e_o25facts.ipynb #e5378121
 # Population: the mock's own numbers, least and most; halpha_ew in AA, metallicity as
 # log10 Z/0.02, tau_v at 5500 AA, o3hb as log10 [O III] 5008/Hbeta
 POPULATIONS = {
@@ -76,7 +76,7 @@ def population_of(
         name[inside] = population
     return name
 
-# %% ../nbs/09e_o25facts.ipynb #325cb27c
+# %% ../nbs/09e_o25facts.ipynb #9bf4fb42
 def recovery(
     population: np.ndarray,  # (m,) names; '' for none
     group: np.ndarray,  # (m,) groups, -1: in none
@@ -194,7 +194,7 @@ def _rank_correlation(x, y, times: int, level: float, rng) -> tuple:
         rho = float(spearmanr(x, y)[0])
     return rho, tuple(np.nanquantile(again, [(1 - level) / 2, (1 + level) / 2]))
 
-# %% ../nbs/09e_o25facts.ipynb #f24cd4fa
+# %% ../nbs/09e_o25facts.ipynb #28cb2991
 def _halved(values: np.ndarray) -> np.ndarray:  # (..., d // 2) float32
     "Means of two neighbouring pixels; NaN where both are."
     pairs = values[..., : values.shape[-1] // 2 * 2].reshape(*values.shape[:-1], -1, 2)
@@ -266,7 +266,7 @@ class _Harvest:
         kinds, bad = zip(*said)
         return np.array(kinds), np.array(bad)
 
-# %% ../nbs/09e_o25facts.ipynb #3887fb8e
+# %% ../nbs/09e_o25facts.ipynb #039a2136
 def _chosen(harvest: _Harvest) -> dict:  # Score -> specobjid
     "The example of each score."
     chosen = {}
@@ -342,7 +342,7 @@ def _cuts(harvest: _Harvest) -> tuple[Table, dict]:
     names = ('segmentation', 'segments', 'perturbation', 'r2', 'correlation', 'leading')
     return Table(rows=rows, names=names), dict(cut_weights=_halved(np.array(maps)))
 
-# %% ../nbs/09e_o25facts.ipynb #19aa7582
+# %% ../nbs/09e_o25facts.ipynb #e367643b
 NEIGHBOURS = (200, 500, 1000, 2000, 5000, 10_000)
 REFERENCE = 5000  # neighbours of O25's design
 AUTHORS_COST = {10: 0.061, 100: 0.110, 1000: 0.821, 5000: 4.234, 10_000: 8.400}
@@ -381,7 +381,7 @@ def _cost(harvest: _Harvest) -> Table:
 
     return explanation_cost(explain_by)
 
-# %% ../nbs/09e_o25facts.ipynb #66036d23
+# %% ../nbs/09e_o25facts.ipynb #f849702f
 MOST = 4000  # spectra of all that the median is made of
 
 
@@ -430,7 +430,7 @@ def _aligned(harvest: _Harvest) -> Table:
     weights = normalize_weights(np.array([one.weights for one in why]), 'o25')
     return line_alignment(weights, cut, harvest.lines[rows])
 
-# %% ../nbs/09e_o25facts.ipynb #8b334416
+# %% ../nbs/09e_o25facts.ipynb #acb2de53
 def _truth_tables(harvest: _Harvest, members: Table) -> tuple[dict, dict]:
     "Of a mock run: tables, and numbers."
     if harvest.truth is None:
@@ -541,7 +541,7 @@ def _rounded(table: Table) -> Table:
             table.replace_column(name, five)
     return table
 
-# %% ../nbs/09e_o25facts.ipynb #9b461d87
+# %% ../nbs/09e_o25facts.ipynb #382c68fb
 @dataclass(frozen=True)
 class O25Facts:
     "What `collect_o25` wrote."
@@ -601,7 +601,7 @@ def read_o25(
     segments = Segments(arrays['wave'], arrays['label'], 'uniform', names)
     return O25Facts(numbers, tables, arrays, segments)
 
-# %% ../nbs/09e_o25facts.ipynb #6a6a60c3
+# %% ../nbs/09e_o25facts.ipynb #89b39f58
 def plot_overview(
     facts: O25Facts,
 ):

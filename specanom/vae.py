@@ -166,11 +166,10 @@ def fit_vae(
     hidden: tuple = (256, 128, 64),  # Units of the encoder; the decoder mirrors them
     n_latent: int = 12,  # Latent numbers
     mmd: float = 10.0,  # lambda
-    epochs: int = 120,  # At the most
+    epochs: int = 40,  # At the most; O25: 120
     lr: float = 1e-3,  # First learning rate
-    batch_size: int = 256,
-    # Epochs without a better validation loss, to stop; half of it, to learn more slowly
-    patience: int = 10,
+    batch_size: int = 64,  # O25: 256
+    patience: int = 10,  # Epochs without a better validation loss
     precision: str = 'float64',  # Of the network and its training, or 'float32'
     rng: int | np.random.Generator = 0,  # Seed of weights, batches and draws
     device: str = 'auto',  # 'auto', 'cpu', 'cuda'
@@ -189,7 +188,7 @@ def fit_vae(
     checked = _tensors(model, valid, device)
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=patience // 2)
+    plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=5)
     train_network(
         model,
         optimizer,
