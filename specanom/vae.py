@@ -166,7 +166,7 @@ def fit_vae(
     hidden: tuple = (256, 128, 64),  # Units of the encoder; the decoder mirrors them
     n_latent: int = 12,  # Latent numbers
     mmd: float = 10.0,  # lambda
-    epochs: int = 40,  # At the most; O25: 120
+    epochs: int = 30,  # At the most; O25: 120
     lr: float = 1e-3,  # First learning rate
     batch_size: int = 64,  # O25: 256
     patience: int = 10,  # Epochs without a better validation loss
