@@ -6,13 +6,31 @@ READY := .venv/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run check test test-processors fuzz bench lab docs clean
+.PHONY: help run papers papers-b23 papers-o25 check test test-processors fuzz bench lab docs clean
+
+# A run, the facts of it, the page that the command makes of them, and the notebook of the site.
+define MAKE_PAPER
+@$(BIN)/specanom run --recipe $(PAPER) --out runs/papers/$(PAPER) $(ARGS)
+@$(BIN)/python .ci/chapters.py
+@$(BIN)/specanom paper $(PAPER) runs/papers/$(PAPER) --facts nbs/papers/$(PAPER) --out runs/papers/$(PAPER).html
+@$(BIN)/python .ci/execute.py nbs/1*_$(PAPER).ipynb
+endef
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
 
 run: $(READY) ## run the whole chain on the mock survey; options go in ARGS: make run ARGS='--seed 1'
 	@$(BIN)/specanom run --profile demo $(ARGS)
+
+papers: papers-b23 papers-o25 ## make the results of both papers that the notebooks 10 and 11 draw; in parts, each of which goes on where it stopped:
+
+papers-b23: PAPER = b23
+papers-b23: $(READY) ## Böhm, Kim & Juneau (2023)
+	$(MAKE_PAPER)
+
+papers-o25: PAPER = o25
+papers-o25: $(READY) ## Ortiz Manrique & Boquien (2025)
+	$(MAKE_PAPER)
 
 check: $(READY) ## run the rules, and the notebooks that differ from main: before each commit
 	@$(BIN)/python .ci/check.py $(ARGS)
