@@ -35,6 +35,9 @@ KATEX = re.compile(r'<(?:link|script)[^>]*/katex[^>]*>(?:</script>)?\s*')
 FORMULA = re.compile(
     r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S
 )
+NAMED = re.compile(
+    r'\\(?:log|ln|exp|sinh?|cosh?|cot)(?![a-z])(?:_\{\w+\}|_\w)?(?=\s*(?:[A-Za-z]|\\(?!left|[,!])))'
+)
 FONTS = re.compile(
     r'''@import\s*(?:url\(["']?https?:[^)]*\)|(["'])https?:.*?\1)[^;]*;'''
 )
@@ -101,8 +104,10 @@ def by_smalldocs() -> Path:
 
 
 def mathml(formula: re.Match) -> str:
+    "A formula as MathML, with the space after the name of a function that TeX sets by itself."
     display = 'block' if formula[1] == 'display' else 'inline'
-    written = convert(html.unescape(formula[2]), display=display)
+    spaced = NAMED.sub(r'\g<0>\\,', html.unescape(formula[2]))
+    written = convert(spaced, display=display)
     return f'<span class="math {formula[1]}">{written}</span>'
 
 
