@@ -7,11 +7,13 @@ every public method, in the order of the source.
 """
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
 import re
 import sys
+import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -73,14 +75,17 @@ def of_function(node: ast.FunctionDef) -> dict:
     return texts
 
 
+def own_bases(thing: type) -> list:
+    "A class and those of its bases that are of this library too."
+    library = get_config().lib_path.name
+    return [c for c in thing.__mro__ if c.__module__.split('.')[0] == library]
+
+
 def of_class(thing: type) -> dict:
     "Argument or field -> how it is written, in the class or in one of its bases."
     texts = {}
-    for base in reversed(thing.__mro__):
-        module = sys.modules[base.__module__]
-        if module.__name__.split('.')[0] != get_config().lib_path.name:
-            continue
-        found = definitions(module)
+    for base in reversed(own_bases(thing)):
+        found = definitions(sys.modules[base.__module__])
         for node in found[base.__name__].body:
             if isinstance(node, ast.AnnAssign):
                 name = node.target.id
@@ -90,10 +95,17 @@ def of_class(thing: type) -> dict:
     return texts
 
 
+def signature_of(thing) -> dict:
+    "Name -> parameter, in the order of a call, without the one that is the object."
+    if inspect.isclass(thing) and issubclass(thing, BaseException):
+        return {}
+    taken = inspect.signature(thing).parameters
+    return {name: p for name, p in taken.items() if name not in ('self', 'cls')}
+
+
 def arguments(thing, texts: dict) -> list:
-    "Arguments as they are written, in the order of a call, without the one that is the object."
-    taken = inspect.signature(thing).parameters.values()
-    taken = [p for p in taken if p.name not in ('self', 'cls')]
+    "Arguments as they are written."
+    taken = signature_of(thing).values()
     written = [texts.get(p.name, str(p)) for p in taken]
     kinds = [p.kind for p in taken]
     keywords = [
@@ -126,9 +138,45 @@ def plain(text: str) -> str:
     return ''.join(p if p.startswith('`') else SPECIAL.sub(r'\\\1', p) for p in parts)
 
 
+@cache
+def comments_by_line(module) -> dict:
+    "Line -> comment."
+    lines = iter(inspect.getsource(module).splitlines(keepends=True))
+    tokens = tokenize.generate_tokens(lambda: next(lines, ''))
+    return {
+        t.start[0]: t.string[1:].strip() for t in tokens if t.type == tokenize.COMMENT
+    }
+
+
+def of_fields(thing: type) -> dict:
+    "Field -> comment, which stands behind it or above it."
+    module = sys.modules[thing.__module__]
+    node, comments = definitions(module)[thing.__name__], comments_by_line(module)
+    texts, last = {}, node.lineno
+    for field in node.body:
+        if isinstance(field, ast.AnnAssign):
+            own = range(last + 1, field.end_lineno + 1)
+            texts[field.target.id] = ' '.join(comments[i] for i in own if i in comments)
+        last = field.end_lineno
+    return texts
+
+
+def comments_of(thing) -> dict:
+    "Argument -> comment, that of a base where a class says nothing itself."
+    if not inspect.isclass(thing):
+        return docments(thing, returns=True)
+    texts = {}
+    for base in reversed(own_bases(thing)):
+        said = of_fields(base)
+        if '__init__' in vars(base) and not dataclasses.is_dataclass(base):
+            said = docments(base.__init__)
+        texts.update((name, text) for name, text in said.items() if text)
+    return {name: texts.get(name) for name in signature_of(thing)}
+
+
 def rows(thing) -> str:
     "A row for each argument that has a comment, and for what is returned."
-    comments = docments(thing, returns=True)
+    comments = comments_of(thing)
     returned = comments.pop('return', None)
     named = [(f'`{name}`', text) for name, text in comments.items() if text]
     if returned:
