@@ -95,6 +95,10 @@ def of_class(thing: type) -> dict:
     return texts
 
 
+def written_in(thing, node) -> dict:
+    return of_class(thing) if inspect.isclass(thing) else of_function(node)
+
+
 def signature_of(thing) -> dict:
     "Name -> parameter, in the order of a call, without the one that is the object."
     if inspect.isclass(thing) and issubclass(thing, BaseException):
@@ -123,7 +127,7 @@ def signature(name: str, thing, node) -> str:
         return f'{name}: {type_name(returns)}' if returns else name
     if inspect.isclass(thing) and issubclass(thing, BaseException):
         return f'class {name}({", ".join(map(ast.unparse, node.bases))})'
-    texts = of_class(thing) if inspect.isclass(thing) else of_function(node)
+    texts = written_in(thing, node)
     written = arguments(thing, texts)
     after = f' -> {type_name(returns)}' if returns else ''
     line = f'{name}({", ".join(written)}){after}'
@@ -174,17 +178,28 @@ def comments_of(thing) -> dict:
     return {name: texts.get(name) for name in signature_of(thing)}
 
 
-def rows(thing) -> str:
-    "A row for each argument that has a comment, and for what is returned."
+def rows(thing, types: dict) -> str:
+    "A row for each argument, with its comment or else its type, and for what is returned."
     comments = comments_of(thing)
     returned = comments.pop('return', None)
-    named = [(f'`{name}`', text) for name, text in comments.items() if text]
+    said = {
+        n: plain(comments[n]) if comments.get(n) else types.get(n) for n in comments
+    }
+    named = [(f'`{name}`', text) for name, text in said.items() if text]
     if returned:
-        named.append(('returns', returned))
+        named.append(('returns', plain(returned)))
     if not named:
         return ''
-    texts = [f'{name}\n:   {plain(text)}' for name, text in named]
+    texts = [f'{name}\n:   {text}' for name, text in named]
     return '::: {.arguments}\n' + '\n\n'.join(texts) + '\n:::'
+
+
+def types_of(texts: dict) -> dict:
+    "Argument -> its type as code, from how the argument is written."
+    typed = {
+        name: re.match(r'[*\w]+: (.+?)(?: = .*)?$', t) for name, t in texts.items()
+    }
+    return {name: f'`{found[1]}`' for name, found in typed.items() if found}
 
 
 def entry(name: str, level: int, thing, node, file: str) -> str:
@@ -196,7 +211,7 @@ def entry(name: str, level: int, thing, node, file: str) -> str:
         f'[]({source}){{.source aria-label="Source of {name}"}}',
         inspect.cleandoc(thing.__doc__ or ''),
         f'```python\n{signature(node.name, thing, node)}\n```',
-        rows(thing),
+        rows(thing, types_of(written_in(thing, node))),
     )
     return '\n\n'.join(part for part in parts if part)
 
