@@ -20,17 +20,28 @@ NAMES = (
     '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
     '/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge',
 )
+PATIENCE = 120_000  # ms: the machine may have much else to do
 WIDTHS = (390, 1024, 1280, 1440)  # px: a telephone, a tablet, two screens
-WRAPPED = """() => [...document.querySelectorAll('main pre.sourceCode > code')]
-    .filter(e => e.offsetParent).filter(e => {
-        e.style.whiteSpace = 'pre';
-        const wide = e.scrollWidth > e.parentElement.clientWidth;
-        e.style.whiteSpace = '';
+CUT = """() => {  // of what does not scroll in a box of its own
+    const main = document.querySelector('main');
+    const edge = Math.min(main.getBoundingClientRect().right, innerWidth) + 1;
+    const boxed = e => e !== main &&
+        (getComputedStyle(e).overflowX !== 'visible' || boxed(e.parentElement));
+    return [...main.querySelectorAll('*')]
+        .filter(e => e.checkVisibility() && e.getBoundingClientRect().right > edge)
+        .filter(e => !boxed(e.parentElement))
+        .map(e => e.outerHTML.slice(0, 200));
+}"""
+WRAPPED = """() => [...document.querySelectorAll('main pre.sourceCode')]
+    .filter(e => e.checkVisibility()).filter(e => {
+        e.firstElementChild.style.whiteSpace = 'pre';
+        const wide = e.scrollWidth > e.clientWidth;
+        e.firstElementChild.style.whiteSpace = '';
         return wide;
     }).map(e => e.textContent)
 """
 CONTRAST = """element => {
-    const canvas = document.createElement('canvas').getContext('2d');
+    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
     const over = (colour, ground) => {
         for (const c of [ground, colour]) {
             canvas.fillStyle = c;
@@ -72,11 +83,14 @@ def browser():
     if program is None:
         say = pytest.fail if os.environ.get('SPECANOM_BROWSER') else pytest.skip
         say('no browser: install chromium, or name one by SPECANOM_BROWSER')
-    api = pytest.importorskip('playwright.sync_api')
+    from playwright.sync_api import sync_playwright
+
     # root, as in a container, has no sandbox to offer
     options = ['--no-sandbox'] if hasattr(os, 'geteuid') and not os.geteuid() else []
-    with api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=options)
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(
+            executable_path=program, args=options, timeout=PATIENCE
+        )
         yield started
         started.close()
 
@@ -111,6 +125,7 @@ def open_page(browser, address):
     def open_(name, scheme='light', width=1280):
         size = {'width': width, 'height': 1000}
         page = browser.new_page(viewport=size, color_scheme=scheme)
+        page.set_default_timeout(PATIENCE)
         opened.append(page)
         page.on('request', asked)
         page.on('response', answered)
@@ -133,6 +148,8 @@ def test_fits(notebook, open_page):
         page.set_viewport_size({'width': width, 'height': 1000})
         wide = page.evaluate('document.documentElement.scrollWidth')
         assert wide <= width, f'{wide} px wide in a window of {width}'
+        cut = page.evaluate(CUT)
+        assert not cut, f'cut in a window of {width} px: {cut[:3]}'
     page.set_viewport_size({'width': 1280, 'height': 1000})
     assert not page.evaluate(WRAPPED)
 
@@ -163,7 +180,7 @@ def test_search(name, place, scheme, open_page):
     page.locator('#quarto-search button').locator('visible=true').first.click()
     page.keyboard.type(name, delay=20)
     result = page.locator(f'a[href$="{place}"]').locator('visible=true').first
-    result.wait_for(timeout=10_000)
+    result.wait_for()
     text = result.locator(':text-is("' + name + '")').first
     assert text.evaluate(CONTRAST)['contrast'] > 4.5
     result.click()
