@@ -6,6 +6,7 @@ READY := .venv/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+<<<<<<< HEAD
 .PHONY: help run papers papers-b23 papers-o25 check test test-processors fuzz bench lab docs clean
 
 # A run, the facts of it, the page that the command makes of them, and the notebook of the site.
@@ -15,6 +16,9 @@ define MAKE_PAPER
 @$(BIN)/specanom paper $(PAPER) runs/papers/$(PAPER) --facts nbs/papers/$(PAPER) --out runs/papers/$(PAPER).html
 @$(BIN)/python .ci/execute.py nbs/1*_$(PAPER).ipynb
 endef
+=======
+.PHONY: help run check test browser test-processors fuzz bench lab docs clean
+>>>>>>> site
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -38,6 +42,9 @@ check: $(READY) ## run the rules, and the notebooks that differ from main: befor
 test: $(READY) ## run every notebook and every other test
 	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)
 
+browser: $(READY) ## look at the site in Chrome, Chromium or Edge, which must be there; make test does it where one is
+	@SPECANOM_BROWSER=$${SPECANOM_BROWSER:-any} $(BIN)/python -m pytest tests/test_browser.py -n 2 $(ARGS)
+
 test-processors: $(READY) ## run the notebooks that train, or use what is trained, as other processors would and on two threads
 	@SPECANOM_PROCESSORS='default avx2 threads' $(BIN)/python -m pytest tests/test_notebooks.py -n 2 --maxschedchunk 1 -k test_processor $(ARGS)
 
@@ -50,7 +57,7 @@ bench: $(READY) ## run the benchmark, two hours or so; the notebooks 09 draw wha
 lab: $(READY) ## open the notebooks in JupyterLab
 	@cd nbs && ../$(BIN)/jupyter lab $(ARGS)
 
-docs: $(READY) ## build the site in _docs
+docs: $(READY) ## build the site in _docs, with Quarto where it is installed
 	@$(BIN)/python .ci/docs.py
 
 clean: ## remove everything that the other commands make, but not the runs

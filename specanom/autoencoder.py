@@ -129,7 +129,10 @@ class Autoencoder(nn.Module):
         self.to(getattr(torch, check_precision(precision))).eval()
         draw_weights(self, rng)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,  # (n, d) flux over `scale`
+    ) -> torch.Tensor:  # (n, d), likewise
         "Reconstruct scaled flux."
         return self.decoder(self.encoder(x))
 
