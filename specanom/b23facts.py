@@ -343,10 +343,8 @@ _CONTINUUM, _EDGE = (4200, 7000), 20  # AA; bins
 def _claims_of_pixels(pixels: Table, losses: list) -> list[tuple]:
     "Where AE1 and AE2 fail, and by how much."
     wave, chi2, mse = (np.asarray(pixels[n]) for n in ('wave', 'chi2', 'mse'))
-    return [
-        *_claims_of_chi2(wave, chi2 - 1, losses[0]),
-        *_claims_of_mse(wave, mse, losses[1]),
-    ]
+    first = _claims_of_chi2(wave, chi2 - 1, losses[0])
+    return first + _claims_of_mse(wave, mse, losses[1])
 
 
 def _claims_of_chi2(wave: np.ndarray, excess: np.ndarray, loss: float) -> list[tuple]:
@@ -358,7 +356,7 @@ def _claims_of_chi2(wave: np.ndarray, excess: np.ndarray, loss: float) -> list[t
     inside = f'median χ² − 1, {_CONTINUUM[0]}–{_CONTINUUM[1]} Å without lines'
     at_lines = f'{np.nanmean(excess[lines]):.2f}'
     return [
-        (item, 'validation loss of AE1 (χ²)', '1.222', f'{loss:.3f}', _NOTEBOOKS),
+        (item, 'validation χ² in training', '1.222', f'{loss:.3f}', _NOTEBOOKS),
         (item, inside, '≈ 0', f'{np.nanmedian(excess[middle]):.2f}', item),
         (item, f'mean χ² − 1 of the first, last {_EDGE} bins', '> 0', both, item),
         (item, 'mean χ² − 1 at emission lines', '> 0', at_lines, item),
@@ -370,7 +368,7 @@ def _claims_of_mse(wave: np.ndarray, mse: np.ndarray, loss: float) -> list[tuple
     item, peak = 'Figure 4', wave[mse.argmax()]
     line = LINES[np.argmin(np.abs(LINES['wave'] - peak))]
     at = f'{peak:.0f} Å (nearest line: {line["label"]})'
-    theirs, words = '5.9e-4 to 6.2e-4', 'validation loss of AE2 (MSE)'
+    theirs, words = '5.9e-4 to 6.2e-4', 'validation loss in training'
     return [
         (item, words, theirs, f'{loss:.1e}', _NOTEBOOKS),
         (item, 'mean over wavelength', 'order 1e-4', f'{mse.mean():.1e}', item),
@@ -768,7 +766,8 @@ class B23Facts:
 
     def __repr__(self):
         sizes = f'{self.about["accepted"]:,} accepted, {len(self.objects):,} ranked'
-        return f'B23 from a run of {self.about["started"]}: {sizes}; {self.state}'
+        day = self.about['started'] or 'today'
+        return f'B23, run of {day}: {sizes}; {self.state}'
 
     @property
     def state(self) -> str:

@@ -50,6 +50,7 @@ def plot_gaps(
     axes = _panels(axes, len(facts.hidden), height=1.7)
     for i, ax in enumerate(axes[:, 0]):
         plot_rest(facts.drawn, i, ax=ax, reconstruction=facts.reconstruction[i])
+        ax.yaxis.label.set_size(7)
         ax.label_outer()
     axes[0, 0].legend(frameon=False, ncols=3, fontsize=7, loc='upper right')
     axes[0, 0].figure.suptitle(facts.state, fontsize=9)
@@ -73,6 +74,7 @@ def plot_filled(
         truth = np.where(facts.hidden[i], data.flux[i], np.nan) * _UNIT
         plot_rest(holes, i, ax=ax, reconstruction=facts.filled[i])
         ax.plot(data.wave, truth, color='C3', lw=0.7, label='hidden')
+        ax.yaxis.label.set_size(7)
         ax.label_outer()
     axes[0, 0].legend(frameon=False, ncols=4, fontsize=7, loc='upper right')
     axes[0, 0].figure.suptitle(facts.state, fontsize=9)
