@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHOWN', 'FORMATS', 'quiescent', 'plot_logp', 'redshift_bins', 'bin_number', 'plot_redshift_bins', 'plot_ew_sigma',
            'links', 'top_anomalies', 'member_ranks', 'write_formats', 'recall', 'plot_top', 'plot_skyserver', 'cutouts',
-           'compare_scores', 'in_both', 'agreement', 'strata', 'cells_of', 'p_values']
+           'compare_scores', 'in_both', 'score_agreement', 'strata', 'cells_of', 'p_values']
 
 # %% ../nbs/05_anomalies.ipynb #1925e776
 from collections.abc import Iterable
@@ -621,7 +621,7 @@ def compare_scores(
         _against_equality(ax, x[here], y[here], quasar[here])
         ax.set_title(f'{edges[b - 1]:.3f} < z < {edges[b]:.3f}', size=8)
         ax.set_xlabel(names[0])
-        found.append(dict(zbin=b) | agreement(x[here], y[here]))
+        found.append(dict(zbin=b) | score_agreement(x[here], y[here]))
     axes[0].set_ylabel(names[1])
     return Table(found)
 
@@ -651,7 +651,7 @@ def _against_equality(ax, x: np.ndarray, y: np.ndarray, quasar: np.ndarray):
     ax.set(xlim=ends, ylim=ends)
 
 
-def agreement(
+def score_agreement(
     x: np.ndarray,  # (n,) a score
     y: np.ndarray,  # (n,) another one of the same objects
 ) -> dict:  # objects, spearman, offset (median of y - x)
