@@ -57,7 +57,7 @@ RED = 0.5  # mag between 4250 and 7000 AA, above the median of quiescent ones
 CATEGORIES = {  # of B23's tables; 'Emission' is ours: the rule, in words
     'E+A': 'Lick HδA above 4 Å by its error, EW(Hα) < 3 Å; or the forest',
     'LINER': 'place in the BPT or the WHAN diagram; or weak Hα, as below',
-    'LINER, weak Hα': 'EW(Hα) < 1 Å, [N II] seen and above Hα / 1.26 for certain',
+    'LINER (weak Hα)': 'EW(Hα) < 1 Å, [N II] seen and above Hα / 1.26 for certain',
     'AGN/QSO': 'broad Balmer lines; Seyfert in the BPT diagram; a quasar; the forest',
     'QSO-Foreground': 'a quasar template fits best, beyond the redshift of the galaxy',
     'Emission': 'extreme emission lines, by the forest',
@@ -69,7 +69,7 @@ CATEGORIES = {  # of B23's tables; 'Emission' is ours: the rule, in words
     'Red': f'redder by {RED} mag than is common in its bin; or the forest',
     'Subtle': 'none of these',
 }
-OURS = ('LINER, weak Hα', 'Emission')  # which the paper does not tell apart
+OURS = ('LINER (weak Hα)', 'Emission')  # which the paper does not tell apart
 _FOREIGN = ('Neighbor', 'SN', 'Low SB', 'Airglow', 'Misextraction', 'QSO-Foreground')
 
 
@@ -122,8 +122,8 @@ def _add_weak_liners(has: dict, table: Table):
     "Lines of a LINER whose Halpha is weak, where the light is the galaxy's own."
     foreign = np.logical_or.reduce([has[name] for name in _FOREIGN])
     weak = (_numbers(table, 'n2_ha_least') > 10**-0.1) & ~foreign
-    has['LINER, weak Hα'] = weak & (_numbers(table, 'Halpha_ew') < 1)
-    has['LINER'] = has['LINER'] | has['LINER, weak Hα']
+    has['LINER (weak Hα)'] = weak & (_numbers(table, 'Halpha_ew') < 1)
+    has['LINER'] = has['LINER'] | has['LINER (weak Hα)']
 
 # %% ../nbs/06g_categories.ipynb #d0390ac2
 _FIBRE = np.pi * 1.5**2  # arcsec2

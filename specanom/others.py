@@ -128,7 +128,7 @@ def simbad_types(
     *,
     radius: float = 5.0,  # arcsec
     client=None,  # With `query_region`; None: `astroquery.simbad`
-    folder: Path = None,  # Where answers are kept; None: `home()`
+    kept: Path = None,  # Folder of the answers; None: `home()`
 ) -> np.ndarray:  # (n,) types as SIMBAD writes them, '' where it knows none
     """What SIMBAD calls the nearest object it knows at each place. A mock survey is
     never asked for. Raises `SurveyError` when SIMBAD does not answer."""
@@ -137,7 +137,7 @@ def simbad_types(
     placed &= np.isfinite(_numbers(catalog, 'ra'))
     if placed.any():
         some = catalog[placed]
-        answer = _answer(some, radius, client, folder or home())
+        answer = _answer(some, radius, client, kept or home())
         types[placed] = _nearest_types(some, answer, radius)
     return types
 
