@@ -13,10 +13,10 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
-from .core import digest
+from .core import digest, first_line
 from .files import home, read_table, write_table
 from .objects import spec_name
-from .web import NETWORK, SurveyError, reason_of
+from .web import NETWORK, SurveyError
 
 # %% ../nbs/05c_others.ipynb #8b855c5e
 _SCORES = ('logp', '-logp', 'log_p', 'logl', 'score')
@@ -152,14 +152,21 @@ def _answer(catalog: Table, radius: float, client, folder: Path) -> Table:
     places = [_numbers(catalog, name).round(6).tolist() for name in ('ra', 'dec')]
     path = Path(folder) / f'simbad-{digest(places, radius)}.ecsv'
     if not path.is_file():
-        try:
-            answer = _ask(catalog, radius, client or _simbad())
-        except NETWORK as error:
-            why = f'SIMBAD does not answer ({reason_of(error)}); ask again later'
-            raise SurveyError(why) from error
+        answer = _ask_or_say(catalog, radius, client)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(answer, path)
     return read_table(path)
+
+
+def _ask_or_say(catalog: Table, radius: float, client) -> Table:
+    "The answer; where there is none, an error that says why."
+    from pyvo.dal import DALAccessError
+
+    try:
+        return _ask(catalog, radius, client or _simbad())
+    except (*NETWORK, DALAccessError) as error:
+        why = f'SIMBAD does not answer ({first_line(error)}); ask again later'
+        raise SurveyError(why) from error
 
 
 def _simbad():
