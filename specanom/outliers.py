@@ -150,7 +150,8 @@ def _common_colour(run: Run, most: int = 1000) -> np.ndarray:  # (bins,)
     for b in range(1, len(run.model.edges)):
         some = ids[zbin == b]
         some = np.sort(some[np.argsort(id_fraction(some, salt=5))][:most])
-        medians.append(np.nanmedian(colour(_spectra_of(run, some))))
+        found = colour(_spectra_of(run, some))
+        medians.append(np.nanmedian(found) if np.isfinite(found).any() else np.nan)
     return np.array(medians)
 
 
@@ -460,6 +461,8 @@ def collect_outliers(
     tables['categories'] = count_categories(tables, len(run.model.edges) - 1)
     arrays = density | _observed(drawn, raw) | _failures(run, drawn)
     numbers = _numbers_of(run, tables) | dict(second=second, missing=missing)
+    if raw is None:
+        numbers['usual'] = {}
     facts = Outliers(tables, numbers, arrays)
     facts.tables['claims'] = claims_of(facts)
     _write(facts, Path(folder))

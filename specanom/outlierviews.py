@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['show_rows', 'show_drawn', 'image_links', 'show_ranges', 'show_categories', 'show_rules', 'show_overlap', 'show_truth',
-           'show_readings', 'plot_observed', 'plot_failures', 'plot_comparison']
+           'show_readings', 'show_agreement', 'plot_observed', 'plot_failures', 'plot_comparison']
 
 # %% ../nbs/09d_outlierviews.ipynb #a590fac4
 import numpy as np
@@ -70,7 +70,7 @@ def image_links(
 
 def show_ranges(
     facts: Outliers,
-) -> Table:  # A row per bin and table: last and first score, the run's and the paper's
+) -> LinkedTable:  # A row per bin and table: last and first score, here and in B23
     "How extreme each redshift bin is, beside Tables A1 and B1."
     rows = []
     for name, what in (('A1', 'log p'), ('B1', 'RE')):
@@ -78,13 +78,14 @@ def show_ranges(
         for b in theirs:
             said = [range_in_words(r.get(b)) for r in (ours, theirs)]
             rows.append((f'Table {name}', what, b, *said))
-    return Table(rows=rows, names=('item', 'score', 'bin', 'here', 'B23'))
+    table = Table(rows=rows, names=('item', 'score', 'bin', 'here', 'B23'))
+    return LinkedTable(table, {}, facts.item('Last to first of each bin'))
 
 
 def show_categories(
     facts: Outliers,
     name: str = 'A1',  # Or 'B1'
-) -> Table:  # A row per category: here (B23), bin by bin and in all
+) -> LinkedTable:  # A row per category: here (B23), bin by bin and in all
     """How often each category comes in each redshift bin; B23's numbers in brackets.
     `usual`: in as many quiescent galaxies of the run that are merely ranked."""
     counts = facts.tables['categories']
@@ -99,7 +100,8 @@ def show_categories(
         ]
         rows.append((category, *words, _expected(facts, name, category)))
     heads = [f'bin {b}' for b in range(1, len(rows[0]) - 2)]
-    return Table(rows=rows, names=['category', *heads, 'all', 'usual'])
+    table = Table(rows=rows, names=['category', *heads, 'all', 'usual'])
+    return LinkedTable(table, {}, facts.item(f'Categories of Table {name}'))
 
 
 def _expected(facts: Outliers, name: str, category: str) -> str:
@@ -108,9 +110,10 @@ def _expected(facts: Outliers, name: str, category: str) -> str:
     return '' if share is None else f'{share * len(facts.tables[name]):.1f}'
 
 
-def show_rules() -> Table:  # category, rule
+def show_rules() -> LinkedTable:  # category, rule
     "The rule of each category."
-    return Table(rows=list(CATEGORIES.items()), names=('category', 'rule'))
+    table = Table(rows=list(CATEGORIES.items()), names=('category', 'rule'))
+    return LinkedTable(table, {}, 'Categories, and by what they are given')
 
 
 def show_overlap(
@@ -126,19 +129,20 @@ def show_overlap(
 
 def show_truth(
     facts: Outliers,
-) -> Table:  # kind, quiescent, A1, B1; empty for real spectra
+) -> LinkedTable:  # kind, quiescent, A1, B1; empty for real spectra
     "Of a mock run: what was put into the quiescent galaxies, and what the tables have."
     rows = []
     for kind, number in facts.numbers['put_in'].items():
         listed = [np.sum(facts.tables[name]['injected'] == kind) for name in TABLES]
         rows.append((kind, number, *map(int, listed)))
     names, types = ('kind', 'quiescent', *TABLES), ('U16', int, int, int)
-    return Table(rows=rows or None, names=names, dtype=types)
+    table = Table(rows=rows or None, names=names, dtype=types)
+    return LinkedTable(table, {}, facts.item('What was put in'))
 
 
 def show_readings(
     facts: Outliers,
-) -> Table:  # A row per reading, a column per bin, and all
+) -> LinkedTable:  # A row per reading, a column per bin, and all
     "Which of B23's readings the ascents from Table A1 allow; empty without ascents."
     table = facts.tables['A1']
     reading, zbin = np.asarray(table['reading']), np.asarray(table['zbin'])
@@ -147,7 +151,21 @@ def show_readings(
         has = reading == words
         count = {f'bin {b}': int(np.sum(has & (zbin == b))) for b in np.unique(zbin)}
         rows.append(dict(reading=words) | count | dict(all=int(has.sum())))
-    return Table(rows)
+    why = facts.numbers['missing'].get('ascents', 'Readings of the ascents')
+    return LinkedTable(Table(rows), {}, facts.item(why))
+
+
+def show_agreement(
+    facts: Outliers,
+) -> LinkedTable:  # A row per bin: objects, rank correlation, offset between two log p
+    "How log p agrees with the second score of Figure 12."
+    table = facts.tables['agreement'].copy()
+    if not facts.numbers['second']['is_logp']:
+        table.remove_column('offset')  # which says something only of two log p
+    for name in table.colnames[2:]:
+        table[name] = np.round(table[name], 2)
+    said = f"{facts.item('Figure 12')}: log p and {facts.numbers['second']['name']}"
+    return LinkedTable(table, {}, said)
 
 # %% ../nbs/09d_outlierviews.ipynb #f321daac
 def plot_observed(

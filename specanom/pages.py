@@ -19,7 +19,9 @@ class LinkedTable:
     def __init__(
         self,
         table: Table,  # What is shown
-        links: dict[str, np.ndarray],  # Word -> (n,) addresses, '' for none
+        links: dict[
+            str, np.ndarray
+        ],  # Word -> (n,) addresses, '' for none; {}: no links
         caption: str,  # What it is
         heading: str = 'images',  # Of the column of links
     ):
@@ -31,9 +33,8 @@ class LinkedTable:
         return '\n'.join([self.caption, *lines])
 
     def _repr_html_(self):
-        head = ''.join(
-            f'<th>{name}</th>' for name in (*self.table.colnames, self.heading)
-        )
+        names = [*self.table.colnames, *([self.heading] if self.links else [])]
+        head = ''.join(f'<th>{html.escape(name)}</th>' for name in names)
         rows = ''.join(self._row(n) for n in range(len(self.table)))
         style = 'font-size: 75%'
         said = f'<caption>{html.escape(self.caption)}</caption>'
@@ -42,7 +43,8 @@ class LinkedTable:
     def _row(self, n: int) -> str:
         cells = [html.escape(_word(value)) for value in self.table[n]]
         pages = {word: str(column[n]) for word, column in self.links.items()}
-        cells.append(' '.join(_link(*page) for page in pages.items() if page[1]))
+        if pages:
+            cells.append(' '.join(_link(*page) for page in pages.items() if page[1]))
         return '<tr>' + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>'
 
 
