@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from .anomalies import plot_ew_sigma, plot_logp, plot_redshift_bins
-from .b23facts import LEAST_SIGMA, LEAST_SNR, B23Facts
+from .b23facts import B23Facts, is_shown
 from .core import axes_or_new
 from .flow import CLASS_NAMES
 from .linelist import mark_lines
@@ -50,6 +50,7 @@ def plot_gaps(
     axes = _panels(axes, len(facts.hidden), height=1.7)
     for i, ax in enumerate(axes[:, 0]):
         plot_rest(facts.drawn, i, ax=ax, reconstruction=facts.reconstruction[i])
+        ax.yaxis.label.set_size(7)
         ax.label_outer()
     axes[0, 0].legend(frameon=False, ncols=3, fontsize=7, loc='upper right')
     axes[0, 0].figure.suptitle(facts.state, fontsize=9)
@@ -73,6 +74,7 @@ def plot_filled(
         truth = np.where(facts.hidden[i], data.flux[i], np.nan) * _UNIT
         plot_rest(holes, i, ax=ax, reconstruction=facts.filled[i])
         ax.plot(data.wave, truth, color='C3', lw=0.7, label='hidden')
+        ax.yaxis.label.set_size(7)
         ax.label_outer()
     axes[0, 0].legend(frameon=False, ncols=4, fontsize=7, loc='upper right')
     axes[0, 0].figure.suptitle(facts.state, fontsize=9)
@@ -181,9 +183,7 @@ def plot_halpha(
         if facts.about[what].startswith('none'):
             return _none(axes, f'Figure 7 is not drawn. {what}: {facts.about[what]}')
     objects = facts.objects
-    firm = objects['ew_snr'] > LEAST_SNR
-    shown = firm & (objects['sigma'] >= LEAST_SIGMA)
-    ew = np.where(shown, np.asarray(objects['ew'], float), np.nan)
+    ew = np.where(is_shown(objects), np.asarray(objects['ew'], float), np.nan)
     axes = plot_ew_sigma(ew, objects['sigma'], objects['quiet'], axes=axes)
     axes[1].set_title(facts.state, loc='right', fontsize=8, color='.4')
     return axes
