@@ -204,15 +204,17 @@ class Course:
     @cached_property
     def key(self) -> str:
         "Hash of all that a result depends on, but the retraining."
-        ids = [s.catalog['specobjid'] for s in (self.train, self.valid, self.judged)]
-        settings = [
-            dataclasses.asdict(s) for s in (self.config.autoencoder, self.config.flow)
-        ]
+        sides = self.train, self.valid, self.judged
+        ids = [np.asarray(side.catalog['specobjid']) for side in sides]
+        own = self.config.autoencoder, self.config.flow
         numbers = self.config.seed, self.part, self.shorten, self.precision
-        flux = self.train.flux[:], self.judged.flux[:]
-        return digest(
-            *map(np.asarray, ids), *settings, *numbers, *flux, code_digest(Course)
+        code = [code_digest(part) for part in (fit_autoencoder, fit_relabelled)]
+        here = (
+            code_digest(Course, whole=False),
+            code_digest(ConvAutoencoder, whole=False),
         )
+        flux = self.train.flux[:], self.judged.flux[:]
+        return digest(*ids, *flux, *own, *numbers, *code, *here)
 
 
 def _part_of(data: Spectra, side: np.ndarray, name: str, share: float) -> Spectra:
