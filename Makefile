@@ -6,7 +6,7 @@ READY := .venv/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run papers papers-b23 papers-o25 check test browser test-processors fuzz bench lab docs clean
+.PHONY: help run papers papers-b23 papers-o25 papers-robust check test browser test-processors fuzz bench lab docs clean
 
 # A run, the facts of it, the page that the command makes of them, and the notebook of the site.
 define MAKE_PAPER
@@ -49,6 +49,11 @@ fuzz: $(READY) ## damage thousands of files and misbehave as a hundred servers, 
 
 bench: $(READY) ## run the benchmark, two hours or so; the notebooks 09 draw what it writes into nbs/bench
 	@$(BIN)/specanom benchmark --out nbs/bench $(ARGS)
+
+papers-robust: $(READY) ## train B23's networks and flows again, by other seeds and designs, from runs/papers/b23; an hour or so, goes on where it stopped
+	@$(BIN)/specanom benchmark --only robust --model runs/papers/b23 --out runs/papers/robust $(ARGS)
+	@mkdir -p nbs/papers/b23
+	@cp runs/papers/robust/robustness.ecsv runs/papers/robust/firmness.ecsv nbs/papers/b23/
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	@cd nbs && ../$(BIN)/jupyter lab $(ARGS)

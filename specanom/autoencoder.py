@@ -161,10 +161,17 @@ class Autoencoder(nn.Module):
         )
         self.scale, self.history = float(scale), []
         self.grid = None  # of the spectra that it was trained on
-        self.encoder = _dense([n_in, *hidden, n_latent], slope, dropout)
-        self.decoder = _dense([n_latent, *hidden[::-1], n_in], slope, dropout)
+        self.encoder, self.decoder = self._halves(
+            [n_in, *hidden, n_latent], slope, dropout
+        )
         self.to(getattr(torch, check_precision(precision))).eval()
         draw_weights(self, rng)
+
+    @staticmethod
+    def _halves(sizes: list[int], slope: float, dropout: float) -> tuple:
+        "Encoder and decoder; another kind of network has other ones."
+        turned = sizes[::-1]
+        return _dense(sizes, slope, dropout), _dense(turned, slope, dropout)
 
     def forward(
         self,
@@ -219,7 +226,7 @@ class Autoencoder(nn.Module):
         """Write settings, training history (JSON header) and weights (safetensors);
         nothing in it can be executed."""
         header = dict(settings=self.settings, history=self.history, grid=self.grid)
-        write_arrays(path, self.state_dict(), 'Autoencoder', **header)
+        write_arrays(path, self.state_dict(), type(self).__name__, **header)
 
     @classmethod
     def load(cls, path: Path) -> 'Autoencoder':
@@ -434,7 +441,7 @@ def fit_autoencoder(
     *,
     # 'chi2' (AE1: measured pixels, weighted by ivar) or 'mse' (AE2: all pixels alike)
     loss: str = 'chi2',
-    start: Autoencoder = None,  # Begin from this network's weights and scale
+    start: Autoencoder = None,  # Begin from this one's kind, weights and scale
     hidden: tuple = (1000, 590),  # Of a new network, as the next five
     n_latent: int = 10,
     slope: float = 0.3,
@@ -471,7 +478,7 @@ def fit_autoencoder(
         new |= dict(scale=scale or flux_scale(train), precision=precision, rng=rng)
         model = Autoencoder(train.flux.shape[1], **new)
     else:
-        model = Autoencoder(**start.settings)
+        model = type(start)(**start.settings)
         model.load_state_dict(start.state_dict())
     model.to(pick_device(device))
     x, weight = _tensors(model, train, loss)

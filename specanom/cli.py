@@ -525,8 +525,8 @@ def _check_page(path: Path):
 
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the tables that matter and where the rest is."
-    parts = [args.only] if args.only else [*_PARTS]
-    if parts != ['speed']:
+    parts = [args.only] if args.only else [p for p in _PARTS if p != 'robust']
+    if parts not in (['speed'], ['robust']):
         _run_if_missing(args.model)
     return '\n'.join(line for part in parts for line in _PARTS[part](args))
 
@@ -601,12 +601,25 @@ def _stability_part(args) -> list[str]:
     return [*said, f'overlap in {overlap}']
 
 
+def _robust_part(args) -> list[str]:
+    "What stays of the tables of a run when everything is trained again."
+    from specanom.robust import run_robust
+    from specanom.runs import Run
+
+    run, learnt = Run.load(args.model), dict(n=args.spectra, shorten=args.shorten)
+    table = run_robust(run, args.out, **learnt)
+    shown = 'again', 'number', 'overlap', 'pearson', 'masked_top', 'masked_all'
+    said = _lines(table, shown)
+    return [*said, f'all of it in {args.out / "robustness.ecsv"}']
+
+
 _PARTS = {
     'detection': _detection_part,
     'speed': _speed_part,
     'training': _training_part,
     'flow': _flow_part,
     'stability': _stability_part,
+    'robust': _robust_part,
 }
 
 

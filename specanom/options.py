@@ -424,16 +424,30 @@ def _add_benchmark(commands):
     )
     add(
         '--only',
-        choices=['detection', 'speed', 'training', 'flow', 'stability'],
-        help='one part of it',
+        choices=['detection', 'speed', 'training', 'flow', 'stability', 'robust'],
+        help='one part of it; robust, which trains everything in RUN again with other '
+        'seeds and networks, is done only when it is asked for',
     )
     add(
         '--out',
         type=Path,
         default=Path('benchmark'),
         metavar='FOLDER',
-        help='gets detection.ecsv, speed.json, training.ecsv and flow.json '
-        '(default: benchmark)',
+        help='gets detection.ecsv, speed.json, training.ecsv and flow.json; '
+        'robustness.ecsv and firmness.ecsv (default: benchmark)',
+    )
+    add(
+        '--spectra',
+        type=int,
+        default=6000,
+        help='robust: spectra of RUN to learn from; 0: all (default: 6000)',
+    )
+    add(
+        '--shorten',
+        type=float,
+        default=0.5,
+        metavar='PART',
+        help='robust: part of the epochs of RUN (default: 0.5)',
     )
 
 
