@@ -6,8 +6,7 @@ READY := .venv/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-<<<<<<< HEAD
-.PHONY: help run papers papers-b23 papers-o25 check test test-processors fuzz bench lab docs clean
+.PHONY: help run papers papers-b23 papers-o25 check test browser test-processors fuzz bench lab docs clean
 
 # A run, the facts of it, the page that the command makes of them, and the notebook of the site.
 define MAKE_PAPER
@@ -16,9 +15,6 @@ define MAKE_PAPER
 @$(BIN)/specanom paper $(PAPER) runs/papers/$(PAPER) --facts nbs/papers/$(PAPER) --out runs/papers/$(PAPER).html
 @$(BIN)/python .ci/execute.py nbs/1*_$(PAPER).ipynb
 endef
-=======
-.PHONY: help run check test browser test-processors fuzz bench lab docs clean
->>>>>>> site
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
