@@ -16,6 +16,7 @@ from astropy.table import Table, hstack
 
 from .anomalies import bin_number, quiescent, redshift_bins
 from .autoencoder import Chain
+from .config import preparation
 from .core import progress
 from .files import read_table
 from .objects import id_fraction
@@ -32,7 +33,7 @@ from specanom.model import (
     raw_scores,
     stack_rows,
 )
-from .preprocess import preprocess, selection_funnel, split_ids, split_name
+from .preprocess import selection_funnel, split_ids, split_name
 from .query import query_catalog
 from .runs import Run
 from .scores import column_of, own_p
@@ -69,9 +70,9 @@ def prepare_spectra(
 
 def _preprocess_stream(run: Run):
     "Raw spectra of the source into the store of the run."
-    settings, source = dataclasses.asdict(run.config.preprocess), run.source
+    prepare, source = preparation(run.config), run.source
     with ThreadPoolExecutor() as pool, run.writing('spectra.zarr') as aside:
-        pieces = (preprocess(raw, executor=pool, **settings) for raw in source.stream())
+        pieces = (prepare(raw, executor=pool) for raw in source.stream())
         shown = dict(unit='block', quiet=not source.pieces)
         pieces = progress(pieces, 'preprocessing', source.pieces, **shown)
         write_chunks(aside, pieces)

@@ -370,6 +370,10 @@ _CRITERIA = (  # how the steps of the selection begin, in order
     'no good pixel',
     'masked fraction',
     'S/N',
+    'not a galaxy',  # O25's own from here
+    'median S/N',
+    'undefined fraction',
+    'median flux',
 )
 
 
@@ -387,10 +391,10 @@ def _place(step: tuple) -> int:
 
 
 def selection_funnel(
-    data: Spectra,  # From `preprocess`
+    data: Spectra,  # From `preprocess` or `preprocess_o25`
 ) -> Table:  # criterion, set_aside, left
     """The steps of the selection in order, with how many each set aside and how many
-    were left. Raises `ValueError` for a reason that is none of B23's."""
+    were left. Raises `ValueError` for a reason that is of neither paper."""
     found = Counter(_criteria(data.rejected))
     steps = [('all', 0)] + sorted(found.items(), key=_place)
     criterion, aside = (np.array(column) for column in zip(*steps))

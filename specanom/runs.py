@@ -28,6 +28,7 @@ from .files import atomic, read_table, write_table
 from .spectra import Spectra
 from .keys import code_digest
 from .model import Model
+from .o25 import O25Model
 from .sources import open_source
 
 # %% ../nbs/08e_runs.ipynb #c5f22a44
@@ -56,6 +57,14 @@ class Stage:
     config: tuple = ()  # Numbers and sections of the configuration that it uses
     reads: Callable = nothing_else  # Run -> list: what else its result depends on
     when: Callable = always  # Whether it belongs to a run
+    recipes: tuple = ('best', 'b23')  # Whose stage it is
+
+    def belongs(
+        self,
+        run,  # Any `Run`
+    ) -> bool:
+        "Whether a run does this stage."
+        return run.config.recipe in self.recipes and self.when(run)
 
 
 STAGES = {}  # Name -> stage, in the order in which a run does them
@@ -70,12 +79,13 @@ def add_stage(
     config: Iterable[str] = (),  # Numbers and sections of the configuration it uses
     reads: Callable = nothing_else,  # Run -> list: what else its result depends on
     when: Callable = always,  # Run -> bool: whether it belongs to a run
+    recipes: Iterable[str] = ('best', 'b23'),  # Whose runs do it
 ) -> Stage:  # Also in `STAGES`
     """Enter a stage, which every run then does after those that are entered. Raises
     `ValueError` when the name is taken, a stage that it comes after is unknown, what it
     owns belongs to another, or it does not say in a docstring what it does."""
-    owns, after, config = map(_as_tuple, (owns, after, config))
-    stage = Stage(name, make, owns, after, config, reads, when)
+    owns, after, config, recipes = map(_as_tuple, (owns, after, config, recipes))
+    stage = Stage(name, make, owns, after, config, reads, when, recipes)
     _check_place(stage)
     _check_files(stage)
     if not make.__doc__:
@@ -104,8 +114,10 @@ def _check_place(stage: Stage):
 
 
 def _check_files(stage: Stage):
-    "Raise `ValueError` for a file that another stage owns."
+    "Raise `ValueError` for a file that another stage of the same recipe owns."
     for other in STAGES.values():
+        if not set(stage.recipes) & set(other.recipes):
+            continue
         shared = set(stage.owns) & set(other.owns)
         if shared:
             raise ValueError(
@@ -114,11 +126,14 @@ def _check_files(stage: Stage):
             )
 
 
-def describe_stages() -> Table:  # stage, after, configuration, what
-    "What a run does, in this order."
+def describe_stages(
+    recipe: str = 'best',  # Whose stages
+) -> Table:  # stage, after, configuration, what
+    "What a run of a recipe does, in this order."
     rows = [
         (s.name, ', '.join(s.after), ', '.join(s.config), _said(s.make))
         for s in STAGES.values()
+        if recipe in s.recipes
     ]
     return Table(rows=rows, names=('stage', 'after', 'configuration', 'what'))
 
@@ -235,9 +250,10 @@ class Run:
         return Spectra.read(self.folder / 'spectra.zarr', lazy=True)
 
     @cached_property
-    def model(self) -> Model:
-        "The trained model."
-        return Model.load(self.folder / 'models')
+    def model(self) -> Model | O25Model:
+        "The trained model of the recipe."
+        kind = O25Model if self.config.recipe == 'o25' else Model
+        return kind.load(self.folder / 'models')
 
     @cached_property
     def scores(self) -> Table:
@@ -317,10 +333,7 @@ class Run:
         stage: Stage,
     ):
         """Do a stage, unless it was done before with the same inputs and its files are
-        intact; remove the files of one that does not belong to the run."""
-        if not stage.when(self):
-            self._drop(stage)
-            return
+        intact."""
         key = self.key(stage)
         if self._is_done(stage, key):
             self._reread(stage)
@@ -334,7 +347,10 @@ class Run:
         said = '  '.join(f'{k} {v}' for k, v in facts.items())
         log.info('%-12s %.1f s  %s', stage.name, seconds, said)
 
-    def _drop(self, stage: Stage):
+    def drop(
+        self,
+        stage: Stage,
+    ):
         "Remove a stage that was done when it belonged to the run."
         if self._facts(stage.name):
             self.remove(stage.name)

@@ -17,7 +17,7 @@ from conftest import (
 )
 from specanom import cli
 from specanom.cli import main
-from specanom.config import PROFILES, Config, load_config
+from specanom.config import PROFILES, RECIPES, Config, load_config
 from specanom.files import write_table
 from specanom.objects import make_catalog
 
@@ -156,6 +156,7 @@ def test_every_setting():
 def test_profiles():
     "The command knows their names without a library that takes long to load."
     assert cli.PROFILES == list(PROFILES)
+    assert cli.RECIPES == list(RECIPES)
 
 
 # ---- errors

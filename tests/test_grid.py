@@ -182,7 +182,7 @@ def test_a_run_on_another_grid(tmp_path, monkeypatch, capsys):
     assert main([*command, *words(other)]) == 0
     first = Run.load('run')
     assert first.spectra.grid == Grid.log(3500, 7500, 2000)
-    stages = [s.name for s in STAGES.values() if s.when(first)]
+    stages = [s.name for s in STAGES.values() if s.belongs(first)]
     assert list(first.manifest['stages']) == stages and 'finished' in first.manifest
     table = first.table('anomalies')
     assert len(table) == 1 and table['explanation'][0]
@@ -246,7 +246,7 @@ def test_a_run_of_another_survey(folder, tmp_path, monkeypatch):
     config = load_config('tiny', **SMALL | {'source': str(folder)})
     done = run(config, tmp_path / 'run')
     assert 'finished' in done.manifest
-    stages = [s.name for s in STAGES.values() if s.when(done)]
+    stages = [s.name for s in STAGES.values() if s.belongs(done)]
     assert list(done.manifest['stages']) == stages
     scores, table = done.scores, done.table('anomalies_all')
     assert set(scores['survey']) == {'made up', 'mock'}

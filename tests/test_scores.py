@@ -12,7 +12,8 @@ from specanom.config import load_config
 from specanom.detection import our_methods, pae_scores
 from specanom.mock import mock_survey
 from specanom.model import Model, fit_densities, fit_networks, raw_scores
-from specanom.pipeline import STAGES, Run, explain_spectra
+from specanom.groups import explain_spectra
+from specanom.pipeline import STAGES, Run
 from specanom.preprocess import preprocess
 from specanom.scores import ANOMALY_SCORES, add_score, score_weights, shown_columns
 from specanom.significance import Calibration
