@@ -573,6 +573,8 @@ PROFILES = {  # what differs from them by size
         'autoencoder.precision': 'float32',
         'flow.precision': 'float32',
         'vae.precision': 'float32',
+        'vae.epochs': 120,
+        'vae.batch_size': 256,
     },
 }
 

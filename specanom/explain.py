@@ -709,6 +709,7 @@ def explain_many(
     perturbation: str | np.ndarray = 'scale',  # A name, or (n, d)
     good: np.ndarray = None,  # (n, d) bool
     expected: np.ndarray = None,  # (n, d)
+    quiet: bool = False,  # No progress bar
     **options,  # Of `explain`
 ) -> list[Explanation]:
     """Explain many spectra, one after another, with what they share made once. Raises
@@ -719,7 +720,7 @@ def explain_many(
     cuts = _each(segments, Segments, n)
     parts = dict(perturbation=perturbation, good=good, expected=expected)
     parts = {name: _each(part, str, n) for name, part in parts.items()}
-    rows = progress(range(n), 'explain', unit='spectrum')
+    rows = progress(range(n), 'explain', unit='spectrum', quiet=quiet)
     return [
         explain(scores[i], flux[i], cuts[i], **_row(parts, i), **options) for i in rows
     ]

@@ -7,10 +7,8 @@ __all__ = ['FOLD', 'INNER', 'SEEDS', 'member_split', 'judges', 'Member', 'label_
            'opinions', 'stack_rows', 'score_columns', 'raw_scores', 'fit_networks', 'fit_densities']
 
 # %% ../nbs/08b_model.ipynb #e107a051
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ from specanom.flow import (
     Density,
     class_log_prob,
     fit_relabelled,
-    one_thread_each,
+    side_by_side,
     spectral_class,
 )
 from .preprocess import split_ids, split_name
@@ -375,17 +373,6 @@ def raw_scores(
 SEEDS = 1000  # between the seeds of two members
 
 
-def _side_by_side(fn: Callable, members: int) -> list:
-    """fn(member, stopped) for each member; an interruption ends all of them at their
-    next epoch."""
-    stopped = threading.Event()
-    try:
-        return one_thread_each(partial(fn, stopped=stopped), range(members))
-    except BaseException:
-        stopped.set()
-        raise
-
-
 def fit_networks(
     data: Spectra,  # From `preprocess`
     members: int,  # How many
@@ -406,7 +393,7 @@ def fit_networks(
             train, valid, rng=seed, quiet=member > 0, stopped=stopped, **settings
         )
 
-    return _side_by_side(fit, members)
+    return side_by_side(fit, range(members))
 
 
 def fit_densities(
@@ -440,4 +427,4 @@ def fit_densities(
         known = np.asarray(data.catalog['specobjid'], np.uint64)[train][some]
         return Member(chains[member], density, (latent[some], known))
 
-    return _side_by_side(fit, len(chains))
+    return side_by_side(fit, range(len(chains)))

@@ -6,6 +6,7 @@
 __all__ = ['VAE', 'discrepancy', 'divergence', 'fit_vae', 'fold_number', 'fit_without', 'cross_reconstruct']
 
 # %% ../nbs/03b_vae.ipynb #df906be6
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -165,17 +166,19 @@ def fit_vae(
     hidden: tuple = (256, 128, 64),  # Units of the encoder; the decoder mirrors them
     n_latent: int = 12,  # Latent numbers
     mmd: float = 10.0,  # lambda
-    epochs: int = 120,  # At the most
+    epochs: int = 30,  # At the most; O25: 120
     lr: float = 1e-3,  # First learning rate
-    batch_size: int = 256,
+    batch_size: int = 64,  # O25: 256
     patience: int = 10,  # Epochs without a better validation loss
     precision: str = 'float64',  # Of the network and its training, or 'float32'
     rng: int | np.random.Generator = 0,  # Seed of weights, batches and draws
     device: str = 'auto',  # 'auto', 'cpu', 'cuda'
     name: str = 'VAE',  # On the progress bar
+    quiet: bool = False,  # No progress bar
+    stopped: threading.Event = None,  # When it is set, an epoch is the last
 ) -> VAE:  # `.history` has the losses by epoch
     """Train O25's network (its authors' code). Raises `ValueError` when a set is empty,
-    `FloatingPointError` when the loss diverges."""
+    `FloatingPointError` when the loss diverges, `KeyboardInterrupt` when it is stopped."""
     check_sets(train, valid)
     rng, device = seed_of(rng), pick_device(device)
     shape = dict(hidden=hidden, n_latent=n_latent, precision=precision)
@@ -198,6 +201,8 @@ def fit_vae(
         told=plateau.step,
         rng=rng,
         name=name,
+        quiet=quiet,
+        stopped=stopped,
     )
     model.grid = grid_of(train)
     return model.cpu()
