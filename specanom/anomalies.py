@@ -502,7 +502,7 @@ def _column_of_axes(panels: int) -> np.ndarray:
     "Axes one above the other. Their margins are given: to look for them takes longer."
     height, below, above, between = 1.9 * panels, 0.5, 0.42, 0.42  # inches
     high = (height - below - above - between * (panels - 1)) / panels
-    margins = dict(left=0.1, right=0.985, hspace=between / high)
+    margins = dict(left=0.125, right=0.985, hspace=between / high)
     margins |= dict(bottom=below / height, top=1 - above / height)
     shape = dict(figsize=(8, height), sharex=True, squeeze=False, dpi=80)
     axes = axes_or_new(None, panels, 1, layout=None, gridspec_kw=margins, **shape)

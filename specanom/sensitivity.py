@@ -140,7 +140,7 @@ def _three_axes() -> list:
     "New axes: spectra, their difference below, log p to the right."
     import matplotlib.pyplot as plt
 
-    margins = dict(left=0.07, right=0.985, bottom=0.145, top=0.865)
+    margins = dict(left=0.082, right=0.985, bottom=0.145, top=0.865)
     layout = dict(wspace=0.32, hspace=0.08, width_ratios=[1, 1, 0.78])
     figure = dict(figsize=(10, 3.6), gridspec_kw=margins | layout)
     axes = plt.subplot_mosaic('AAC;BBC', **figure)[1]
