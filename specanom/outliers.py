@@ -639,6 +639,7 @@ def _last_bin_leads(log_p: dict) -> str:
 def range_in_words(
     both: tuple | None,  # Last and first, of `ranges`; None: nothing is there
 ) -> str:
+    "The range of a score as text."
     return '-' if both is None else f'{both[0]:.2f} to {both[1]:.2f}'
 
 
