@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
-from pkgutil import resolve_name
 
 from .files import atomic
 from .runs import Run
@@ -30,8 +29,10 @@ class Paper:
 
 def _collect_b23(run: Run, folder: Path, compare: Path | None):
     "Facts of B23: the selection to the classes, then the outliers."
-    resolve_name('specanom.b23facts:collect_b23')(run, folder)
-    collect_outliers = resolve_name('specanom.outliers:collect_outliers')
+    from specanom.b23facts import collect_b23
+    from specanom.outliers import collect_outliers
+
+    collect_b23(run, folder)
     collect_outliers(run, folder, compare=compare)
 
 
@@ -41,7 +42,9 @@ def _collect_o25(run: Run, folder: Path, compare: Path | None):
         raise ValueError(
             'only b23 is compared with another catalogue, in its Figure 12'
         )
-    resolve_name('specanom.o25facts:collect_o25')(run, folder)
+    from specanom.o25facts import collect_o25
+
+    collect_o25(run, folder)
 
 
 PAPERS = {  # Recipe -> what is repeated by it
@@ -194,6 +197,7 @@ def _dress(cell):
     options = _options(cell.source)
     cell.source = _without_options(cell.source)
     folded = 'code-fold' in options or options.get('echo') == 'false'
+    folded |= bool(_FACTS.search(cell.source))  # a folder that nobody keeps
     cell.metadata['transient'] = {'remove_source': folded}
     cell.metadata['alt'] = options.get('fig-alt', '')
 
