@@ -285,14 +285,17 @@ def _agreement(values: np.ndarray) -> float:
 
 
 def _emitter(n2: float, decrement: float) -> str:
-    "Which emitters, by log([N II]/Hα) and Hα/Hβ."
+    "Which emitters, by log([N II]/Hα) and Hα/Hβ; NaN: not measured."
+    if np.isnan(n2):
+        return 'emitters, [N II]/Hα not measured'
     if n2 > -0.1:
         return 'LINER or AGN'
     if n2 < -0.8:
         return 'metal-poor extreme emitters'
-    if n2 > -0.45 and decrement > 5:
-        return 'dusty metal-rich starbursts'
-    return 'enriched H II regions'
+    if n2 < -0.45 or decrement <= 5:
+        return 'enriched H II regions'
+    dusty = decrement > 5
+    return 'dusty metal-rich starbursts' if dusty else 'emitters, Hβ not measured'
 
 
 def _reading(

@@ -478,8 +478,12 @@ add_section(
         said='Most anomalous part whose scores are explained',
     ),
     segments=option_of(o25_segments, 'n'),
-    least=Setting(0, said='Smallest group; 0: a twenty-fifth of what is explained'),
+    method=Setting('hdbscan', said="How they are sorted; 'kmeans': as O25, k by elbow"),
+    least=Setting(
+        0, said='Smallest group of hdbscan; 0: a twenty-fifth of what is explained'
+    ),
     ranges=dict(fraction=(1e-6, 1.0), segments=(1, 20_000), least=(0, 10**6)),
+    choices=dict(method=('hdbscan', 'kmeans')),
 )
 add_section(
     'anomalies',
@@ -545,7 +549,7 @@ RECIPES = {  # whose method: what differs from the defaults above
         'anomalies.split': 'valid+test',
         'anomalies.keep': 0.0,
     },
-    'o25': {},
+    'o25': {'explanations.method': 'kmeans'},
 }
 PROFILES = {  # what differs from them by size
     'tiny': {
@@ -557,7 +561,10 @@ PROFILES = {  # what differs from them by size
         'autoencoder.ae2_epochs': 15,
         'flow.members': 2,
         'vae.folds': 3,
+        'vae.hidden': (128, 64),
         'vae.epochs': 30,
+        'vae.batch_size': 64,
+        'vae.lr': 2e-3,
     },
     'demo': {},
     'paper': {
@@ -580,7 +587,7 @@ def load_config(
     lenient: bool = False,  # Pass over sections of the file that nobody has entered here
     **changes,  # Single values, `seed=1` or `**{'flow.patience': 3}`
 ) -> Config:
-    """Configuration from recipe, profile, file and single values; the later wins.
+    """Configuration from profile, recipe, file and single values; the later wins.
     Raises `ValueError` naming the nearest known key, or the nearest number that can
     be."""
     said = _read_toml(file) if file else {}
@@ -590,7 +597,7 @@ def load_config(
         }
     recipe = _known('recipe', recipe or said.get('recipe', 'best'), RECIPES)
     profile = _known('profile', profile or said.get('profile', 'demo'), PROFILES)
-    values = RECIPES[recipe] | PROFILES[profile] | said | changes
+    values = PROFILES[profile] | RECIPES[recipe] | said | changes
     values |= dict(recipe=recipe, profile=profile)
     config = Config()
     for name, value in values.items():

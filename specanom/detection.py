@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'detection', 'detection_interval', 'half_amplitude', 'MaskedPCA',
-           'Baselines', 'method_of', 'our_methods', 'pae_scores', 'evaluate', 'summarize', 'by_amplitude', 'compare',
-           'combination', 'run_detection', 'in_tables', 'run_tables', 'plot_heatmap', 'plot_found']
+           'Baselines', 'method_of', 'our_methods', 'pae_scores', 'evaluate', 'summarize', 'compare', 'combination',
+           'run_detection', 'in_tables', 'run_tables', 'plot_heatmap', 'plot_found']
 
 # %% ../nbs/09a_detection.ipynb #5229f46b
 import functools
@@ -437,23 +437,6 @@ def _mean_at(table: Table, measure: str, column: str) -> tuple[np.ndarray, np.nd
     values = np.unique(table[column])
     means = [table[measure][table[column] == value].mean() for value in values]
     return values, np.array(means)
-
-
-def by_amplitude(
-    table: Table,  # From `evaluate`
-    measure: str = 'ap',  # Of `MEASURES`
-) -> Table:
-    """Means over the seeds, which an average over amplitudes hides. A row per method and
-    kind: method, kind, how, mean, a column per amplitude. Where an object is replaced
-    (column how), amplitude is the brightness of what is seen instead."""
-    rows = []
-    for method, kind, part in _methods_and_kinds(table):
-        means = {float(a): np.nan for a in np.unique(table['amplitude'])}
-        means |= dict(zip(*_mean_at(part, measure, 'amplitude')))
-        row = dict(method=method, kind=kind, how=ANOMALIES.loc[kind]['how'])
-        row['mean'] = np.nanmean(list(means.values()))
-        rows.append(row | {f'{a:g}': mean for a, mean in means.items()})
-    return Table(rows)
 
 
 def compare(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'FRAMES', 'SDSS_GRID', 'B23_GRID', 'vacuum_to_air', 'air_to_vacuum',
-           'Grid']
+           'between_pixels', 'Grid']
 
 # %% ../nbs/00_grid.ipynb #24d3055c
 import hashlib
@@ -47,6 +47,14 @@ SDSS_WAVE = 10 ** (1e-4 * SDSS_K)  # observed frame, vacuum, AA
 # rest frame, vacuum, AA (B23)
 REST_EDGES = np.logspace(np.log10(3388), np.log10(8318), 1001)
 REST_GRID = np.sqrt(REST_EDGES[1:] * REST_EDGES[:-1])  # bin centres, AA
+
+# %% ../nbs/00_grid.ipynb #32605c8f
+def between_pixels(
+    position: np.ndarray,  # Counted in pixels, any shape
+) -> tuple:  # int32 and float32, same shape
+    "The pixel before each position, and the way from it to the next one, 0 to 1."
+    left = np.floor(position).astype('i4')
+    return left, (position - left).astype('f4')
 
 # %% ../nbs/00_grid.ipynb #c4ed9f55
 def _wavelengths(wave) -> np.ndarray:  # (d,) float64, AA

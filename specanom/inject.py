@@ -17,7 +17,14 @@ from scipy.special import ndtri
 
 from .core import axes_or_new, seed_of
 from .flux import FLUX_UNIT
-from .grid import SDSS_GRID, SDSS_K, SDSS_WAVE, Grid, air_to_vacuum
+from specanom.grid import (
+    SDSS_GRID,
+    SDSS_K,
+    SDSS_WAVE,
+    Grid,
+    air_to_vacuum,
+    between_pixels,
+)
 from .linelist import LINES
 from .objects import id_fraction
 from .spectra import Spectra
@@ -474,12 +481,11 @@ def _shift(flux: np.ndarray, k0: int, pick: np.ndarray, z: np.ndarray) -> np.nda
     """(n, len(SDSS_WAVE)) rows `pick` of `flux` (first lattice index `k0`) at redshift
     `z`: linear between pixels, constant beyond the ends."""
     source, d = SDSS_K[0] - k0 - 1e4 * np.log10(1 + z), flux.shape[1]
-    left = np.floor(source)
-    part = (source - left).astype('f4')[:, None]
-    column = left[:, None].astype('i4') + np.arange(len(SDSS_K), dtype='i4')
+    left, way = between_pixels(source[:, None])
+    column = left + np.arange(len(SDSS_K), dtype='i4')
     start, flat = (pick * d).astype('i4')[:, None], flux.ravel()
     low, high = (flat[start + np.clip(column + i, 0, d - 1)] for i in (0, 1))
-    return low + part * (high - low)
+    return low + way * (high - low)
 
 
 def _observed_on(

@@ -18,7 +18,13 @@ from scipy.ndimage import gaussian_filter1d
 
 from .core import axes_or_new
 from .flux import FLUX_UNIT
-from .grid import SDSS_GRID, SDSS_K, SDSS_WAVE, air_to_vacuum
+from specanom.grid import (
+    SDSS_GRID,
+    SDSS_K,
+    SDSS_WAVE,
+    air_to_vacuum,
+    between_pixels,
+)
 from .linelist import LINES
 from .spectra import Spectra
 from .templates import SPEED_OF_LIGHT, load_basis
@@ -77,8 +83,7 @@ def to_rest(
             'set such spectra aside first'
         )
     position = LINE_K - SDSS_K[0] + 1e4 * np.log10(1 + z)[:, None]
-    left = np.floor(position).astype(int)
-    way = (position - left).astype('f4')
+    left, way = between_pixels(position)
     inside = (left >= 0) & (left < len(SDSS_WAVE) - 1)
     left = np.clip(left, 0, len(SDSS_WAVE) - 2)
     ivar = np.minimum(*_neighbours(spectra.ivar, left))
@@ -462,10 +467,9 @@ def measure_lines(
     `Halpha_broad_flux`; `D4000n` and the `INDICES`. Errors end in `_err`."""
     parts = [
         _measure(*to_rest(piece), np.asarray(piece.catalog['z'], float))
-        for piece in spectra.chunks(size)
+        for piece in [*spectra.chunks(size)] or [spectra]  # columns even of none
     ]
-    names = parts[0] if parts else ()
-    table = QTable({name: np.concatenate([p[name] for p in parts]) for name in names})
+    table = QTable({k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
     identity = [spectra.catalog['specobjid'], np.asarray(spectra.catalog['z'])]
     table.add_columns(identity, indexes=[0, 0], names=['specobjid', 'z'])
     for name in table.colnames:

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import exp1
 
 from .core import axes_or_new, bounded_map, seed_of
-from .grid import SDSS_K, SDSS_WAVE
+from .grid import SDSS_K, SDSS_WAVE, between_pixels
 from .linelist import LINES, mark_lines
 from .objects import make_catalog, make_specobjid
 from .spectra import Spectra
@@ -401,15 +401,14 @@ def shift_to_observed(
     "Redshift spectra: a shift along the lattice, linear between pixels."
     (n, d), k0, k = flux.shape, load_basis()[1], load_sky()['k']
     source = k - k0 - 1e4 * np.log10(1 + z)[:, None]
-    left = np.floor(source).astype('i4')
-    part = (source - left).astype('f4')
+    left, way = between_pixels(source)
     inside = (left >= 0) & (left < d - 1)
     np.clip(left, 0, d - 2, out=left)
     left += (np.arange(n, dtype='i4') * d)[:, None]
     flat, out = flux.ravel(), np.zeros((n, len(SDSS_WAVE)), 'f4')
     low = flat[left]
     window = slice(k[0] - SDSS_K[0], k[-1] + 1 - SDSS_K[0])
-    out[:, window] = (low + part * (flat[left + 1] - low)) * inside
+    out[:, window] = (low + way * (flat[left + 1] - low)) * inside
     return out
 
 # %% ../nbs/01b_mock.ipynb #261cefdb

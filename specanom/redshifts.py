@@ -229,8 +229,8 @@ def match_templates(
     """The best redshifts of spectra by cross-correlation with galaxies, quasars and
     stars (Tonry & Davis 1979, weighted), more than 0.01 in ln(1 + z) from one another.
     A gain is how much chi2 falls by the continuum-free template; gain_catalog is that
-    at the catalogue's redshift. Raises `ValueError` for an unknown rule, and for
-    spectra that are not raw."""
+    at the catalogue's redshift. Raises `ValueError` for an unknown `mask`, and
+    for spectra that are not raw."""
     templates = _templates()
     z = np.concatenate([t.z for t in templates])
     kinds = np.concatenate([np.full(len(t.z), t.kind) for t in templates])

@@ -307,26 +307,21 @@ class Spectra:
         )
 
     def _repr_html_(self):
-        shown = [name for name in SHOWN if name in self.catalog.colnames]
-        head = ''.join(f'<th>{name}</th>' for name in shown)
-        rows = ''.join(map(_html_row, self.catalog[shown][:5]))
-        said = html.escape(repr(self))
-        return f'<p>{said}</p><table><tr>{head}</tr>{rows}</table>'
+        shown = _first_rows(self.catalog).pformat(html=True, tableid='spectra')
+        return f'<p>{html.escape(repr(self))}</p>' + '\n'.join(shown)
 
 # %% ../nbs/00_spectra.ipynb #deae871f
 # Columns of a set that a notebook shows
 SHOWN = ('plate', 'mjd', 'fiberid', 'z', 'class', 'subclass', 'sn_median')
 
 
-def _html_row(values) -> str:
-    "One row of a table, real numbers to four digits."
-    cells = ''.join(f'<td>{_html(value)}</td>' for value in values)
-    return f'<tr>{cells}</tr>'
-
-
-def _html(value) -> str:
-    real = isinstance(value, (float, np.floating))
-    return html.escape(f'{value:.4g}' if real else str(value))
+def _first_rows(catalog: Catalog, n: int = 5) -> Table:
+    "What a notebook shows of a catalogue, real numbers to four digits."
+    shown = catalog[[name for name in SHOWN if name in catalog.colnames]][:n]
+    for column in shown.itercols():
+        if column.dtype.kind == 'f':
+            column.info.format = '.4g'
+    return shown
 
 # %% ../nbs/00_spectra.ipynb #16189f04
 def check_store(
