@@ -8,7 +8,7 @@ __all__ = ['POPULATIONS', 'ALIGNED', 'CUTS', 'NEIGHBOURS', 'REFERENCE', 'AUTHORS
            'read_o25', 'plot_overview', 'plot_example', 'plot_examples', 'plot_cuts', 'plot_populations',
            'plot_all_weights', 'plot_shared', 'plot_group_panels', 'plot_cost']
 
-# %% ../nbs/09e_o25facts.ipynb #26685b86
+# %% ../nbs/09e_o25facts.ipynb #ae20f256
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ from .segments import Segments, segment
 from .sources import rows_of
 from .spectra import Spectra
 
-# %% ../nbs/09e_o25facts.ipynb #aee16bc1
+# %% ../nbs/09e_o25facts.ipynb #510bf446
 # Population: the mock's own numbers, least and most; halpha_ew in AA, metallicity as
 # log10 Z/0.02, tau_v at 5500 AA, o3hb as log10 [O III] 5008/Hbeta
 POPULATIONS = {
@@ -83,7 +83,7 @@ def population_of(
         name[inside] = population
     return name
 
-# %% ../nbs/09e_o25facts.ipynb #7eb1241c
+# %% ../nbs/09e_o25facts.ipynb #3384dbb8
 def recovery(
     population: np.ndarray,  # (m,) names; '' for none
     group: np.ndarray,  # (m,) groups, -1: in none
@@ -201,7 +201,7 @@ def _rank_correlation(x, y, times: int, level: float, rng) -> tuple:
         rho = float(spearmanr(x, y)[0])
     return rho, tuple(np.nanquantile(again, [(1 - level) / 2, (1 + level) / 2]))
 
-# %% ../nbs/09e_o25facts.ipynb #bc8021e0
+# %% ../nbs/09e_o25facts.ipynb #3f594261
 def _halved(values: np.ndarray) -> np.ndarray:  # (..., d // 2) float32
     "Means of two neighbouring pixels; NaN where both are."
     pairs = values[..., : values.shape[-1] // 2 * 2].reshape(*values.shape[:-1], -1, 2)
@@ -273,7 +273,7 @@ class _Harvest:
         kinds, bad = zip(*said)
         return np.array(kinds), np.array(bad)
 
-# %% ../nbs/09e_o25facts.ipynb #e13650a3
+# %% ../nbs/09e_o25facts.ipynb #43ce7229
 def _chosen(harvest: _Harvest) -> dict:  # Score -> specobjid
     "The example of each score."
     chosen = {}
@@ -349,7 +349,7 @@ def _cuts(harvest: _Harvest) -> tuple[Table, dict]:
     names = ('segmentation', 'segments', 'perturbation', 'r2', 'correlation', 'leading')
     return Table(rows=rows, names=names), dict(cut_weights=_halved(np.array(maps)))
 
-# %% ../nbs/09e_o25facts.ipynb #868bf269
+# %% ../nbs/09e_o25facts.ipynb #53d2ab6e
 NEIGHBOURS = (200, 1000, 5000, 10_000)
 REFERENCE = 5000  # neighbours of O25's design
 AUTHORS_COST = {10: 0.061, 100: 0.110, 1000: 0.821, 5000: 4.234, 10_000: 8.400}
@@ -397,7 +397,7 @@ def _cost(harvest: _Harvest) -> Table:
     score = score_functions(harvest.chain, one, 'mse')[0]
     return explanation_cost(score, harvest.chain.filled(one)[0], harvest.found.segments)
 
-# %% ../nbs/09e_o25facts.ipynb #6af347ca
+# %% ../nbs/09e_o25facts.ipynb #7c86b479
 MOST = 4000  # spectra of all that the median is made of
 
 
@@ -446,7 +446,7 @@ def _aligned(harvest: _Harvest) -> Table:
     weights = normalize_weights(np.array([one.weights for one in why]), 'o25')
     return line_alignment(weights, cut, harvest.lines[rows])
 
-# %% ../nbs/09e_o25facts.ipynb #351301e1
+# %% ../nbs/09e_o25facts.ipynb #a93618a6
 def _truth_tables(harvest: _Harvest, members: Table) -> tuple[dict, dict]:
     "Of a mock run: tables, and numbers."
     if harvest.truth is None:
@@ -557,7 +557,7 @@ def _rounded(table: Table) -> Table:
             table.replace_column(name, five)
     return table
 
-# %% ../nbs/09e_o25facts.ipynb #befb0278
+# %% ../nbs/09e_o25facts.ipynb #d5172332
 @dataclass(frozen=True)
 class O25Facts:
     "What `collect_o25` wrote."
@@ -617,14 +617,14 @@ def read_o25(
     segments = Segments(arrays['wave'], arrays['label'], 'uniform', names)
     return O25Facts(numbers, tables, arrays, segments)
 
-# %% ../nbs/09e_o25facts.ipynb #d1bcdbdf
+# %% ../nbs/09e_o25facts.ipynb #1b68d736
 def plot_overview(
     facts: O25Facts,
 ):
     "The examples with their reconstructions, one for each score; returns the figure."
     import matplotlib.pyplot as plt
 
-    form = dict(figsize=(9, 8), sharex=True, layout='constrained', dpi=80)
+    form = dict(figsize=(9, 8), sharex=True, layout='constrained', dpi=66)
     fig, axes = plt.subplots(4, 2, **form)
     wave = facts.segments.wave
     for i, ax in enumerate(axes.T.flat):
@@ -768,7 +768,7 @@ def plot_group_panels(
 
     told = facts.tables['groups']
     told = told[told['group'] >= 0]
-    form = dict(figsize=(12, 1.75 * len(told) + 0.5), layout='constrained', dpi=64)
+    form = dict(figsize=(11, 1.6 * len(told) + 0.5), layout='constrained', dpi=56)
     fig, axes = plt.subplots(len(told), 3, sharex=True, squeeze=False, **form)
     for three, row in zip(axes, told):
         _plot_group(facts, three, row)
