@@ -42,7 +42,7 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=[c["lib_path"] + "*"]),
-    package_data={c["lib_path"]: ["py.typed", "data/*"]},
+    package_data={c["lib_path"]: ["py.typed", "data/*", "chapters/*"]},
     package_dir={
         "": "."
     },  # an editable install is then a path, which a clone in the working folder does not hide
@@ -51,6 +51,7 @@ setup(
     extras_require={
         "dev": c["dev_requirements"].split(),
         "tune": c["tune_requirements"].split(),
+        "papers": c["papers_requirements"].split(),
     },
     entry_points={
         "console_scripts": c["console_scripts"].split(),

@@ -1,24 +1,25 @@
-"""The site in _docs, without Quarto: nbdev prepares the notebooks in _proc, smalldocs renders them as _quarto.yml says.
+"""The site in _docs: nbdev prepares the notebooks in _proc, then Quarto, where it is installed, or smalldocs renders
+them, both as _quarto.yml says.
 
     python .ci/docs.py            (or `make docs`)
 
-_proc is left as a complete Quarto project: `quarto render _proc` makes the same pages where Quarto is installed. nbdev_docs and
-nbdev_proc_nbs are never called, because they try to install Quarto. Any warning, a broken link for instance, fails the build.
+_proc is left as a complete Quarto project. nbdev_docs and nbdev_proc_nbs are never called, because they try to install
+Quarto. A page asks no other host for anything. Any warning, a broken link for instance, fails the build.
 """
 
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
 from pathlib import Path
 
+from api import write_entries
+from latex2mathml.converter import convert
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
-from smalldocs.layout import KATEX
 from smalldocs.site import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,16 @@ QUARTO_ONLY = (
     'respect-user-color-scheme is ignored',
     'output-file is not read by smalldocs',
 )  # it does the same without being told
+KATEX = re.compile(r'<(?:link|script)[^>]*/katex[^>]*>(?:</script>)?\s*')
+FORMULA = re.compile(
+    r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S
+)
+NAMED = re.compile(
+    r'\\(?:log|ln|exp|sinh?|cosh?|cot)(?![a-z])(?:_\{\w+\}|_\w)?(?=\s*(?:[A-Za-z]|\\(?!left|[,!])))'
+)
+FONTS = re.compile(
+    r'''@import\s*(?:url\(["']?https?:[^)]*\)|(["'])https?:.*?\1)[^;]*;'''
+)
 
 
 def page_name(notebook: Path) -> str:
@@ -46,27 +57,26 @@ def relink(text: str, names: dict, config) -> str:
     for old, new in names.items():
         text = text.replace(f'({old}', f'({new}')
     text = text.replace(f'{config.doc_host}{config.doc_baseurl}/', '')
-    # a method has its place in the entry of its class
-    text = re.sub(r'\((\w+\.html#\w+)\.\w+\)', r'(\1)', text)
+    # what is private has its place in the entry of its class
+    text = re.sub(r'\((\w+\.html#\w+)\._\w+\)', r'(\1)', text)
     return text.replace('](../', f']({config.git_url}/blob/{config.branch}/')
 
 
 def prepare():
     "Fill _proc: processed notebooks under their page names, and _quarto.yml with these."
     config = get_config()
-    shutil.rmtree(
-        PROC, ignore_errors=True
-    )  # a page left from an earlier build would be rendered again
-    os.environ['PYTHONWARNINGS'] = (
-        'ignore::UserWarning:nbdev.processors'  # of imports beside other code, in cells that are hidden
-    )
+    # a page left from an earlier build would be rendered again
+    shutil.rmtree(PROC, ignore_errors=True)
+    # nbdev's: of imports beside other code, in cells that are hidden
+    os.environ['PYTHONWARNINGS'] = 'ignore::UserWarning:nbdev.processors'
     proc_nbs(config.nbs_path, n_workers=os.cpu_count())
     notebooks = sorted(PROC.glob('*.ipynb'), key=lambda p: (p.stem != 'index', p.name))
     names = {p.name: page_name(p) for p in notebooks}
     for old in notebooks:
-        text = relink(old.read_text(encoding='utf-8'), names, config)
-        old.unlink()
-        old.with_name(names[old.name]).write_text(text, encoding='utf-8')
+        page = old.rename(old.with_name(names[old.name]))
+        write_entries(page)
+        text = relink(page.read_text(encoding='utf-8'), names, config)
+        page.write_text(text, encoding='utf-8')
     about = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
     for old, new in names.items():
         about = re.sub(rf'\b{re.escape(old)}\b', new, about)
@@ -75,75 +85,54 @@ def prepare():
     described.write_text(about, encoding='utf-8')
 
 
-def undocumented(page: Path) -> list:
-    "Calls of show_doc that wrote no documentation: nbdev fails on a default that is an array, for instance."
-    cells = [
-        c
-        for c in json.loads(page.read_text(encoding='utf-8'))['cells']
-        if '\nshow_doc(' in ''.join(c['source'])
-    ]
-    failed = [
-        c
-        for c in cells
-        if not any('text/markdown' in o.get('data', {}) for o in c['outputs'])
-    ]
-    return [
-        f"{page.name}: {''.join(c['source']).splitlines()[-1]} failed" for c in failed
-    ]
+def by_quarto() -> Path:
+    "Render _proc with Quarto."
+    subprocess.run(['quarto', 'render', str(PROC)], check=True)
+    return PROC / '_docs'
 
 
-def serve_katex(docs: Path):
-    "Copy KaTeX beside the pages, so that formulas need no network; without npm the pages go on asking the public copy."
-    package = re.search(r'katex@[\d.]+', KATEX)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            subprocess.run(
-                ['npm', 'pack', '--silent', package],
-                cwd=folder,
-                check=True,
-                capture_output=True,
-                timeout=120,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            return print(
-                f'{package} could not be fetched with npm ({type(error).__name__}): formulas on the pages will need the network'
-            )
-        with tarfile.open(next(Path(folder).glob('*.tgz'))) as archive:
-            archive.extractall(folder, filter='data')
-        shutil.copytree(
-            Path(folder) / 'package' / 'dist',
-            docs / 'site_libs' / 'katex',
-            ignore=lambda _, names: [
-                n for n in names if n.endswith(('.ttf', '.woff', '.mjs'))
-            ],
-        )
-    for page in docs.glob('*.html'):
-        page.write_text(
-            page.read_text(encoding='utf-8').replace(KATEX, 'site_libs/katex'),
-            encoding='utf-8',
-        )
+def by_smalldocs() -> Path:
+    "Render _proc with smalldocs, which leaves formulas to a script of another host: here they become MathML."
+    site = build(PROC, quiet=True)
+    for page in site.out.glob('*.html'):
+        text = KATEX.sub('', page.read_text(encoding='utf-8'))
+        page.write_text(FORMULA.sub(mathml, text), encoding='utf-8')
+    warnings = [w for w in site.warnings if not w.endswith(QUARTO_ONLY)]
+    if warnings:
+        sys.exit('the site is not as it should be:\n  ' + '\n  '.join(warnings))
+    return site.out
+
+
+def mathml(formula: re.Match) -> str:
+    "A formula as MathML, with the space after the name of a function that TeX sets by itself."
+    display = 'block' if formula[1] == 'display' else 'inline'
+    spaced = NAMED.sub(r'\g<0>\\,', html.unescape(formula[2]))
+    written = convert(spaced, display=display)
+    return f'<span class="math {formula[1]}">{written}</span>'
+
+
+def ask_nobody(docs: Path):
+    "Leave out the fonts that the themes fetch from another host; those of the reader's system do."
+    for style in docs.rglob('*.css'):
+        text = style.read_text(encoding='utf-8')
+        kept = FONTS.sub('', text)
+        if kept != text:
+            style.write_text(kept, encoding='utf-8')
 
 
 def main():
     "Build the site."
     os.chdir(ROOT)
-    sys.path.insert(
-        0, str(ROOT)
-    )  # document the package of this folder, whatever is installed
+    # document the package of this folder, whatever is installed
+    sys.path.insert(0, str(ROOT))
     prepare()
-    site = build(PROC, quiet=True)
-    serve_katex(site.out)
+    made = by_quarto() if shutil.which('quarto') else by_smalldocs()
+    ask_nobody(made)
     docs = get_config().doc_path
     shutil.rmtree(docs, ignore_errors=True)
-    shutil.move(site.out, docs)
-    warnings = [w for w in site.warnings if not w.endswith(QUARTO_ONLY)]
-    for page in PROC.glob('*.ipynb'):
-        warnings += undocumented(page)
-    if warnings:
-        sys.exit(
-            'the site is built, but not as it should be:\n  ' + '\n  '.join(warnings)
-        )
-    print(f'{docs.relative_to(ROOT)}/index.html: {len(site.pages)} pages')
+    shutil.move(made, docs)
+    pages = len(list(docs.glob('*.html')))
+    print(f'{docs.relative_to(ROOT)}/index.html: {pages} pages')
 
 
 if __name__ == '__main__':

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CITE', 'FOLLOWS', 'Nothing', 'run_command', 'score_command', 'anomalies_command', 'check_command', 'clusters_command',
-           'explain_command', 'query_command', 'download_command', 'benchmark_command', 'tune_command', 'info_command',
-           'cite_command', 'main']
+           'explain_command', 'query_command', 'download_command', 'known_command', 'paper_command',
+           'benchmark_command', 'tune_command', 'info_command', 'cite_command', 'main']
 
 # %% ../nbs/12_cli.ipynb #91c5893a
 import contextlib
@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from .options import PROFILES, RECIPES, make_parser, nearest
@@ -338,12 +339,9 @@ def _check_explanation(score: str, kind: str, n: int):
     from specanom.segments import SEGMENTATIONS
     from specanom.scores import ANOMALY_SCORES
 
-    choices = dict(score=(score, [*ANOMALY_SCORES]), segments=(kind, [*SEGMENTATIONS]))
-    for what, (word, known) in choices.items():
-        if word in known or word == '':
-            continue
-        near, known = nearest(word, known), ', '.join(known)
-        raise ValueError(f"{what} must be one of {known}, not '{word}'{near}")
+    if score != '':  # that of the recipe
+        _check_word('score', score, [*ANOMALY_SCORES])
+    _check_word('segments', kind, [*SEGMENTATIONS])
     if n < 1:
         raise ValueError(f'--n {n}: at least one segment is needed')
 
@@ -451,10 +449,84 @@ def download_command(args) -> str:
     return f"{said}\nnext: specanom run --source {args.out / 'spectra.zarr'}"
 
 
+def known_command(args) -> str:
+    "Fetch a published list, or say which there are; returns how a run is measured by it."
+    from specanom.lists import describe_lists
+
+    lists = describe_lists()
+    if args.name is None:
+        shown = lists.pformat(max_lines=-1, max_width=-1, show_dtype=False, align='<')
+        return '\n'.join(line.rstrip() for line in shown)
+    _check_word('list', args.name, lists['name'].tolist())
+    _check_list_path(args.out)
+    return _known_lines(_fetched(args))
+
+
+def _check_word(what: str, word: str, known: list[str]):
+    "Raise `ValueError` for a word that is not among those known."
+    if word not in known:
+        near = nearest(word, known)
+        raise ValueError(
+            f"{what} must be one of {', '.join(known)}, not '{word}'{near}"
+        )
+
+
+def _check_list_path(path: Path | None):
+    "Raise `ValueError`, before any work, where a list cannot be written."
+    _table_to_write(path)
+    if path is not None and path.suffix == '.fits':
+        raise ValueError(f'{path}: a list must end in .ecsv or .csv')
+
+
+def _fetched(args) -> Path:
+    "A published list where it was asked for."
+    from specanom.files import read_table, write_table
+    from specanom.lists import fetch_list
+
+    path = fetch_list(args.name, refresh=args.refresh)
+    if args.out is not None:
+        write_table(read_table(path), args.out)
+    return args.out or path
+
+
+def _known_lines(path: Path) -> str:
+    "What is in a list, and what to do with it."
+    from specanom.known import read_known
+
+    objects = len(read_known(path))
+    return f'{path}: {objects} objects\nnext: specanom run --known {path} ...'
+
+
+def paper_command(args) -> str:
+    "Show the results of a paper on a run; returns where."
+    out = args.out or Path(f'{args.paper}.html')
+    _check_page(out)
+    from specanom.papers import check_paper, check_tools, collect, execute_chapter
+
+    check_tools()
+    run = _finished(args.run)
+    check_paper(args.paper, run)
+    with tempfile.TemporaryDirectory() as home:
+        facts = args.facts or Path(home) / 'facts'
+        collect(run, facts, args.compare)
+        execute_chapter(args.paper, facts, out)
+    kept = [f'facts    {args.facts}'] if args.facts else []
+    return '\n'.join([f'page     {out}', *kept])
+
+
+def _check_page(path: Path):
+    "Raise, before any work, where a page cannot be written."
+    if path.suffix != '.html':
+        raise ValueError(f"{path}: a page must end in .html, not in '{path.suffix}'")
+    if path.is_dir():
+        why = 'a folder of this name is in the place of the page'
+        raise FileExistsError(errno.EEXIST, why, str(path))
+
+
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the tables that matter and where the rest is."
-    parts = [args.only] if args.only else [*_PARTS]
-    if parts != ['speed']:
+    parts = [args.only] if args.only else [p for p in _PARTS if p != 'robust']
+    if parts not in (['speed'], ['robust']):
         _run_if_missing(args.model)
     return '\n'.join(line for part in parts for line in _PARTS[part](args))
 
@@ -529,12 +601,25 @@ def _stability_part(args) -> list[str]:
     return [*said, f'overlap in {overlap}']
 
 
+def _robust_part(args) -> list[str]:
+    "What stays of the tables of a run when everything is trained again."
+    from specanom.robust import run_robust
+    from specanom.runs import Run
+
+    run, learnt = Run.load(args.model), dict(n=args.spectra, shorten=args.shorten)
+    table = run_robust(run, args.out, **learnt)
+    shown = 'again', 'number', 'overlap', 'pearson', 'masked_top', 'masked_all'
+    said = _lines(table, shown)
+    return [*said, f'all of it in {args.out / "robustness.ecsv"}']
+
+
 _PARTS = {
     'detection': _detection_part,
     'speed': _speed_part,
     'training': _training_part,
     'flow': _flow_part,
     'stability': _stability_part,
+    'robust': _robust_part,
 }
 
 
@@ -695,6 +780,8 @@ _COMMANDS = {
     'clusters': clusters_command,
     'query': query_command,
     'download': download_command,
+    'known': known_command,
+    'paper': paper_command,
     'benchmark': benchmark_command,
     'tune': tune_command,
     'check': check_command,

@@ -260,6 +260,7 @@ class Config:
     # The anomalies that both papers published are ranked, whatever their split
     published: bool = False
     known: str = ''  # A file with a list of known anomalies, likewise
+    # Section -> option -> value
     sections: dict = dataclasses.field(default_factory=default_sections)
 
     def __getattr__(self, name: str):
@@ -278,7 +279,10 @@ class Config:
         "All that can be set, by its whole name."
         return _flatten(self.tree())
 
-    def get(self, name: str):
+    def get(
+        self,
+        name: str,  # 'flow.epochs', or 'flow'
+    ):
         """A number by its whole name, or a section by its own. Raises `ValueError`
         naming the nearest."""
         head, dot, option = name.partition('.')
@@ -736,9 +740,9 @@ class TinyModel:
     config: Config  # Profile 'tiny'
     raw: Spectra  # As observed
     data: Spectra  # Rest frame, B23's preprocessing
-    train: Spectra
-    valid: Spectra
-    test: Spectra
+    train: Spectra  # What networks learn from
+    valid: Spectra  # What ends a training
+    test: Spectra  # What is judged
 
     @property
     def _made_of(self) -> tuple:

@@ -443,6 +443,8 @@ class _Work:
 
     def run(self, parts: list[Part]):
         "Fetch, read and write every part that is not there yet."
+        todo = [part for part in parts if not self.store(part).exists()]
+        log.info('to fetch     %s', describe_plan(todo))
         total, answers = sum(part.size for part in parts), []
         looks = dict(unit='B', unit_scale=True, disable=None, dynamic_ncols=True)
         with (

@@ -274,11 +274,11 @@ class Explanation:
     r2: float  # Part of the score's variance over neighbours that the weights explain
     score: float  # Of the spectrum
     base: float  # Of the spectrum with every segment replaced
-    segments: Segments
+    segments: Segments  # S of them
     flux: np.ndarray  # (d,) the spectrum
     perturbed: np.ndarray  # (d,) what segments are replaced by
     good: np.ndarray  # (d,) bool, measured pixels
-    method: str
+    method: str  # 'lime' or another of `explain`
     evaluations: int  # Neighbours that were scored
     expected: np.ndarray = None  # (d,) the network's reconstruction, where known
 
@@ -312,7 +312,10 @@ class Explanation:
         half = ndtri(0.5 + level / 2) * self.error[:, None]
         return self.weights[:, None] + half * np.array([-1, 1])
 
-    def words(self, k: int = 3) -> str:  # k: phrases at most
+    def words(
+        self,
+        k: int = 3,  # Phrases at most
+    ) -> str:
         """What raises the score, strongest first; with a warning where the weights
         explain less than half of its variation."""
         text = ', '.join(phrase for _, phrase in _phrases(self)[:k])

@@ -172,14 +172,21 @@ class Header:
             return default
         return _value(self.raw[i + 10 : i + 80])
 
-    def whole(self, name: str, default: int = None) -> int:
+    def whole(
+        self,
+        name: str,  # Of the card
+        default: int = None,  # Where there is no such card; None: it must be there
+    ) -> int:
         "A card that must be a whole number, not negative. Raises `BadFile`."
         value = self.get(name, default)
         if type(value) is not int or value < 0:
             raise BadFile(f'damaged: the header says {name} = {value}')
         return value
 
-    def number(self, name: str) -> float | None:
+    def number(
+        self,
+        name: str,  # Of the card
+    ) -> float | None:
         "A card that must be a number where it is present. Raises `BadFile`."
         value = self.get(name)
         if name.encode().ljust(8) in self.place:

@@ -225,7 +225,10 @@ class ClassDensity(ABC):
     def __post_init__(self):
         self.at_least(n_classes=1)
 
-    def at_least(self, **lowest):
+    def at_least(
+        self,
+        **lowest,  # Option -> the least that it may be
+    ):
         "Raise `ValueError` naming an option that is lower than it may be."
         for name, low in lowest.items():
             value = getattr(self, name)
@@ -289,10 +292,12 @@ class ClassDensity(ABC):
 
     @property
     def n_layers(self) -> int:
+        "Layers of the map, for methods that have them."
         return 0
 
     @property
     def n_members(self) -> int:
+        "Densities whose mean this is."
         return 1
 
     def _fitted(self):

@@ -195,7 +195,10 @@ class Score:
             x = _through(network, x)
         return x
 
-    def reconstruct(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n, d)
+    def reconstruct(
+        self,
+        flux: np.ndarray,  # (n, d)
+    ) -> np.ndarray:  # (n, d)
         "What the networks make of spectra."
         with torch.inference_mode():
             return self._reconstruct(self._tensor(flux)).cpu().numpy()
@@ -209,7 +212,10 @@ class Score:
             return square @ self.weight
         return np.einsum('nd,nd->n', square, self.weight)
 
-    def gradient(self, flux: np.ndarray) -> np.ndarray:  # (n, d) -> (n, d) float64
+    def gradient(
+        self,
+        flux: np.ndarray,  # (n, d)
+    ) -> np.ndarray:  # (n, d) float64
         "Derivative of the score by each pixel, per unit of flux."
         x = self._own(self.double._tensor(flux)).requires_grad_()
         square = torch.square(x - self.double._reconstruct(x))

@@ -35,7 +35,6 @@ from specanom.learning import (
     train_densities,
     train_networks,
 )
-from .model import Model
 from .o25run import explain_o25, score_o25, train_o25, write_o25
 from .results import TABLES, write_figures, write_sensitivity, write_tables
 from specanom.runs import (

@@ -37,14 +37,17 @@ class StoreArray:
 
     @property
     def shape(self) -> tuple:
+        "As NumPy's."
         return self.array.shape
 
     @property
     def dtype(self) -> np.dtype:
+        "As NumPy's."
         return self.array.dtype
 
     @property
     def ndim(self) -> int:
+        "As NumPy's."
         return self.array.ndim
 
     def __len__(self):

@@ -41,20 +41,21 @@ def _climb(
     density: Density, x0: np.ndarray, root: np.ndarray, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     "Path (steps + 1, d) from one point, and log p along it; it stays where it arrives."
-    way = [np.zeros(len(x0))]  # whitened, from the start
 
     def downhill(step):
         value, gradient = _log_prob_and_gradient(density, x0 + root @ step)
         return -value, -(root.T @ gradient)
 
-    def remember(step):
-        way.append(step.copy())
+    start = np.zeros(len(x0))  # whitened, from the object
+    way = [(start, downhill(start)[0])]
+
+    def remember(intermediate_result):
+        way.append((intermediate_result.x.copy(), intermediate_result.fun))
 
     options = dict(method='BFGS', jac=True, options=dict(maxiter=steps))
-    minimize(downhill, way[0], callback=remember, **options)
-    way = (way + [way[-1]] * steps)[: steps + 1]
-    logp = [-downhill(step)[0] for step in way]
-    return x0 + np.array(way) @ root.T, np.array(logp)
+    minimize(downhill, start, callback=remember, **options)
+    step, cost = zip(*(way + [way[-1]] * steps)[: steps + 1])
+    return x0 + np.array(step) @ root.T, -np.array(cost)
 
 
 def _log_prob_and_gradient(density: Density, x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -139,8 +140,10 @@ def _three_axes() -> list:
     "New axes: spectra, their difference below, log p to the right."
     import matplotlib.pyplot as plt
 
-    layout = dict(layout='constrained', width_ratios=[1, 1, 0.7])
-    axes = plt.subplot_mosaic('AAC;BBC', figsize=(10, 3.6), **layout)[1]
+    margins = dict(left=0.082, right=0.985, bottom=0.145, top=0.865)
+    layout = dict(wspace=0.32, hspace=0.08, width_ratios=[1, 1, 0.78])
+    figure = dict(figsize=(10, 3.6), gridspec_kw=margins | layout)
+    axes = plt.subplot_mosaic('AAC;BBC', **figure)[1]
     return [axes[name] for name in 'ABC']
 
 

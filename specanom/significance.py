@@ -214,8 +214,8 @@ class Tail:
     "What the largest scores of normal objects are, learnt from a sample that may hold anomalies."
 
     start: float  # Score at which the law begins
-    scale: float
-    shape: float
+    scale: float  # Of the generalised Pareto law, as the scores
+    shape: float  # Above 0: its tail is a power law
     fraction: float  # Of the normal objects above the start
 
     @classmethod
@@ -267,9 +267,9 @@ class Normal:
 
     def fit(
         self,
-        reference: tuple,
-        calibration: tuple,  # (scores, catalog): what trends are learnt from; what p-values are
-        edges: np.ndarray,
+        reference: tuple,  # (scores, catalog), what trends are learnt from
+        calibration: tuple,  # (scores, catalog), what p-values are learnt from
+        edges: np.ndarray,  # Redshift bins
         snr_edges: np.ndarray,  # Of the cells
         minimum: int = 200,  # Objects in a cell
         strange: np.ndarray = None,  # (n,) bool: of the reference, no trend is learnt from these
@@ -380,6 +380,7 @@ class Calibration:
 
     @property
     def edges(self) -> np.ndarray:
+        "Redshift bins of the cells."
         return self.thirds[0].edges
 
     @property

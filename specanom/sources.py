@@ -96,7 +96,7 @@ class MockSource:
         "Raw spectra of some objects. Raises `ValueError` for one of another survey."
         blocks = np.unique(block_of(catalog)) if len(catalog) else [0]
         pieces = mock_chunks(self.n, rng=self.seed, blocks=blocks)
-        return pick(map(self._mixed, pieces), catalog, 'the mock survey')
+        return self._mixed(pick(pieces, catalog, 'the mock survey'))
 
     def hosts(self, catalog: Table) -> np.ndarray:  # (n,) bool
         "Whose raw spectra are quick to make: those of the first two blocks."

@@ -216,8 +216,11 @@ class Spectra:
             rejected=reject_table(),
         )
 
-    def chunks(self, size: int = 1000) -> Iterator['Spectra']:
-        "Iterate over consecutive pieces of at most `size` spectra."
+    def chunks(
+        self,
+        size: int = 1000,  # Spectra in a piece, at most
+    ) -> Iterator['Spectra']:
+        "Iterate over consecutive pieces."
         for start in range(0, len(self), size):
             yield self[start : start + size]
 

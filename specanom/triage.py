@@ -222,8 +222,10 @@ class Triage:
         "`RandomForestClassifier`; grown when it is first asked, which scoring never does."
         from sklearn.ensemble import RandomForestClassifier
 
-        forest = RandomForestClassifier(300, min_samples_leaf=2, random_state=0)
-        return forest.fit(self.features, self.kinds)
+        options = dict(min_samples_leaf=2, random_state=0)
+        forest = RandomForestClassifier(300, n_jobs=-1, **options)
+        forest.fit(self.features, self.kinds)
+        return forest.set_params(n_jobs=1)  # sums of many threads have no order
 
     def __call__(
         self,

@@ -93,6 +93,23 @@ def once(name, make):
     return folder
 
 
+@pytest.fixture(scope='session')
+def site():
+    "The folder of the site's pages, built in a copy of the project."
+
+    def build(folder):
+        run = subprocess.run(
+            [sys.executable, copy_project(folder) / '.ci' / 'docs.py'],
+            capture_output=True,
+            text=True,
+        )
+        if run.returncode:
+            said = (run.stdout + run.stderr).splitlines()[-60:]
+            pytest.fail('\n'.join(said), pytrace=False)
+
+    return once('site', build) / '_docs'
+
+
 def empty_environment(env):
     "A new environment of Python, without anything in it."
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', env], check=True)

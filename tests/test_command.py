@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import (
@@ -60,6 +61,8 @@ def shell(*words, **settings):
         (['download', 'c', '--layuot', 'lite'], '--layout'),
         (['query', 'b24'], 'b23'),
         (['score', 'x', '--mdoel', 'y'], '--model'),
+        (['paper', 'b32', 'x'], 'b23'),
+        (['paper', 'b23', 'x', '--fcats', 'y'], '--facts'),
     ],
 )
 def test_nearest_word(words, nearest, capsys):
@@ -259,6 +262,11 @@ def test_damaged_files(tmp_path, capsys):
             'did you mean uniform',
         ),
         (['download', 'c.ecsv', '--out', 'file'], 'is a file, and a folder'),
+        (['paper', 'b23', 'none', '--out', 'page.pdf'], 'must end in .html'),
+        (['paper', 'b23', 'none'], 'not the folder of a run'),
+        (['known', 'supernova'], 'did you mean supernovae'),
+        (['known', 'weird', '--out', 'weird.fits'], 'must end in .ecsv or .csv'),
+        (['known', 'weird', '--out', 'folder.ecsv'], 'a folder of this name'),
         (['run', '--out', 'file'], 'is a file, and a folder'),
     ],
 )
@@ -329,6 +337,94 @@ def test_nothing_came_of_it(tmp_path, monkeypatch, capsys):
     assert (
         main(['download', str(tmp_path / 'c.ecsv'), '--out', str(tmp_path / 'f')]) == 1
     )
+
+
+# ---- papers and lists
+
+
+CHAPTER = """{"cells": [{"cell_type": "code", "execution_count": null, "id": "a",
+"metadata": {}, "outputs": [], "source": "FACTS = 'papers/b23'\\nopen(FACTS + '/facts.json').read()"}],
+"metadata": {}, "nbformat": 4, "nbformat_minor": 5}"""
+
+
+@pytest.fixture
+def paper_run(tmp_path, monkeypatch):
+    "A folder that says it is a finished run of b23, and stand-ins for its chapter and facts."
+    import specanom.papers as papers
+    import specanom.runs as runs
+
+    def facts_of(run, folder, compare):
+        text = f'of {run.folder.name} compared with {compare and compare.name}'
+        (folder / 'facts.json').write_text(text)
+
+    (tmp_path / 'chapter.ipynb').write_text(CHAPTER)
+    stand_in = papers.Paper(str(tmp_path / 'chapter.ipynb'), facts_of)
+    monkeypatch.setitem(papers.PAPERS, 'b23', stand_in)
+    config = SimpleNamespace(recipe='b23')
+    run = SimpleNamespace(
+        folder=tmp_path / 'mine', config=config, manifest=dict(finished='today')
+    )
+    monkeypatch.setattr(runs.Run, 'load', classmethod(lambda cls, folder: run))
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+def test_paper(paper_run, tmp_path, capsys):
+    "A page, and its facts where they are wanted; a run of another recipe or an unfinished one gives none."
+    (tmp_path / 'other.csv').write_text('specobjid,score\n1,2\n')
+    words = ['paper', 'b23', 'mine', '--compare', 'other.csv', '--facts', 'kept']
+    assert main([*words, '--debug']) == 0
+    assert capsys.readouterr().out.split() == ['page', 'b23.html', 'facts', 'kept']
+    page = (tmp_path / 'b23.html').read_text()
+    assert 'of mine compared with other.csv' in page
+    assert (tmp_path / 'kept/facts.json').exists()
+    for words, said in (
+        (['paper', 'o25', 'mine'], "'b23', and this paper needs 'o25'"),
+        (['paper', 'b23', 'mine', '--compare', 'none.csv'], 'no such catalogue'),
+    ):
+        assert main(words) == 2 and said in capsys.readouterr().err
+    del paper_run.manifest['finished']
+    assert main(['paper', 'b23', 'mine', '--out', 'c.html']) == 2
+    assert 'is not finished' in capsys.readouterr().err
+    assert not (tmp_path / 'c.html').exists() and not (tmp_path / 'o25.html').exists()
+
+
+def test_paper_without_its_tools(paper_run, tmp_path, monkeypatch, capsys):
+    "The extra is named before anything is collected."
+    import specanom.papers as papers
+
+    monkeypatch.setattr(papers, '_TOOLS', ('json', 'no_such_tool'))
+    monkeypatch.setattr(papers, 'collect', lambda *a: pytest.fail('work began'))
+    assert main(['paper', 'b23', 'mine']) == 2
+    err = capsys.readouterr().err
+    assert "needs no_such_tool: pip install 'specanom[papers]'" in err
+
+
+def test_known(tmp_path, monkeypatch, capsys):
+    "The lists there are; one of them as a file that run --known reads; no network is one line."
+    import specanom.lists as lists
+    from astropy.table import Table
+    from specanom.known import read_known
+
+    monkeypatch.setenv('SPECANOM_HOME', str(tmp_path / 'home'))
+    monkeypatch.chdir(tmp_path)
+    assert main(['known']) == 0
+    out = capsys.readouterr().out
+    assert all(name in out and one.address in out for name, one in lists.LISTS.items())
+    found = dict(a=Table(dict(_RAJ2000=[10.5], _DEJ2000=[0.25], Type=['Ia'])))
+    replay = SimpleNamespace(get_catalogs=lambda address: found)
+    monkeypatch.setattr(lists, '_vizier', lambda: replay)
+    assert main(['known', 'supernovae', '--out', 'sn.csv', '--debug']) == 0
+    assert 'next: specanom run --known sn.csv' in capsys.readouterr().out
+    assert read_known('sn.csv')['ra'].tolist() == [10.5]
+
+    def refuse(address):
+        raise ConnectionError('no route')
+
+    replay.get_catalogs = refuse
+    assert main(['known', 'supernovae']) == 0, 'what was fetched is here'
+    assert main(['known', 'weird']) == 2
+    assert 'no connection' in capsys.readouterr().err
 
 
 def test_store_with_a_slash(monkeypatch):

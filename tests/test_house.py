@@ -1,7 +1,10 @@
 "The rules of the house, see CONTRIBUTING: who may know whom."
 
 import ast
+import importlib
+import inspect
 import re
+import typing
 
 import pytest
 
@@ -63,6 +66,29 @@ def test_rng_is_a_seed_or_a_generator(module):
                 said = ast.unparse(argument.annotation) if argument.annotation else ''
                 where = f'specanom/{module}.py, line {argument.lineno}: rng'
                 assert 'np.random.Generator' in said, where
+
+
+def public_of(module):
+    "(name, function or class) of all that is public in a module, methods too."
+    for name, thing in vars(importlib.import_module(f'specanom.{module}')).items():
+        own = getattr(thing, '__module__', None) == f'specanom.{module}'
+        if name.startswith('_') or not own or not callable(thing):
+            continue
+        if not inspect.isroutine(thing) and not inspect.isclass(thing):
+            continue
+        yield name, thing
+        for inner, method in vars(thing).items() if inspect.isclass(thing) else ():
+            method = getattr(method, '__func__', getattr(method, 'fget', method))
+            if inspect.isfunction(method) and not inner.startswith('_'):
+                yield f'{name}.{inner}', method
+
+
+@pytest.mark.parametrize('module', ORDER)
+def test_what_is_public_says_itself(module):
+    "It has a docstring, and the types that it names exist: what `py.typed` promises."
+    for name, thing in public_of(module):
+        assert (thing.__doc__ or '').strip(), f'{module}.{name} has no docstring'
+        typing.get_type_hints(thing)
 
 
 def test_core_knows_no_settings():

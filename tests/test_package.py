@@ -89,6 +89,31 @@ def test_imports(clean_env, tmp_path):
     assert run.stdout.strip().startswith(str(clean_env))
 
 
+def test_chapter(clean_env, tmp_path):
+    "A chapter among the package's data is executed by the wheel's own Python; nbconvert's templates lie beside the dependencies."
+    code = """if True:
+    import json
+    from pathlib import Path
+    import specanom
+    from specanom.papers import PAPERS, Paper, execute_chapter
+    source = "FACTS = 'x'\\nimport sys, specanom; print(sys.prefix, specanom.__file__)"
+    cell = dict(cell_type='code', id='a', execution_count=None, metadata={})
+    cells = [cell | dict(outputs=[], source=source)]
+    chapter = Path(specanom.__file__).parent / 'chapters' / 'stand-in.ipynb'
+    chapter.parent.mkdir(exist_ok=True)
+    notebook = dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)
+    chapter.write_text(json.dumps(notebook))
+    PAPERS['stand-in'] = Paper(chapter.name, None)
+    execute_chapter('stand-in', Path('.'), Path('page.html'))
+    chapter.unlink()
+    """
+    templates = f"import os; os.environ['JUPYTER_PATH'] = '{sys.prefix}/share/jupyter'"
+    run = python(clean_env, f'{templates}\n{code}', tmp_path)
+    assert run.returncode == 0, run.stderr
+    page = (tmp_path / 'page.html').read_text(encoding='utf-8')
+    assert page.count(str(clean_env)) == 2
+
+
 def test_data_files(wheel):
     "The wheel holds every file of the package and nothing else."
     inside = {n for n in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in n}

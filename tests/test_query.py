@@ -1,6 +1,7 @@
 """Catalogue and spectra from a server that speaks as SkyServer and the SAS do, and misbehaves when it is told to."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -545,3 +546,20 @@ def test_query_dry_run_download_run(server, tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2 and 'needed to train' in err
     same(Spectra.read(tmp_path / 'run/download/spectra.zarr'), stored)
+    assert '12 spectra in 12 files (0 whole plates), 0.00 GiB, 0 s at' in err
+
+
+def test_paper_profile_says_its_size_first(server, tmp_path):
+    "The whole selection, and what both papers published: how many files, GiB and hours are said before the first file is fetched; a second call says what is missing."
+    server.fail('*spec-*', 'status', status=404)
+    words = ('run', '--source', 'sdss', '--profile', 'paper', '--published')
+    for name, url in (('skyserver', server.url), ('sas', f'{server.url}/sas')):
+        words += ('--set', f'query.{name}="{url}"')
+    env = os.environ | dict(SPECANOM_HOME=str(tmp_path / 'home'))
+    process = command(*words, '--out', tmp_path / 'run', env=env)
+    _, err = process.communicate(timeout=120)
+    said = re.search(
+        r'to fetch +(\d+) spectra in (\d+) files .* GiB, .* at 10 MB/s', err
+    )
+    assert said and int(said[1]) >= int(said[2]) > 0, err
+    assert process.returncode == 2

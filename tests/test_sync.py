@@ -97,6 +97,45 @@ def test_readme():
     assert run.returncode == 0, run.stderr
 
 
+def test_chapters():
+    "The chapters of the papers that the package ships are those of the notebooks."
+    run = subprocess.run(
+        [sys.executable, ROOT / '.ci' / 'chapters.py', '--check'],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_chapters_leave_checks_behind(tmp_path):
+    "What is shipped has no output, no check and no fastcore; what is gone from nbs/ is gone there."
+    project = copy_project(tmp_path / 'copy')
+    code = dict(cell_type='code', execution_count=1, metadata={}, id='a')
+    sources = (
+        '#| hide\nfrom fastcore.test import (\n    test_eq,\n)\nimport json',
+        "FACTS = 'papers/b23'",
+        '#| code-fold: true\n#| code-summary: "Check: one"\ntest_eq(1, 1)',
+    )
+    output = dict(output_type='stream', name='stdout', text=['1'])
+    cells = [code | dict(source=s, outputs=[output]) for s in sources]
+    notebook = dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)
+    path = project / 'nbs' / '10_b23.ipynb'
+    path.write_text(json.dumps(notebook), encoding='utf-8')
+    tool = [sys.executable, project / '.ci' / 'chapters.py']
+    subprocess.run(tool, check=True)
+    shipped = project / 'specanom' / 'chapters' / '10_b23.ipynb'
+    kept = json.loads(shipped.read_text(encoding='utf-8'))['cells']
+    told = ['#| hide\nimport json', "FACTS = 'papers/b23'"]
+    assert [''.join(c['source']) for c in kept] == told
+    assert not any(c['outputs'] or c['execution_count'] for c in kept)
+    assert subprocess.run([*tool, '--check']).returncode == 0
+    path.unlink()
+    run = subprocess.run([*tool, '--check'], capture_output=True, text=True)
+    assert run.returncode == 1 and '10_b23.ipynb' in run.stderr
+    subprocess.run(tool, check=True)
+    assert not shipped.exists()
+
+
 def test_index_lists_every_notebook():
     "The table of notebooks in index.ipynb links every other one, and nothing that is not there."
     index = '\n'.join(cells_of(ROOT / 'nbs' / 'index.ipynb', 'markdown'))
