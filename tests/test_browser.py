@@ -28,8 +28,8 @@ CUT = """() => {  // of what does not scroll in a box of its own
     const boxed = e => e !== main &&
         (getComputedStyle(e).overflowX !== 'visible' || boxed(e.parentElement));
     return [...main.querySelectorAll('*')]
-        .filter(e => e.checkVisibility() && e.getBoundingClientRect().right > edge)
-        .filter(e => !boxed(e.parentElement))
+        .filter(e => e.getBoundingClientRect().right > edge)
+        .filter(e => e.checkVisibility() && !boxed(e.parentElement))
         .map(e => e.outerHTML.slice(0, 200));
 }"""
 WRAPPED = """() => [...document.querySelectorAll('main pre.sourceCode')]
