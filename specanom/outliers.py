@@ -305,20 +305,20 @@ def second_score(
     """What log p is set against. Raises `ValueError` or `FileNotFoundError` for a file
     or a folder that cannot be read, or holds no such score."""
     if compare is None:
-        return _minus_log(run.scores, 're'), "this run's own RE", False
+        return _log(run.scores, 're', -1), "$-\\log_{10}$ of this run's RE", False
     compare = Path(compare)
     if compare.is_dir():
         scores = Run.load(compare).scores
-        if 'mse' not in scores.colnames:
-            raise ValueError(f'{compare}: its scores have no column mse of O25')
-        return _minus_log(scores, 'mse'), "O25's mean square", False
+        if 'p_mse' not in scores.colnames:
+            raise ValueError(f'{compare}: its scores have no column p_mse of O25')
+        return _log(scores, 'p_mse', 1), "$\\log_{10}$ p of O25's mean square", False
     return read_comparison(compare), compare.name.partition('.')[0], True
 
 
-def _minus_log(scores: Table, name: str) -> Table:
-    "Ids, and the score so that it is large where an object is common."
+def _log(scores: Table, name: str, sign: int) -> Table:
+    "Ids, and the logarithm of a column, so that it is large where an object is common."
     values = np.maximum(_numbers(scores, name), 1e-30)
-    return Table(dict(specobjid=scores['specobjid'], score=-np.log10(values)))
+    return Table(dict(specobjid=scores['specobjid'], score=sign * np.log10(values)))
 
 
 def compare_with(
@@ -340,9 +340,10 @@ def compare_with(
     numbers = dict(name=name, is_logp=is_logp, ranked=len(catalog), common=len(shared))
     numbers |= {n: int(np.sum(shared[n])) for n in ('quiet', 'quasar')}
     bins = range(1, len(run.model.edges))
-    agreements = [_agreement(shared[shared['zbin'] == b], b) for b in bins]
+    quiet = shared[shared['quiet']]
+    agreements = [_agreement(quiet[quiet['zbin'] == b], b) for b in bins]
     tables = dict(agreement=Table(agreements), points=_points(shared))
-    return tables, _density(shared[shared['quiet']], bins), numbers
+    return tables, _density(quiet, bins), numbers
 
 
 def _agreement(shared: Table, zbin: int) -> dict:
