@@ -30,7 +30,6 @@ from specanom.categories import (
     measure_rows,
     published_table,
 )
-from .core import first_line
 from .files import read_json, read_table, write_json, write_table
 from .grid import SDSS_GRID, Grid
 from .objects import id_fraction
@@ -129,8 +128,8 @@ def _raw_of(run: Run, data: Spectra, missing: dict) -> Spectra | None:
     "The raw spectra of some objects; None, and the reason, where they are gone."
     try:
         return on_lattice(run.source.fetch(data.catalog))
-    except (OSError, ValueError) as error:
-        missing['raw'] = first_line(error)
+    except (OSError, ValueError):
+        missing['raw'] = 'the raw spectra of this run are no longer to be had'
 
 
 def _measured(run: Run, raw: Spectra | None, data: Spectra) -> Table:
@@ -217,8 +216,8 @@ def _add_ascents(run: Run, table: Table, missing: dict):
     "The reading of each ascent and what changes on it, from the run's own table."
     try:
         ascents = run.table('sensitivity')
-    except FileNotFoundError as error:
-        missing['ascents'] = f'the run has no table of ascents ({first_line(error)})'
+    except FileNotFoundError:
+        missing['ascents'] = 'the run has no table of ascents'
         ascents = None
     rows = {} if ascents is None else dict(zip(ascents['specobjid'], ascents))
     found = [rows.get(i) for i in table['specobjid']]
