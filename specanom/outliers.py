@@ -287,9 +287,8 @@ def _standing_in(table: Table, figure: str, category: str) -> list:
         return [(r, f'no {category}: badly reconstructed, no artefact') for r in kept]
     if figure == 'Figure 14':
         faint = np.argsort(-np.nan_to_num(_numbers(table, 'fibre_sb'), nan=-99))
-        return [
-            (r, f'no {category}: the faintest in the fibre') for r in faint.tolist()
-        ]
+        kept = faint[~categories_of(table)['AGN/QSO'][faint]].tolist()
+        return [(r, f'no {category}: the faintest in the fibre') for r in kept]
     return []
 
 # %% ../nbs/09d_outliers.ipynb #ae8f4f40
