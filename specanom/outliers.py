@@ -30,7 +30,6 @@ from specanom.categories import (
     measure_rows,
     published_table,
 )
-from .core import first_line
 from .files import read_json, read_table, write_json, write_table
 from .grid import SDSS_GRID, Grid
 from .objects import id_fraction
@@ -129,8 +128,8 @@ def _raw_of(run: Run, data: Spectra, missing: dict) -> Spectra | None:
     "The raw spectra of some objects; None, and the reason, where they are gone."
     try:
         return on_lattice(run.source.fetch(data.catalog))
-    except (OSError, ValueError) as error:
-        missing['raw'] = first_line(error)
+    except (OSError, ValueError):
+        missing['raw'] = 'the raw spectra of this run are no longer to be had'
 
 
 def _measured(run: Run, raw: Spectra | None, data: Spectra) -> Table:
@@ -217,8 +216,8 @@ def _add_ascents(run: Run, table: Table, missing: dict):
     "The reading of each ascent and what changes on it, from the run's own table."
     try:
         ascents = run.table('sensitivity')
-    except FileNotFoundError as error:
-        missing['ascents'] = f'the run has no table of ascents ({first_line(error)})'
+    except FileNotFoundError:
+        missing['ascents'] = 'the run has no table of ascents'
         ascents = None
     rows = {} if ascents is None else dict(zip(ascents['specobjid'], ascents))
     found = [rows.get(i) for i in table['specobjid']]
@@ -288,9 +287,8 @@ def _standing_in(table: Table, figure: str, category: str) -> list:
         return [(r, f'no {category}: badly reconstructed, no artefact') for r in kept]
     if figure == 'Figure 14':
         faint = np.argsort(-np.nan_to_num(_numbers(table, 'fibre_sb'), nan=-99))
-        return [
-            (r, f'no {category}: the faintest in the fibre') for r in faint.tolist()
-        ]
+        kept = faint[~categories_of(table)['AGN/QSO'][faint]].tolist()
+        return [(r, f'no {category}: the faintest in the fibre') for r in kept]
     return []
 
 # %% ../nbs/09d_outliers.ipynb #ae8f4f40
@@ -305,20 +303,20 @@ def second_score(
     """What log p is set against. Raises `ValueError` or `FileNotFoundError` for a file
     or a folder that cannot be read, or holds no such score."""
     if compare is None:
-        return _minus_log(run.scores, 're'), "this run's own RE", False
+        return _log(run.scores, 're', -1), "$-\\log_{10}$ of this run's RE", False
     compare = Path(compare)
     if compare.is_dir():
         scores = Run.load(compare).scores
-        if 'mse' not in scores.colnames:
-            raise ValueError(f'{compare}: its scores have no column mse of O25')
-        return _minus_log(scores, 'mse'), "O25's mean square", False
+        if 'p_mse' not in scores.colnames:
+            raise ValueError(f'{compare}: its scores have no column p_mse of O25')
+        return _log(scores, 'p_mse', 1), "$\\log_{10}$ p of O25's mean square", False
     return read_comparison(compare), compare.name.partition('.')[0], True
 
 
-def _minus_log(scores: Table, name: str) -> Table:
-    "Ids, and the score so that it is large where an object is common."
+def _log(scores: Table, name: str, sign: int) -> Table:
+    "Ids, and the logarithm of a column, so that it is large where an object is common."
     values = np.maximum(_numbers(scores, name), 1e-30)
-    return Table(dict(specobjid=scores['specobjid'], score=-np.log10(values)))
+    return Table(dict(specobjid=scores['specobjid'], score=sign * np.log10(values)))
 
 
 def compare_with(
@@ -340,9 +338,10 @@ def compare_with(
     numbers = dict(name=name, is_logp=is_logp, ranked=len(catalog), common=len(shared))
     numbers |= {n: int(np.sum(shared[n])) for n in ('quiet', 'quasar')}
     bins = range(1, len(run.model.edges))
-    agreements = [_agreement(shared[shared['zbin'] == b], b) for b in bins]
+    quiet = shared[shared['quiet']]
+    agreements = [_agreement(quiet[quiet['zbin'] == b], b) for b in bins]
     tables = dict(agreement=Table(agreements), points=_points(shared))
-    return tables, _density(shared[shared['quiet']], bins), numbers
+    return tables, _density(quiet, bins), numbers
 
 
 def _agreement(shared: Table, zbin: int) -> dict:

@@ -249,8 +249,7 @@ def plot_comparison(
         ax.set_title(f'{edges[b - 1]:.3f} < z < {edges[b]:.3f}', size=8)
     mock = ' (mock)' if facts.numbers['state'] == 'shown (mock)' else ''
     axes[0].figure.supxlabel(f'log p{mock}', fontsize=9)
-    sign = '' if second['is_logp'] else '$-\\log_{10}$ of '
-    axes[0].set_ylabel(f"{sign}{second['name']}")
+    axes[0].set_ylabel(second['name'])
     axes[0].legend(frameon=False, fontsize=7, loc='lower right')
     return Picture(axes[0].figure, facts.item('Figure 12'))
 
