@@ -44,7 +44,7 @@ from specanom.flow import (
     spectral_class,
 )
 from .mock import mock_survey
-from .o25 import WAYS, fit_o25, o25_segments, top_rows
+from .o25chain import WAYS, fit_o25, o25_segments, top_rows
 from .preprocess import preprocess, preprocess_o25, split
 from .query import SELECTIONS, query_catalog
 from .triage import Triage

@@ -26,7 +26,7 @@ from .explain import Score, explain_many
 from .lines import line_ratio, measure_lines
 from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
-from .o25 import O25Model, elbow, plot_places, score_functions, top_rows
+from .o25chain import O25Model, elbow, plot_places, score_functions, top_rows
 from .reconstruction import SCORES
 from .results import ranked_scores
 from .runs import Run

@@ -40,7 +40,7 @@ from .linelist import LINES, mark_lines
 from .lines import line_ratio, measure_lines
 from .modelfile import read_arrays, write_arrays
 from .neighbours import Score, exact_scores, made_scores
-from .o25 import explain_score, o25_segments, score_functions
+from .o25chain import explain_score, o25_segments, score_functions
 from .objects import spec_name
 from .reconstruction import SCORES
 from .runs import Run

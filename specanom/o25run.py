@@ -17,7 +17,7 @@ from .core import progress
 from .groups import Explained
 from .learning import PIECE, lists_of
 from .model import stack_rows
-from specanom.o25 import (
+from specanom.o25chain import (
     O25Chain,
     O25Model,
     Tops,

@@ -28,7 +28,7 @@ from .files import atomic, read_table, write_table
 from .spectra import Spectra
 from .keys import code_digest
 from .model import Model
-from .o25 import O25Model
+from .o25chain import O25Model
 from .sources import open_source
 
 # %% ../nbs/08e_runs.ipynb #c5f22a44
