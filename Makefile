@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 define MAKE_PAPER
 @$(BIN)/specanom run --recipe $(PAPER) --out runs/papers/$(PAPER) $(ARGS)
 @$(BIN)/python .ci/chapters.py
-@$(BIN)/specanom paper $(PAPER) runs/papers/$(PAPER) --facts nbs/papers/$(PAPER) --out runs/papers/$(PAPER).html
+@$(BIN)/specanom paper $(PAPER) runs/papers/$(PAPER) --facts nbs/papers/$(PAPER) --out runs/papers/$(PAPER).html $(COMPARE)
 @$(BIN)/python .ci/execute.py nbs/1*_$(PAPER).ipynb
 endef
 
@@ -22,9 +22,10 @@ help: ## list the commands
 run: $(READY) ## run the whole chain on the mock survey; options go in ARGS: make run ARGS='--seed 1'
 	@$(BIN)/specanom run --profile demo $(ARGS)
 
-papers: papers-b23 papers-o25 ## make the results of both papers that the notebooks 10 and 11 draw; in parts, each of which goes on where it stopped:
+papers: papers-o25 papers-b23 ## make the results of both papers that the notebooks 10 and 11 draw; in parts, each of which goes on where it stopped:
 
 papers-b23: PAPER = b23
+papers-b23: COMPARE = $(addprefix --compare ,$(wildcard runs/papers/o25))
 papers-b23: $(READY) ## Böhm, Kim & Juneau (2023)
 	$(MAKE_PAPER)
 

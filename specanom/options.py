@@ -492,7 +492,7 @@ def _add_paper(commands):
         type=Path,
         metavar='FILE',
         help='with b23: another catalogue of scores, for Figure 12: CSV or ECSV of '
-        'specobjid, or ra, dec, and score',
+        'specobjid, or ra, dec, and score; or a run of O25',
     )
     add(
         '--facts',

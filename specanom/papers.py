@@ -89,8 +89,8 @@ def collect(
 
 
 def _check_compared(path: Path | None):
-    "Raise `FileNotFoundError` for a catalogue that is not there."
-    if path is not None and not Path(path).is_file():
+    "Raise `FileNotFoundError` for a catalogue or a run that is not there."
+    if path is not None and not Path(path).exists():
         raise FileNotFoundError(errno.ENOENT, 'no such catalogue', str(path))
 
 
