@@ -29,7 +29,7 @@ def _titled(ax, facts: B23Facts):
 def _panels(axes, rows: int, columns: int = 1, *, height: float):
     "Axes of panels under one another, in one or two columns."
     size = 8, height * rows
-    shape = dict(figsize=size, sharex=True, squeeze=False, dpi=72)
+    shape = dict(figsize=size, sharex=True, squeeze=False, dpi=64)
     return axes_or_new(axes, rows, columns, **shape)
 
 
