@@ -141,7 +141,7 @@ class Course:
     valid: Spectra
     judged: Spectra  # Those that the run ranks
     part: float = 1.0  # Of the training spectra of the run
-    shorten: float = 1.0  # Part of the epochs of the run
+    shorten: float = 1.0  # Part of the epochs of the run, and of the layers of its flow
     precision: str = 'float32'
 
     @property
@@ -191,6 +191,8 @@ class Course:
 
     def fit_density(self, what: Retraining, chain: Chain) -> Density:
         "The flows, and the new labels."
+        flow = dataclasses.asdict(self.config.flow)
+        flow['max_layers'] = max(round(self.shorten * flow['max_layers']), 1)
         latent, checked = (chain.encode(s.flux) for s in (self.train, self.valid))
         label, label_v = (spectral_class(s.catalog) for s in (self.train, self.valid))
         return fit_relabelled(
@@ -198,7 +200,7 @@ class Course:
             label,
             validation=(checked, label_v),
             rng=self.seed(what),
-            **dataclasses.asdict(self.config.flow),
+            **flow,
         )
 
     @cached_property
@@ -229,7 +231,7 @@ def make_course(
     run: Run,  # Finished, a run of any recipe
     *,
     n: int = 0,  # Spectra to learn from, training and validation together; 0: all
-    shorten: float = 1.0,  # Part of the epochs of the run
+    shorten: float = 1.0,  # Part of the epochs of the run, and of the layers of its flow
     precision: str = 'float32',  # Of the networks
 ) -> Course:
     "The sides of the first member of a run, or a part of them, and what it ranks."
@@ -456,7 +458,7 @@ def run_robust(
     out: Path,  # Gets robustness.ecsv, firmness.ecsv and the folder `robust`
     *,
     n: int = 6000,  # Spectra to learn from, training and validation together; 0: all
-    shorten: float = 0.5,  # Part of the epochs of the run
+    shorten: float = 0.5,  # Part of the epochs of the run, and of the layers of its flow
     seeds: int = 2,  # Of each of the three kinds of retraining
     precision: str = 'float32',  # Of the networks
     only: Iterable[str] = None,  # What is trained again, in words; None: everything
