@@ -153,7 +153,7 @@ def borrow_model(
     run.forget('model')
     with run.writing('models') as aside:
         shutil.copytree(run.borrowed / 'models', aside)
-    return dict(members=len(run.model.members))
+    return dict(trained_on=run.model.trained_on)
 
 # %% ../nbs/08f_learning.ipynb #7f2d4b39
 def score_spectra(
