@@ -304,6 +304,7 @@ def _finished(folder: Path) -> Run:
 
 _OF_THE_MODEL = ('recipe', 'profile', 'preprocess', 'preprocess_o25', 'ensemble')
 _OF_THE_MODEL += ('autoencoder', 'flow', 'vae', 'anomalies.n_bins', 'anomalies.keep')
+_OF_THE_MODEL += ('explanations.method', 'explanations.segments')
 
 
 def _with_model(config: Config, theirs: Config) -> Config:
