@@ -637,7 +637,7 @@ def fit_pair(
     ae2_epochs: int = 10,
     ae2_lr: tuple = (5e-4, 1e-6),
     ae1: Autoencoder = None,  # A trained AE1: only AE2 is trained
-    precision: str = 'float64',  # Of both, or 'float32'
+    precision: str = 'float64',  # Of both networks: 'float64' or 'float32'
     rng: int | np.random.Generator = 0,  # Seed of AE1; AE2 has the next one
     device: str = 'auto',
     quiet: bool = False,

@@ -101,7 +101,7 @@ _FLOAT = re.compile(r'[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?')
 
 
 def _value(card: bytes):
-    "The value of a header card: text, bool, integer, float, or None."
+    "The value in a header card, from what follows its '= ': text, bool, number, or None."
     text = card.decode('ascii', 'replace')
     if quoted := _TEXT.match(text):
         return quoted[1].replace("''", "'").rstrip()

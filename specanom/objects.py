@@ -385,7 +385,7 @@ def _converted(name: str, columns: dict, dtype: np.dtype, unit: str) -> np.ndarr
 def spec_name(
     catalog: Table,  # With plate, mjd and fiberid
 ) -> np.ndarray:  # 'plate-mjd-fiber' strings
-    "The name by which SDSS users know a spectrum, as in `spec-0266-51602-0162`."
+    "The name by which SDSS users know a spectrum: `0266-51602-0162`."
     rows = zip(catalog['plate'], catalog['mjd'], catalog['fiberid'])
     return np.array([f'{p:04d}-{m}-{f:04d}' for p, m, f in rows], dtype='U24')
 

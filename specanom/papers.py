@@ -21,7 +21,7 @@ from .runs import Run
 # %% ../nbs/09f_papers.ipynb #d5aa4f6c
 @dataclass(frozen=True)
 class Paper:
-    "A paper whose results are repeated."
+    "A paper whose results a chapter shows."
 
     chapter: str  # Notebook among the package's chapters
     collect: Callable  # (run, folder, compare): writes the facts of a run
