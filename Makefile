@@ -25,7 +25,7 @@ run: $(READY) ## run the whole chain on the mock survey; options go in ARGS: mak
 papers: papers-o25 papers-b23 ## make the results of both papers that the notebooks 10 and 11 draw; in parts, each of which goes on where it stopped:
 
 papers-b23: PAPER = b23
-papers-b23: COMPARE = $(addprefix --compare ,$(wildcard runs/papers/o25))
+papers-b23: COMPARE = $$(test -d runs/papers/o25 && echo --compare runs/papers/o25)
 papers-b23: $(READY) ## Böhm, Kim & Juneau (2023)
 	$(MAKE_PAPER)
 
