@@ -311,7 +311,8 @@ class Spectra:
 
     def _repr_html_(self):
         shown = _first_rows(self.catalog).pformat(html=True, tableid='spectra')
-        return f'<p>{html.escape(repr(self))}</p>' + '\n'.join(shown)
+        table = '\n'.join(shown).replace(' id="spectra"', '')  # several on a page
+        return f'<p>{html.escape(repr(self))}</p>{table}'
 
 # %% ../nbs/00_spectra.ipynb #deae871f
 # Columns of a set that a notebook shows
