@@ -26,7 +26,7 @@ from .explain import Score, explain_many
 from .lines import line_ratio, measure_lines
 from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
-from .o25chain import O25Model, elbow, plot_places, score_functions, top_rows
+from .o25chain import O25Model, elbow, explain_score, plot_places, top_rows
 from .reconstruction import SCORES
 from .results import ranked_scores
 from .runs import Run
@@ -89,17 +89,9 @@ def _explain_o25(
     model: O25Model, data: Spectra, score: str, kind: str, n: int, options: dict
 ) -> tuple:
     "Explanations of some spectra by O25's networks, and the segments."
-    drawn = model.chain.reconstruct(data)
-    cut = _segments(data, drawn, kind, n)
-    why = explain_many(
-        score_functions(model.chain, data, score),
-        model.chain.filled(data),
-        cut,
-        perturbation='inpaint',
-        good=data.good,
-        expected=drawn,
-        **(dict(method='hadamard', rng=0) | options),
-    )
+    cut = _segments(data, model.chain.reconstruct(data), kind, n)
+    how = dict(perturbation='inpaint', method='hadamard', rng=0) | options
+    why = explain_score(model.chain, data, score, cut, **how)
     return why, cut[0] if isinstance(cut, list) else cut
 
 
