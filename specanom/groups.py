@@ -28,7 +28,7 @@ from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
 from .o25chain import O25Model, elbow, explain_score, plot_places, top_rows
 from .reconstruction import SCORES
-from .results import ranked_scores
+from .results import ranked_scores, save_figure
 from .runs import Run
 from .scores import AnomalyScore, Evidence, find_score
 from .segments import Segments, segment
@@ -183,11 +183,11 @@ def write_groups(
     titles = {row['group']: _title(row) for row in groups if row['group'] >= 0}
     with run.writing('groups') as folder:
         folder.mkdir()
-        _save(plot_places(lines, label, titles), folder / 'places.png')
+        save_figure(plot_places(lines, label, titles), folder / 'places.png')
         for group, title in titles.items():
             mine = label == group
             parts = data[mine], found.signed[mine], found.segments
-            _save(plot_cluster(*parts, title=title), folder / f'group{group}.png')
+            save_figure(plot_cluster(*parts, title=title), folder / f'group{group}.png')
     return dict(groups=len(titles), in_none=int((label < 0).sum()))
 
 
@@ -221,11 +221,3 @@ def _no_groups(run: Run) -> dict:
 
 def _title(row) -> str:
     return f'group {row["group"]}: {row["reading"]}, {row["size"]} objects'
-
-
-def _save(fig, path: Path):
-    "Write a figure and close it."
-    import matplotlib.pyplot as plt
-
-    fig.savefig(path, dpi=80)
-    plt.close(fig)

@@ -30,6 +30,7 @@ from specanom.o25chain import (
 )
 from .known import known_lists
 from .reconstruction import SCORES, plot_overlap
+from .results import save_figure
 from .runs import Run
 from .segments import Segments
 from .spectra import Spectra
@@ -131,7 +132,7 @@ def write_o25(
     with run.writing('figures') as folder:
         folder.mkdir()
         for name, ax in _drawn(run, ranks, fraction):
-            _save(ax, folder / f'{name}.png')
+            save_figure(ax.figure, folder / f'{name}.png')
     return dict(recalled=len(found))
 
 
@@ -148,11 +149,3 @@ def _drawn(run: Run, ranks: Table, fraction: float):  # Iterator of name, axes
     yield 'population', plot_population(run.spectra[some], top[some])
     weights = dict(all=found.vectors)
     yield 'weights', plot_mean_weights(weights, found.segments)
-
-
-def _save(ax, path):
-    "Write the figure of some axes and close it."
-    import matplotlib.pyplot as plt
-
-    ax.figure.savefig(path, dpi=80, bbox_inches='tight')
-    plt.close(ax.figure)

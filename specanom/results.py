@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'MOST', 'ranked_scores', 'discoveries', 'explain_rows', 'list_discoveries', 'write_tables',
-           'write_sensitivity', 'write_figures']
+           'write_sensitivity', 'save_figure', 'write_figures']
 
 # %% ../nbs/08g_results.ipynb #5bb06a06
 import dataclasses
@@ -300,7 +300,7 @@ def _climb_and_draw(run: Run, table: Table, folder: Path) -> list:  # Of dicts
         fig = _draw_ascent(shown, n, ends[n], logp[n])
         where = f'bin {row["zbin"]}, rank {row["rank"]}'
         fig.suptitle(f'{where}: {row["reading"]}', fontsize=9)
-        _save(fig, folder / f'bin{row["zbin"]}_rank{row["rank"]}.png')
+        save_figure(fig, folder / f'bin{row["zbin"]}_rank{row["rank"]}.png')
     return rows
 
 
@@ -317,7 +317,10 @@ def _objects(run: Run, table: Table) -> Spectra:
     return run.spectra[rows_of(ids, np.asarray(table['specobjid'], np.uint64))]
 
 
-def _save(fig, path: Path):
+def save_figure(
+    fig,
+    path: Path,  # .png
+):
     "Write a figure and close it; `savefig` would set it twice before it draws."
     import matplotlib.pyplot as plt
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -335,10 +338,10 @@ def write_figures(
     with run.writing('figures') as folder:
         folder.mkdir()
         for name, fig in _summaries(run):
-            _save(fig, folder / f'{name}.png')
+            save_figure(fig, folder / f'{name}.png')
         pages = list(_pages(run))
         for name, table in progress(pages, 'figures', unit='page'):
-            _save(_page(run, table), folder / f'{name}.png')
+            save_figure(_page(run, table), folder / f'{name}.png')
     return dict(pages=len(pages))
 
 
