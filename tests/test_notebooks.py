@@ -109,7 +109,8 @@ PROCESSORS = {  # what else a notebook must show the same on: environment variab
     'avx2': {'ATEN_CPU_CAPABILITY': 'avx2', 'MKL_ENABLE_INSTRUCTIONS': 'AVX2'},
     'threads': {'SPECANOM_THREADS': '2'},
 }
-FITS = re.compile(r'^#\| export\b(.|\n)*\bdef fit(_|\()')  # the room of a training
+FITS = re.compile(r'^#\| export\b(.|\n)*\bdef fit_\w+\(')
+TORCH = re.compile(r'^import torch', re.M)
 TRAINS = re.compile(
     r'\bfit_(pair|relabelled|vae|networks|densities)\b|\btiny_model\(|make_density\('
     r'|(Sliced|Warp)Flow\(|Triage\('
@@ -124,9 +125,11 @@ def calls(notebook, what):
 
 
 def judged(notebook):
-    """The rooms of trainings are run as another processor would; when processors are
-    named, so is whatever trains or uses what is trained."""
-    return calls(notebook, TRAINS if 'SPECANOM_PROCESSORS' in os.environ else FITS)
+    """The rooms of the networks and densities are run as another processor would; when
+    processors are named, so is whatever trains or uses what is trained."""
+    if 'SPECANOM_PROCESSORS' in os.environ:
+        return calls(notebook, TRAINS)
+    return calls(notebook, FITS) and calls(notebook, TORCH)
 
 
 def execute_here(notebook, fresh, log):
