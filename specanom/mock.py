@@ -31,8 +31,10 @@ from .noise import foreground, observe
 from specanom.templates import (
     LOG_STEP,
     SPEED_OF_LIGHT,
+    SHAPES,
     basis_wave,
     load_basis,
+    load_shapes,
     load_sky,
     text_table,
 )
@@ -115,7 +117,8 @@ def draw_magnitudes(
 # %% ../nbs/01b_mock.ipynb #ca3cbfa8
 # Our choice: onset and tau (Gyr) from low to high; log10 of the young mass fraction and
 # its scatter; log10 Z/0.02 at L*; mean tau_V; stellar sigma at L* (km/s); log10
-# EW(Halpha/AA), its scatter, and its ends (SDSS calls it STARBURST above 50 AA)
+# EW(Halpha/AA) at L*, its growth per magnitude, its scatter, and its ends (SDSS calls
+# it STARBURST above 50 AA); strength of what populations lack
 _KINDS = text_table('''
 kind        | onset_low | onset_high | tau_low | tau_high | young | young_std
 quiescent   |       6.0 |       13.0 |     0.4 |      2.0 |  -6.0 |       0.5
@@ -124,11 +127,11 @@ STARBURST   |       3.0 |       12.0 |     3.0 |     15.0 |  -1.7 |       0.4
 STARFORMING |       6.0 |       13.0 |     1.8 |      7.0 |  -3.3 |       0.5
 ''')
 _MORE = text_table('''
-metallicity | tau_v | sigma |    ew | ew_std | ew_least | ew_most
-       0.05 |  0.10 | 190.0 | -0.10 |   0.35 |     0.05 |    12.0
-       0.05 |  0.35 | 160.0 |  0.75 |   0.30 |     0.50 |    80.0
-      -0.40 |  0.30 |  90.0 |  1.90 |   0.15 |    50.00 |   400.0
-      -0.12 |  0.60 | 105.0 |  1.30 |   0.22 |     3.00 |    49.0
+metallicity | tau_v | sigma |    ew | ew_faint | ew_std | ew_least | ew_most | rich
+       0.05 |  0.10 | 190.0 | -0.35 |     0.10 |   0.35 |     0.05 |    12.0 |  1.0
+       0.05 |  0.35 | 160.0 |  0.65 |     0.10 |   0.30 |     0.50 |    80.0 |  0.8
+      -0.40 |  0.30 |  90.0 |  1.90 |     0.00 |   0.15 |    50.00 |   400.0 |  0.2
+      -0.12 |  0.60 | 105.0 |  1.25 |     0.10 |   0.22 |     3.00 |    49.0 |  0.4
 ''')
 KINDS = hstack([_KINDS, _MORE])
 
@@ -169,6 +172,28 @@ def _draw_stars(rng, typical: dict, absmag: np.ndarray) -> dict:
     )
 
 
+# Our choice: strength at L* of `SHAPES`, its growth per magnitude, its scatter
+_LACKING = text_table('''
+what      | mean | bright |  std
+magnesium | 0.22 |   0.04 | 0.08
+carbon    | 0.08 |   0.02 | 0.04
+giants    | 0.07 |   0.00 | 0.04
+''')
+
+
+def _draw_lacking(rng, rich: np.ndarray, absmag: np.ndarray, tau_v: np.ndarray) -> dict:
+    "What populations lack: strength of `SHAPES`, and Na D of gas (equivalent width, AA)."
+    n, brighter = len(absmag), np.clip(M_STAR - absmag, -2, 2)
+    drawn = {
+        row['what']: row['mean']
+        + row['bright'] * brighter
+        + _scatter(rng, n, row['std'])
+        for row in _LACKING
+    }
+    drawn = {name: rich * x for name, x in drawn.items()}
+    return drawn | dict(sodium=rng.exponential(0.3, n) + 0.7 * tau_v)
+
+
 def draw_population(
     rng: np.random.Generator,
     n: int,  # Number of objects
@@ -179,8 +204,9 @@ def draw_population(
     typical = {name: np.asarray(KINDS[name])[kind] for name in KINDS.colnames[1:]}
     place = _draw_place(rng, label)
     stars = _draw_stars(rng, typical, place['absmag'])
-    gas = _draw_gas(rng, label, typical, stars)
-    return Table(dict(label=label, kind=kind) | place | stars | gas)
+    gas = _draw_gas(rng, label, typical, stars, place['absmag'])
+    lacking = _draw_lacking(rng, typical['rich'], place['absmag'], stars['tau_v'])
+    return Table(dict(label=label, kind=kind) | place | stars | gas | lacking)
 
 # %% ../nbs/01b_mock.ipynb #5a1c5e11
 def _draw_ratios(rng, kind: np.ndarray, metallicity: np.ndarray) -> tuple:
@@ -218,10 +244,13 @@ def _draw_widths(rng, label: np.ndarray, vdisp: np.ndarray) -> dict:
     )
 
 
-def _draw_gas(rng, label: np.ndarray, typical: dict, stars: dict) -> dict:
+def _draw_gas(
+    rng, label: np.ndarray, typical: dict, stars: dict, absmag: np.ndarray
+) -> dict:
     "Equivalent widths, ratios and widths of the lines, and the light of a quasar."
     n, qso = len(label), label >= 8
-    ew = 10 ** (typical['ew'] + _scatter(rng, n, typical['ew_std']))
+    growth = typical['ew_faint'] * np.clip(absmag - M_STAR, -2, 2)
+    ew = 10 ** (typical['ew'] + growth + _scatter(rng, n, typical['ew_std']))
     ew = np.clip(ew, typical['ew_least'], typical['ew_most'])
     n2, o3 = _draw_ratios(rng, label % 8 // 2, stars['metallicity'])
     lines = dict(halpha_ew=np.where(qso, ew + 5, ew), n2ha=n2, o3hb=o3)
@@ -234,12 +263,14 @@ def _draw_gas(rng, label: np.ndarray, typical: dict, stars: dict) -> dict:
 
 # %% ../nbs/01b_mock.ipynb #399a82b6
 SIGMA_NODES = np.array([60.0, 110, 160, 220, 290, 360])  # km/s
+_LIKE = 29  # the population (solar, 10 Gyr) whose light has what populations lack
 
 
 @functools.cache
-def _broadened_basis() -> np.ndarray:  # (6*40, d) float32
-    "The populations at each velocity dispersion."
-    basis, pixels = load_basis()[0], SIGMA_NODES / (LOG_STEP * SPEED_OF_LIGHT)
+def _broadened_basis() -> np.ndarray:  # (6*44, d) float32
+    "The populations, and what they lack, at each velocity dispersion."
+    pixels, old = SIGMA_NODES / (LOG_STEP * SPEED_OF_LIGHT), load_basis()[0][_LIKE]
+    basis = np.concatenate([load_basis()[0], load_shapes() * old / old.mean()])
     broad = [
         gaussian_filter1d(basis, width, axis=1, mode='nearest') for width in pixels
     ]
@@ -267,15 +298,19 @@ def age_weights(
     return (weights + young[:, None] * burst) / (1 + young[:, None])
 
 
-def _population_weights(truth: Table) -> np.ndarray:  # (n, 240)
-    "Weights of the broadened populations, for spectra with mean 1."
+def _population_weights(truth: Table) -> np.ndarray:  # (n, 264)
+    """Weights of the broadened populations, for spectra with mean 1, and of what these
+    lack."""
     dispersion = _hat_weights(truth['vdisp'].data ** 2, SIGMA_NODES**2)
     nodes = np.log10(np.unique(load_basis()[2]['metallicity']) / 0.02)
     metallicity = _hat_weights(truth['metallicity'].data, nodes)
     age = age_weights(truth['onset'].data, truth['tau'].data, truth['young'].data)
-    weights = dispersion[:, :, None, None] * metallicity[:, None, :, None]
-    weights = (weights * age[:, None, None]).reshape(len(truth), -1)
-    return weights / (weights @ _broadened_basis().mean(1))[:, None]
+    stars = (metallicity[:, :, None] * age[:, None]).reshape(len(truth), -1)
+    light = load_basis()[0].mean(1)
+    stars /= (stars * light).sum(1, keepdims=True)
+    lacking = [truth[name].data for name in (*SHAPES, 'sodium')]
+    weights = np.concatenate([stars, np.stack(lacking, axis=1)], axis=1)
+    return (dispersion[:, :, None] * weights[:, None]).reshape(len(truth), -1)
 
 
 def starlight(
