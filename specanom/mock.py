@@ -121,15 +121,15 @@ def draw_magnitudes(
 # it STARBURST above 50 AA); strength of what populations lack
 _KINDS = text_table('''
 kind        | onset_low | onset_high | tau_low | tau_high | young | young_std
-quiescent   |       6.0 |       13.0 |     0.4 |      2.0 |  -6.0 |       0.5
+quiescent   |       7.0 |       13.0 |     0.4 |      2.0 |  -6.0 |       0.5
 AGN         |       7.0 |       13.0 |     1.0 |      3.5 |  -3.5 |       0.4
 STARBURST   |       3.0 |       12.0 |     3.0 |     15.0 |  -1.7 |       0.4
 STARFORMING |       6.0 |       13.0 |     1.8 |      7.0 |  -3.3 |       0.5
 ''')
 _MORE = text_table('''
 metallicity | tau_v | sigma |    ew | ew_faint | ew_std | ew_least | ew_most | rich
-       0.05 |  0.10 | 190.0 | -0.35 |     0.10 |   0.35 |     0.05 |    12.0 |  1.0
-       0.05 |  0.35 | 160.0 |  0.65 |     0.10 |   0.30 |     0.50 |    80.0 |  0.8
+      -0.06 |  0.28 | 190.0 | -0.35 |     0.10 |   0.35 |     0.05 |    12.0 |  1.0
+       0.05 |  0.45 | 160.0 |  0.65 |     0.10 |   0.30 |     0.50 |    80.0 |  0.8
       -0.40 |  0.30 |  90.0 |  1.90 |     0.00 |   0.15 |    50.00 |   400.0 |  0.2
       -0.12 |  0.60 | 105.0 |  1.25 |     0.10 |   0.22 |     3.00 |    49.0 |  0.4
 ''')
@@ -175,9 +175,9 @@ def _draw_stars(rng, typical: dict, absmag: np.ndarray) -> dict:
 # Our choice: strength at L* of `SHAPES`, its growth per magnitude, its scatter
 _LACKING = text_table('''
 what      | mean | bright |  std
-magnesium | 0.22 |   0.04 | 0.08
-carbon    | 0.08 |   0.02 | 0.04
-giants    | 0.07 |   0.00 | 0.04
+magnesium | 0.36 |   0.04 | 0.10
+carbon    | 0.13 |   0.02 | 0.04
+giants    | 0.02 |   0.00 | 0.04
 ''')
 
 
@@ -191,7 +191,7 @@ def _draw_lacking(rng, rich: np.ndarray, absmag: np.ndarray, tau_v: np.ndarray) 
         for row in _LACKING
     }
     drawn = {name: rich * x for name, x in drawn.items()}
-    return drawn | dict(sodium=rng.exponential(0.3, n) + 0.7 * tau_v)
+    return drawn | dict(sodium=rng.exponential(0.2, n) + 0.7 * tau_v)
 
 
 def draw_population(

@@ -98,7 +98,7 @@ def derive_basis(
         licence=licence,
     )
 
-# %% ../nbs/00a_templates.ipynb #c09850f3
+# %% ../nbs/00a_templates.ipynb #74c2f431
 SOLAR = 0.02  # metallicity of the Sun in both sets of populations
 OLD = 0.6  # Gyr; older populations are those of observed stars
 _JOIN = 3660, 3760  # AA; where theory gives way to observed stars
@@ -162,11 +162,11 @@ def replace_old(
     )
     return made
 
-# %% ../nbs/00a_templates.ipynb #79cac7ee
+# %% ../nbs/00a_templates.ipynb #e04a2fd7
 # Clusters of MaStar, one over the other; where (AA) their ratio is taken
 SHAPES = {
     'magnesium': ('57', '15', ((4950, 5260), (5850, 5940))),
-    'carbon': ('88', '11', ((4080, 4420), (4550, 4800))),
+    'carbon': ('88', '11', ((4060, 4420), (4550, 4800))),
     'giants': ('12', '22', ((5950, 8400),)),
 }
 _NAD = (5891.58, 2 / 3), (5897.56, 1 / 3)  # vacuum wavelength (AA), share
@@ -174,12 +174,12 @@ _GAS = 120  # km/s, of the sodium
 
 
 def _without_line(wave: np.ndarray, ratio: np.ndarray, band: tuple) -> np.ndarray:
-    "A logarithm within a band, less its straight line, running out to both ends."
-    inside = (wave > band[0]) & (wave < band[1])
-    line = np.polyfit(wave[inside], ratio[inside], 1)
+    "A logarithm within a band, less the straight line between its ends."
     edge = 0.08 * (band[1] - band[0])
     ends = band[0], band[0] + edge, band[1] - edge, band[1]
-    return (ratio - np.polyval(line, wave)) * np.interp(wave, ends, (0, 1, 1, 0))
+    low, high = (ratio[(wave > a) & (wave < b)].mean() for a, b in (ends[:2], ends[2:]))
+    line = low + (high - low) * (wave - ends[0]) / (ends[-1] - ends[0])
+    return (ratio - line) * np.interp(wave, ends, (0, 1, 1, 0))
 
 
 def _of_sodium(wave: np.ndarray) -> np.ndarray:
