@@ -6,7 +6,7 @@
 __all__ = ['QUIESCENT', 'AGN', 'STARBURST', 'STARFORMING', 'Z_QUANTILES', 'M_STAR', 'KINDS', 'SIGMA_NODES', 'BLOCK', 'PLATE',
            'draw_redshifts', 'draw_magnitudes', 'draw_population', 'age_weights', 'starlight', 'add_quasar_light',
            'line_ratios', 'gas_dust', 'add_line', 'add_lines', 'shift_to_observed', 'mock_chunks', 'block_of',
-           'mock_survey', 'plot_mock']
+           'mock_survey', 'plot_mock', 'by_break']
 
 # %% ../nbs/01b_mock.ipynb #b5690ee1
 import functools
@@ -26,7 +26,14 @@ from .linelist import LINES, mark_lines
 from .objects import make_catalog, make_specobjid
 from .spectra import Spectra
 from .known import CLASSES
-from .lines import BALMER, NII_RATIO, OIII_RATIO
+from specanom.lines import (
+    BALMER,
+    LINE_WAVE,
+    NII_RATIO,
+    OIII_RATIO,
+    measure_lines,
+    to_rest,
+)
 from .noise import foreground, observe
 from specanom.templates import (
     LOG_STEP,
@@ -580,3 +587,46 @@ def plot_mock(
     place = dict(transform=ax.transAxes, ha='right', va='top')
     ax.text(0.99, 0.95, text, fontsize=8, **place)
     return mark_lines(ax, _SHOWN)
+
+# %% ../nbs/01b_mock.ipynb #8676d6a1
+_BREAKS = np.arange(1.6, 2.11, 0.1)
+_BANDS = (  # AA, where the mock of 2025 differed from real galaxies
+    *((3700, 4000), (4000, 4150), (4150, 4400), (4400, 4800), (4800, 4920)),
+    *((5050, 5300), (5800, 5960), (5960, 6500), (6500, 6620), (7100, 8318)),
+)
+_INDICES = 'HdeltaA', 'Mgb', 'NaD', 'Halpha_ew'
+
+
+def _in_bands(raw: Spectra) -> np.ndarray:  # (n, bands)
+    "Mean flux of each band over that of 5400 to 5600 AA, NaN where little was measured."
+    flux, ivar = to_rest(raw)
+    flux = np.where(ivar > 0, flux, np.nan)
+
+    def mean(low, high):
+        part = flux[:, (LINE_WAVE >= low) & (LINE_WAVE < high)]
+        known = np.isfinite(part).mean(1) > 0.7
+        return np.where(known, np.nansum(part, 1) / np.isfinite(part).sum(1), np.nan)
+
+    with np.errstate(invalid='ignore', divide='ignore'):
+        bands = np.stack([mean(*band) for band in _BANDS], axis=1)
+        return bands / mean(5400, 5600)[:, None]
+
+
+def by_break(
+    raw: Spectra,  # Galaxies of the observed frame, with z
+) -> (
+    Table
+):  # low (of D4000n), n, medians of indices (AA), of bands (low end in the name)
+    "What galaxies look like at the same 4000 AA break: one row for each 0.1 of D4000n."
+    lines, bands = measure_lines(raw), _in_bands(raw)
+    bin_of, rows = np.digitize(lines['D4000n'], _BREAKS), []
+    for i in range(1, len(_BREAKS)):
+        here = np.flatnonzero(bin_of == i)
+        indices = [np.nanmedian(np.asarray(lines[name])[here]) for name in _INDICES]
+        light = np.nanmedian(bands[here], axis=0)
+        rows.append((_BREAKS[i - 1].round(1), len(here), *indices, *light))
+    names = ['low', 'n', *_INDICES, *(f'f{low}' for low, _ in _BANDS)]
+    table = Table(rows=rows, names=names)
+    for name in names[2:]:
+        table[name] = table[name].round(3)
+    return table

@@ -176,7 +176,7 @@ def _stated_error(rng, flux: np.ndarray) -> np.ndarray:  # (n, d)
     return gain * np.asarray(sky['sigma']) * np.sqrt(1 + OBJECT_NOISE * photons)
 
 
-COMMON = 0.5  # of the residual on a sky line: what all lines of a fibre share
+COMMON = 0.4  # of the residual on a sky line: what all lines of a fibre share
 _OXYGEN = 5578.9, 6302.0, 6365.5  # AA; atomic airglow, brighter and fainter by itself
 
 

@@ -98,9 +98,9 @@ def derive_basis(
         licence=licence,
     )
 
-# %% ../nbs/00a_templates.ipynb #74c2f431
+# %% ../nbs/00a_templates.ipynb #585b6e96
 SOLAR = 0.02  # metallicity of the Sun in both sets of populations
-OLD = 0.6  # Gyr; older populations are those of observed stars
+OLD = 1.2  # Gyr; older populations are those of observed stars
 _JOIN = 3660, 3760  # AA; where theory gives way to observed stars
 
 
@@ -157,12 +157,12 @@ def replace_old(
         log = _at(at_age, np.log10(table['metallicity'][i] / SOLAR), metals)
         image.data[i] = _joined(image.data[i], np.exp(log), 10 ** (1e-4 * k))
     image.header['HISTORY'] = (
-        'older than 0.6 Gyr and redder than 3700 AA: MaStar populations v1.0 '
+        'older than 1.2 Gyr and redder than 3700 AA: MaStar populations v1.0 '
         '(Maraston et al. 2020) as in sdss-mangadap 4.5.0'
     )
     return made
 
-# %% ../nbs/00a_templates.ipynb #e04a2fd7
+# %% ../nbs/00a_templates.ipynb #a69a4abc
 # Clusters of MaStar, one over the other; where (AA) their ratio is taken
 SHAPES = {
     'magnesium': ('57', '15', ((4950, 5260), (5850, 5940))),
