@@ -343,7 +343,7 @@ def foreground(
     error += np.repeat(of_plate, FIBRES, axis=0)[:n]
     dust = (-0.4 * np.log(10) * galactic_extinction(SDSS_WAVE)).astype('f4')
     error += ebv[:, None].astype('f4') * dust
-    return ebv.astype('f4'), np.exp(error, out=error)
+    return ebv.astype('f4'), np.exp(error, dtype=float).astype('f4')
 
 
 def mock_sky(

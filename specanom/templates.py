@@ -98,7 +98,7 @@ def derive_basis(
         licence=licence,
     )
 
-# %% ../nbs/00a_templates.ipynb #585b6e96
+# %% ../nbs/00a_templates.ipynb #33073856
 SOLAR = 0.02  # metallicity of the Sun in both sets of populations
 OLD = 1.2  # Gyr; older populations are those of observed stars
 _JOIN = 3660, 3760  # AA; where theory gives way to observed stars
@@ -162,7 +162,7 @@ def replace_old(
     )
     return made
 
-# %% ../nbs/00a_templates.ipynb #a69a4abc
+# %% ../nbs/00a_templates.ipynb #950c17fe
 # Clusters of MaStar, one over the other; where (AA) their ratio is taken
 SHAPES = {
     'magnesium': ('57', '15', ((4950, 5260), (5850, 5940))),
