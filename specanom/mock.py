@@ -183,7 +183,7 @@ def _draw_stars(rng, typical: dict, absmag: np.ndarray) -> dict:
 _LACKING = text_table('''
 what      | mean | bright |  std
 magnesium | 0.36 |   0.04 | 0.10
-carbon    | 0.13 |   0.02 | 0.04
+carbon    | 0.18 |   0.02 | 0.07
 giants    | 0.02 |   0.00 | 0.04
 ''')
 
@@ -590,7 +590,7 @@ def plot_mock(
 
 # %% ../nbs/01b_mock.ipynb #8676d6a1
 _BREAKS = np.arange(1.6, 2.11, 0.1)
-_BANDS = (  # AA, where the mock of 2025 differed from real galaxies
+_BANDS = (  # AA, compared in units of the flux at 5500 AA
     *((3700, 4000), (4000, 4150), (4150, 4400), (4400, 4800), (4800, 4920)),
     *((5050, 5300), (5800, 5960), (5960, 6500), (6500, 6620), (7100, 8318)),
 )
