@@ -324,7 +324,9 @@ def starlight(
     truth: Table,  # From `draw_population`
 ) -> np.ndarray:  # (n, d) float32, rest frame, 1 at Halpha
     "Spectra of the stars behind their dust, on the lattice of the basis."
-    flux = _population_weights(truth).astype('f4') @ _broadened_basis()
+    # in double precision, since kernels of the product round single ones differently
+    flux = _population_weights(truth).astype(float) @ _broadened_basis().astype(float)
+    flux = flux.astype('f4')
     wave = basis_wave()
     flux *= np.exp(-np.outer(truth['tau_v'], (wave / 5500) ** -0.7).astype('f4'))
     beside = (np.abs(wave - 6565) > 35) & (np.abs(wave - 6565) < 75)
