@@ -84,7 +84,7 @@ def plot_cuts(
     import matplotlib.pyplot as plt
 
     cuts, wave = facts.tables['cuts'], facts.segments.wave
-    form = dict(figsize=(9, 6), sharex=True, layout='constrained', dpi=60)
+    form = dict(figsize=(9, 6), sharex=True, layout='constrained', dpi=80)
     fig, axes = plt.subplots(
         len(cuts) + 1, 1, height_ratios=[2] + len(cuts) * [1], **form
     )
