@@ -7,11 +7,12 @@ __all__ = ['main']
 
 # %% ../nbs/12_cli.ipynb #91c5893a
 import contextlib
+import json
 import logging
 import os
 import sys
 
-from .answers import Nothing
+from .answers import Nothing, folded
 from .fetching import download_command, known_command, query_command
 from .options import make_parser
 from .studying import benchmark_command, paper_command, tune_command
@@ -20,6 +21,7 @@ from specanom.telling import (
     check_command,
     cite_command,
     clusters_command,
+    completion_command,
     info_command,
 )
 from .working import explain_command, run_command, score_command
@@ -40,6 +42,7 @@ _COMMANDS = {
     'check': check_command,
     'info': info_command,
     'cite': cite_command,
+    'completion': completion_command,
 }
 
 
@@ -92,16 +95,30 @@ def _sentence(command: str, error: Exception) -> str:
     )
 
 
-# Exit status: 0; 1 when nothing came of it; 2 for an error; 130 when interrupted;
-# 141 when nobody listens
+def _set_voice(args):
+    "How much is said on standard error."
+    form = '%(asctime)s %(message)s' if args.verbose else '%(message)s'
+    level = logging.WARNING if args.quiet else logging.INFO
+    how = dict(level=logging.WARNING, stream=sys.stderr, force=True)
+    logging.basicConfig(format=form, **how)
+    voice = logging.getLogger('specanom')
+    voice.setLevel(logging.DEBUG if args.verbose else level)
+
+
+def _shaped(args, text: str, status: int) -> str:
+    "An answer as it was asked for: JSON whatever happened, or lines that fit."
+    if getattr(args, 'json', False):
+        return text if status == 0 else json.dumps(dict(said=text, rows=[]))
+    return text if args.command == 'completion' else folded(text)
+
+
 def main(
     argv: list[str] = None,  # Words after the command's name; None: those of the shell
-) -> int:  # Exit status
+) -> int:  # Exit status, as in `STATUS`
     "The command `specanom`."
     _settle()
     args = make_parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format='%(message)s', stream=sys.stderr)
-    logging.getLogger('specanom').setLevel(logging.INFO)
+    _set_voice(args)
     debug = args.debug or os.environ.get('SPECANOM_DEBUG', '') not in ('', '0')
     try:
         text, status = _COMMANDS[args.command](args), 0
@@ -116,4 +133,4 @@ def main(
             raise
         print(_sentence(args.command, error), file=sys.stderr)
         return 2
-    return _say(text, status)
+    return _say(_shaped(args, text, status), status)

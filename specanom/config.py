@@ -37,6 +37,7 @@ from specanom.flow import (
 )
 from .mock import mock_survey
 from .o25chain import WAYS, fit_o25, o25_segments, top_rows
+from .pages import save_figure
 from .preprocess import preprocess, preprocess_o25, split
 from .query import SELECTIONS, query_catalog
 from specanom.settings import (
@@ -329,6 +330,12 @@ add_section(
         fdr=(1e-6, 0.999),
         hosts=(0, 10**5),
     ),
+)
+add_section(
+    'figures',
+    save_figure,
+    ranges=dict(dpi=(20, 1200)),
+    choices=dict(kind=('png', 'pdf')),
 )
 
 

@@ -8,7 +8,14 @@ __all__ = ['query_command', 'download_command', 'known_command']
 # %% ../nbs/11d_fetching.ipynb #c11a0044
 from pathlib import Path
 
-from .answers import Nothing, check_folder, check_table, check_word
+from specanom.answers import (
+    Nothing,
+    check_folder,
+    check_table,
+    check_word,
+    table_json,
+    table_lines,
+)
 
 # %% ../nbs/11d_fetching.ipynb #c11a0047
 def query_command(
@@ -81,8 +88,9 @@ def known_command(
 
     lists = describe_lists()
     if args.name is None:
-        shown = lists.pformat(max_lines=-1, max_width=-1, show_dtype=False, align='<')
-        return '\n'.join(line.rstrip() for line in shown)
+        if args.json:
+            return table_json(lists)
+        return '\n'.join(table_lines(lists, lists.colnames))
     check_word('list', args.name, lists['name'].tolist())
     _check_list_path(args.out)
     return _known_lines(_fetched(args))

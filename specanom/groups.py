@@ -28,7 +28,8 @@ from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
 from .o25chain import O25Model, elbow, explain_score, plot_places, top_rows
 from .reconstruction import SCORES
-from .results import ranked_scores, save_figure
+from .pages import save_figure
+from .results import ranked_scores
 from .runs import Run
 from .scores import AnomalyScore, Evidence, find_score
 from .segments import Segments, segment
@@ -183,11 +184,13 @@ def write_groups(
     titles = {row['group']: _title(row) for row in groups if row['group'] >= 0}
     with run.writing('groups') as folder:
         folder.mkdir()
-        save_figure(plot_places(lines, label, titles), folder / 'places.png')
+        how = run.config.figures.of(save_figure)
+        save_figure(plot_places(lines, label, titles), folder / 'places', **how)
         for group, title in titles.items():
             mine = label == group
             parts = data[mine], found.signed[mine], found.segments
-            save_figure(plot_cluster(*parts, title=title), folder / f'group{group}.png')
+            drawn = plot_cluster(*parts, title=title)
+            save_figure(drawn, folder / f'group{group}', **how)
     return dict(groups=len(titles), in_none=int((label < 0).sum()))
 
 

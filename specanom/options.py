@@ -11,10 +11,13 @@ from pathlib import Path
 
 from . import __version__
 from specanom.operands import (
+    FIGURES,
     LAYOUTS,
+    STATUS,
     PAPERS,
     PROFILES,
     RECIPES,
+    SHELLS,
     Parser,
     add_command,
     setting,
@@ -47,6 +50,16 @@ def _add_table(add):
     )
 
 
+def _add_figures(add):
+    "How figures are written."
+    add('--figures', choices=FIGURES, help='as images or for print (default: png)')
+    add('--dpi', type=int, help='dots per inch of images (default: 80)')
+
+
+def _add_json(add):
+    add('--json', action='store_true', help='print JSON, with all columns')
+
+
 def _add_release(add):
     add(
         '--release',
@@ -62,6 +75,12 @@ def _add_run(commands):
         'run',
         'spectra to ranked anomalies; goes on where an earlier run stopped',
         'Run the chain into a folder. A second run repeats only what changed.',
+        examples={
+            '--profile tiny --out runs/first': 'a small mock survey, to see what a run is: some minutes',
+            '--source sdss --n 20000 --published': 'spectra from the survey, the published anomalies among them',
+            '--source FOLDER --model runs/sdss': 'your own files, ranked by a model that is there',
+            '--recipe b23 --set flow.patience=3 --figures pdf': "a paper's method, one number changed, figures to publish",
+        },
     )
     _add_source(add)
     add(
@@ -78,6 +97,7 @@ def _add_run(commands):
         help='run folder (default: runs/PROFILE or runs/NAME_OF_SOURCE, with the '
         'recipe where it is not best)',
     )
+    _add_figures(add)
     add('--refresh', action='store_true', help='repeat every stage')
 
 
@@ -157,6 +177,11 @@ def _add_anomalies(commands):
         'anomalies',
         'the objects of a run that are too anomalous for chance',
         'List the discoveries of a finished run at a rate of false ones.',
+        examples={
+            'runs/demo': "at the run's own rate",
+            'runs/demo --fdr 0.01 --out few.fits': 'at another rate, with all columns; the run stays as it is',
+            "runs/demo --json | jq '.rows[].specobjid'": 'for other programs',
+        },
     )
     _add_run_folder(add)
     add(
@@ -167,6 +192,7 @@ def _add_anomalies(commands):
     )
     add('--rows', type=int, default=40, help='rows to print; 0: all (default: 40)')
     _add_table(add)
+    _add_json(add)
 
 
 def _add_clusters(commands):
@@ -175,8 +201,13 @@ def _add_clusters(commands):
         'clusters',
         'groups of objects that are anomalous for the same reason',
         'Show the groups of a finished run of the recipe best or o25.',
+        examples={
+            'runs/demo': 'what each group is, and where its figure lies',
+            'runs/demo --json': 'for other programs',
+        },
     )
     _add_run_folder(add)
+    _add_json(add)
 
 
 def _add_check(commands):
@@ -186,12 +217,23 @@ def _add_check(commands):
         'whether the files of a run are what was written',
         'Compare every file of a run with its hash. Status 1 when something is '
         'damaged.',
+        examples={'runs/demo': 'after copying it from another machine'},
     )
     _add_run_folder(add, 'a run folder')
+    _add_json(add)
 
 
 def _add_info(commands):
-    add = add_command(commands, 'info', 'versions and profiles, or what a run did')
+    add = add_command(
+        commands,
+        'info',
+        'versions and profiles, or what a run did',
+        examples={
+            '': 'versions, recipes, profiles, and where the cache is',
+            'runs/demo': 'what that run did, and how long it took',
+            '--settings autoencoder': 'what --set can set of the networks',
+        },
+    )
     _add_run_folder(add, 'a run folder', nargs='?')
     add(
         '--settings',
@@ -200,11 +242,17 @@ def _add_info(commands):
         metavar='SECTION',
         help='what --set can set, with defaults and limits (default: every section)',
     )
+    _add_json(add)
 
 
 def _add_cite(commands):
-    add = add_command(commands, 'cite', 'what to cite')
-    add('run', nargs='?', type=Path, metavar='RUN', help='say it of this run')
+    add = add_command(
+        commands,
+        'cite',
+        'what to cite',
+        examples={'': 'every source', 'runs/demo': 'what that run owes'},
+    )
+    _add_run_folder(add, 'say it of this run', nargs='?')
 
 # %% ../nbs/11_options.ipynb #c11a0013
 def _add_score(commands):
@@ -214,9 +262,14 @@ def _add_score(commands):
         'scores and p-values of a few files',
         'Score spectra with the model of a finished run and print them, the most '
         'anomalous first.',
+        examples={
+            'spec-0266-51630-0035.fits --model runs/sdss': 'one file',
+            'FOLDER --model runs/sdss --out scores.ecsv': 'all files below a folder, all columns',
+        },
     )
     _add_files(add)
     _add_table(add)
+    _add_json(add)
 
 
 class _ScoreHelp(str):
@@ -235,6 +288,10 @@ def _add_explain(commands):
         'which wavelengths make a score',
         'Explain the scores of spectra with the model of a finished run: a figure for '
         'each, a table of weights, and a sentence.',
+        examples={
+            'spec-0266-51630-0035.fits --model runs/sdss': 'why its reconstruction error is what it is',
+            'FOLDER --model runs/sdss --score as --most 10 --figures pdf': 'why the ten most anomalous are improbable',
+        },
     )
     _add_files(add)
     add(
@@ -247,18 +304,21 @@ def _add_explain(commands):
     )
     _add_segments(add)
     add(
-        '--figures',
+        '--most',
         type=int,
         default=40,
-        help='figures of the most anomalous so many (default: 40)',
+        metavar='K',
+        help='draw only so many, the most anomalous (default: 40)',
     )
+    _add_figures(add)
     add(
         '--out',
         type=Path,
         default=Path('explained'),
         metavar='FOLDER',
-        help='gets weights.ecsv, SCORE-NAME.png (default: explained)',
+        help='gets weights.ecsv and SCORE-NAME.png, or .pdf (default: explained)',
     )
+    _add_json(add)
 
 
 def _add_segments(add):
@@ -283,6 +343,10 @@ def _add_query(commands):
         'catalogue of a selection, from SkyServer',
         'Fetch the catalogue of a selection. An interrupted query goes on where it '
         'stopped.',
+        examples={
+            'b23 --n 20000 --out catalog.ecsv': 'a sample of the selection of B23',
+            'o25 --known': 'all of that of O25, with the published anomalies',
+        },
     )
     _add_selection(add)
     add('--skyserver', metavar='URL', help='another base address, of a mirror')
@@ -335,6 +399,10 @@ def _add_download(commands):
         'spectra of a catalogue, into one store',
         'Fetch and check the spectra of a catalogue. A second call fetches only what '
         'is missing.',
+        examples={
+            'catalog.ecsv --dry-run': 'how many files, how many GiB, how long',
+            'catalog.ecsv --out sdss': 'fetch them; again, to go on',
+        },
     )
     add(
         'catalog',
@@ -379,6 +447,10 @@ def _add_known(commands):
         'a published list of unusual objects, for run --known',
         'Fetch a list from VizieR, once, and write it as a file that run --known reads. '
         'Without a name: which lists there are.',
+        examples={
+            '': 'which lists there are',
+            'supernovae --out supernovae.csv': 'one of them, as run --known reads it',
+        },
     )
     add(
         'name',
@@ -393,6 +465,7 @@ def _add_known(commands):
         help='.ecsv or .csv (default: the cache; specanom info says where)',
     )
     add('--refresh', action='store_true', help='ask again for what is here already')
+    _add_json(add)
 
 # %% ../nbs/11_options.ipynb #c11a0017
 def _add_paper(commands):
@@ -402,6 +475,10 @@ def _add_paper(commands):
         'the results of a paper, from a finished run of its recipe',
         'Show what the paper shows, in its order, for a run of your own: one HTML file. '
         "Needs pip install 'specanom[papers]'.",
+        examples={
+            'b23 runs/sdss-b23': 'b23.html, from a run of that recipe',
+            'o25 runs/sdss-o25 --out mine.html --facts mine': 'another name, and what it was drawn from',
+        },
     )
     add('paper', choices=PAPERS, help='whose results; also the recipe of the run')
     _add_run_folder(add, 'a finished run of that recipe')
@@ -433,6 +510,10 @@ def _add_benchmark(commands):
         'how many injected anomalies each method finds, and how fast the chain is',
         'Inject anomalies of every kind into a mock survey, score them with the model '
         'of a run and with other methods; race the steps of the chain.',
+        examples={
+            '--model runs/demo --only detection': 'how many of the injected anomalies are found',
+            '--only speed': 'how fast the steps are on this machine',
+        },
     )
     add(
         '--model',
@@ -488,6 +569,9 @@ def _add_tune(commands):
         'search for the network, as in Table 2 of B23',
         'Search networks and schedules on the spectra of a run; a second call goes on '
         'with the study.',
+        examples={
+            'runs/demo --trials 20': 'twenty trials; again with 40, for twenty more'
+        },
     )
     _add_run_folder(add, 'a run folder with spectra')
     add('--trials', type=int, default=50, help='of the whole study (default: 50)')
@@ -501,6 +585,21 @@ def _add_tune(commands):
     )
 
 # %% ../nbs/11_options.ipynb #b1674664
+def _add_completion(commands):
+    add = add_command(
+        commands,
+        'completion',
+        'what a shell needs to complete the words of this command',
+        'Print a script that completes commands, options, choices and files.',
+        examples={
+            'bash > ~/.local/share/bash-completion/completions/specanom': 'bash',
+            'zsh > ~/.zfunc/_specanom': 'zsh, with ~/.zfunc in its fpath',
+            'fish > ~/.config/fish/completions/specanom.fish': 'fish',
+        },
+    )
+    add('shell', choices=SHELLS, help='whose script')
+
+
 _ADDERS = (  # in the order of --help
     _add_run,
     _add_score,
@@ -516,20 +615,35 @@ _ADDERS = (  # in the order of --help
     _add_check,
     _add_info,
     _add_cite,
+    _add_completion,
 )
 
 
 def make_parser() -> argparse.ArgumentParser:
     "The command line of specanom."
-    about = 'Find and explain anomalous galaxy spectra.'
-    parser = Parser('specanom', description=about)
+    parser = Parser(
+        'specanom',
+        description='Find and explain anomalous galaxy spectra.',
+        epilog=STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     version = f'specanom {__version__}'
     parser.add_argument('--version', action='version', version=version)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add_words in _ADDERS:
         add_words(commands)
-    where = 'when something fails, show where in the program (or SPECANOM_DEBUG=1)'
     for command in commands.choices.values():
-        command.add_argument('--debug', action='store_true', help=where)
+        _add_voice(command)
     parser.commands = commands.choices
     return parser
+
+
+def _add_voice(command: argparse.ArgumentParser):
+    "How much is said while a command works."
+    add = command.add_mutually_exclusive_group().add_argument
+    silent = 'say nothing but the answer and errors: no progress'
+    add('-q', '--quiet', action='store_true', help=silent)
+    told = 'say when, and what else the program knows'
+    add('-v', '--verbose', action='store_true', help=told)
+    where = 'when something fails, show where in the program (or SPECANOM_DEBUG=1)'
+    command.add_argument('--debug', action='store_true', help=where)

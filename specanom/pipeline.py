@@ -178,8 +178,11 @@ add_stage(
     write_sensitivity,
     owns=['sensitivity', 'tables/sensitivity.ecsv'],
     after=['tables'],
+    config=['figures'],
 )
-add_stage('figures', write_figures, owns=['figures'], after=['tables'])
+add_stage(
+    'figures', write_figures, owns=['figures'], after=['tables'], config=['figures']
+)
 add_stage(
     'o25 networks',
     train_o25,
@@ -217,7 +220,7 @@ add_stage(
     write_groups,
     owns=['groups', *(f'tables/{n}.ecsv' for n in ('groups', 'members', 'elbow'))],
     after=['explanations', 'o25 explanations'],
-    config=['explanations', 'seed'],
+    config=['explanations', 'seed', 'figures'],
     recipes=['best', 'o25'],
 )
 add_stage(
@@ -225,7 +228,7 @@ add_stage(
     write_o25,
     owns=['tables/overlap.ecsv', 'tables/recall.ecsv', 'figures'],
     after=['o25 explanations'],
-    config=['explanations.fraction', 'published', 'known'],
+    config=['explanations.fraction', 'published', 'known', 'figures'],
     recipes='o25',
 )
 

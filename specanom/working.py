@@ -16,6 +16,7 @@ from specanom.answers import (
     check_word,
     demonstration,
     group_lines,
+    table_json,
     table_lines,
 )
 
@@ -32,6 +33,8 @@ def _config(args):
         'query.layout': args.layout,
         'ensemble': args.ensemble,
         'n': args.n,
+        'figures.kind': args.figures,
+        'figures.dpi': args.dpi,
     }
     if args.n is None and args.source == 'sdss' and args.profile == 'paper':
         given['n'] = 0  # the whole selection
@@ -189,6 +192,8 @@ def score_command(
         from specanom.files import write_table
 
         write_table(table, args.out)
+    if args.json:
+        return table_json(table, set_aside=aside, trained_on=run.model.trained_on)
     shown = ['file', 'z', 'class', 'subclass', *_score_columns(run)]
     said = table_lines(table, shown) + aside
     return '\n'.join([*said, demonstration(run.model)]).rstrip()
@@ -228,7 +233,9 @@ def explain_command(
     how = dict(kind=args.segments, n=args.n)
     several, segments = explain_spectra(run.model, data, score, **how)
     _write_weights(table, several, args.out)
-    _draw_weights(table, several[: args.figures], args.out, score)
+    _draw_weights(table, several[: args.most], args, score)
+    if args.json:
+        return table_json(table, set_aside=aside, segments=list(segments.names))
     table['score'].info.format = table['r2'].info.format = '.3g'
     said = table_lines(table, ['file', 'z', 'p_all', 'score', 'r2', 'words']) + aside
     where = f'in {args.out / "weights.ecsv"}, figures in {args.out}'
@@ -250,13 +257,14 @@ def _write_weights(table, several: list, folder: Path):
     write_table(table, folder / 'weights.ecsv')
 
 
-def _draw_weights(table, several: list, folder: Path, score: str):
+def _draw_weights(table, several: list, args, score: str):
     "A figure for each of the first explanations."
-    import matplotlib.pyplot as plt
-
     from specanom.objects import spec_name
+    from specanom.core import progress
+    from specanom.pages import save_figure
 
-    for name, why in zip(spec_name(table), several):
+    kind, dpi = args.figures or 'png', args.dpi or 80
+    pairs = zip(spec_name(table), several)
+    for name, why in progress([*pairs], 'figures', unit='page'):
         fig = why.plot()[0].figure
-        fig.savefig(folder / f'{score}-{name}.png', dpi=90)
-        plt.close(fig)
+        save_figure(fig, args.out / f'{score}-{name}', kind=kind, dpi=dpi)
