@@ -8,6 +8,7 @@ __all__ = ['SHOWN', 'FORMATS', 'quiescent', 'plot_logp', 'redshift_bins', 'bin_n
            'compare_scores', 'in_both', 'score_agreement', 'strata', 'cells_of', 'p_values']
 
 # %% ../nbs/05_anomalies.ipynb #1925e776
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -347,7 +348,19 @@ def write_formats(
     for ending, target in zip(formats, paths):
         with atomic(target) as aside:
             write_as(_portable(table, ending), aside, FORMATS[ending])
+            if ending == 'mrt':
+                _give_title(aside, table)
     return paths
+
+
+def _give_title(path: Path, table: Table):
+    "Say in the head of a machine-readable table what it is."
+    text = path.read_text(encoding='utf-8')
+    said = '; '.join(f'{name} {word}' for name, word in table.meta.items())
+    head = {'Title:': f'Title: {path.stem}', 'Table:': f'Table: {said}'}
+    for name, line in head.items():
+        text = re.sub(f'^{name}.*$', line, text, count=1, flags=re.M)
+    path.write_text(text, encoding='utf-8')
 
 
 def _portable(table: Table, ending: str) -> Table:
@@ -359,6 +372,8 @@ def _portable(table: Table, ending: str) -> Table:
         if table[name].dtype == np.uint64:
             table.replace_column(name, _as_type(table[name], str))
     if ending == 'vot':
+        said = [f'{name} {word}' for name, word in table.meta.items()]
+        table.meta['description'] = '; '.join(said)
         _without_angstrom(table)
     else:
         _for_mrt(table)
@@ -377,34 +392,43 @@ def _without_angstrom(table: Table):
 
 
 def _for_mrt(table: Table):
-    "Neither bool, nor NaN, nor an empty text, nor a column of nothing else."
+    """Neither bool, nor NaN, nor an empty text; every column of every table. A number
+    has as many digits as mean something."""
     hold = {'f': _finite, 'b': _zero_or_one, 'U': _dash_for_empty}
     for name in table.colnames:
         old = table[name]
-        new = hold[old.dtype.kind](old) if old.dtype.kind in hold else old
-        if new is None:
-            del table[name]
-        elif new is not old:
-            table.replace_column(name, new)
+        if old.dtype.kind in hold:
+            table.replace_column(name, hold[old.dtype.kind](old))
 
 
-def _finite(column: Column) -> Column | None:
-    "Masked where it is not finite; None when it is finite nowhere."
+_DECIMALS = dict(ra=6, dec=6, z=5, z_alternative=5, Halpha_ew=2, HdeltaA=2)
+
+
+def _rounded(column: Column) -> np.ndarray:
+    "Values to the decimals of their kind; probabilities to 3 digits, others to 5."
+    name = column.info.name
+    values = np.asarray(column, float)
+    if name in _DECIMALS:
+        return np.round(values, _DECIMALS[name])
+    digits = 3 if name == 'q' or name.startswith('p_') else 5
+    return np.array([float(f'{value:.{digits}g}') for value in values])
+
+
+def _finite(column: Column) -> Column:
+    "Rounded, masked where it is not finite; a dash when it is finite nowhere."
     bad = ~np.isfinite(column)
-    if not bad.any():
-        return column
+    if bad.all():
+        return Column(['-'] * len(column), description=column.description)
     about = dict(unit=column.unit, description=column.description)
-    return None if bad.all() else MaskedColumn(column, mask=bad, **about)
+    return MaskedColumn(_rounded(column), mask=bad, **about)
 
 
 def _zero_or_one(column: Column) -> Column:
     return _as_type(column, int)
 
 
-def _dash_for_empty(column: Column) -> Column | None:
-    "A dash for an empty text; None when all are empty."
-    if not np.any(column != ''):
-        return None
+def _dash_for_empty(column: Column) -> Column:
+    "A dash for an empty text."
     text = np.where(column == '', '-', np.char.add('', column))
     return Column(text, description=column.description)
 

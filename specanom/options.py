@@ -46,7 +46,7 @@ def _add_table(add):
         '--out',
         type=Path,
         metavar='TABLE',
-        help='also write all columns, .ecsv or .fits',
+        help='also write all columns: .ecsv, .fits, .csv or .parquet',
     )
 
 

@@ -342,6 +342,7 @@ def _begin(r: Run, refresh: bool):
         for facts in r.manifest['stages'].values():
             facts['key'] = ''
     r.manifest.pop('finished', None)
+    r.manifest.setdefault('created', _now())
     r.manifest |= NEW_MANIFEST | dict(
         started=_now(),
         threads=torch.get_num_threads(),

@@ -189,7 +189,7 @@ def write_tables(
 def _write_formats(run: Run, table: Table, name: str):
     "A table of the run in every format."
     with tempfile.TemporaryDirectory() as folder:
-        for path in write_formats(table, Path(folder) / f'{name}.ecsv'):
+        for path in write_formats(run.signed(table), Path(folder) / f'{name}.ecsv'):
             with run.writing(f'tables/{path.name}') as aside:
                 shutil.move(path, aside)
 

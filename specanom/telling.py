@@ -41,7 +41,7 @@ def anomalies_command(
     if args.out is not None:
         from specanom.files import write_table
 
-        write_table(found, args.out)
+        write_table(run.signed(found), args.out)
     if args.json:
         return table_json(found, ranked=ranked, fdr=rate, source=run.config.source)
     share = f'about {100 * rate:g} % of them are expected to be false'

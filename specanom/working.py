@@ -191,7 +191,7 @@ def score_command(
     if args.out is not None:
         from specanom.files import write_table
 
-        write_table(table, args.out)
+        write_table(run.signed(table), args.out)
     if args.json:
         return table_json(table, set_aside=aside, trained_on=run.model.trained_on)
     shown = ['file', 'z', 'class', 'subclass', *_score_columns(run)]
