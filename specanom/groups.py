@@ -6,6 +6,7 @@
 __all__ = ['LEAST', 'explain_spectra', 'Explained', 'explain_most', 'write_groups']
 
 # %% ../nbs/08h_groups.ipynb #dbe54131
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from .explain import Score, explain_many
 from .lines import line_ratio, measure_lines
 from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
+from .objects import spec_name
 from .o25chain import O25Model, elbow, explain_score, plot_places, top_rows
 from .reconstruction import SCORES
 from .pages import save_figure
@@ -108,14 +110,28 @@ def explain_spectra(
     """Explain a score of a model, by the first judge of each spectrum. Raises
     `ValueError` for an unknown score."""
     if isinstance(model, O25Model):
-        return _explain_o25(model, data, score or next(iter(SCORES)), kind, n, options)
+        asked = data, score or next(iter(SCORES)), kind, n, options
+        several, cut = _explain_o25(model, *asked)
+        return _with_names(several, data), cut
     asked = find_score(score or 're')
     several, cut = [None] * len(data), None
     for rows, member in model.by_judge(data):
         why, cut = _explain_by(member, data[rows], asked, kind, n, options)
         for row, one in zip(rows, why):
             several[row] = one
-    return several, cut
+    return _with_names(several, data), cut
+
+
+def _with_names(several: list, data: Spectra) -> list:
+    "Explanations that say of which object they are, and in which unit."
+    names = [
+        f'{name}   z = {row["z"]:.4f}   {row["class"]}'
+        for name, row in zip(spec_name(data.catalog), data.catalog)
+    ]
+    return [
+        dataclasses.replace(why, name=name, unit=data.unit)
+        for why, name in zip(several, names)
+    ]
 
 # %% ../nbs/08h_groups.ipynb #69378258
 class Explained(NamedTuple):

@@ -20,7 +20,8 @@ from astropy.table import Table
 from scipy.stats import spearmanr
 
 from .clusters import cluster_weights, medoid_order, normalize_weights
-from .explain import Explanation, hadamard_design, lime_design, perturb
+from .absence import perturb
+from .explain import Explanation, hadamard_design, lime_design
 from .files import read_json, read_table, write_json, write_table
 from .groups import Explained
 from .linelist import LINES

@@ -47,11 +47,12 @@ def plot_example(
     facts: O25Facts,
     name: str,  # Of `SCORES`
     axes=None,  # Two, above each other; None: new ones
+    **options,  # Of `plot_explanation`
 ):
     "The example of a score, its reconstruction and its weights; returns the axes."
     i = list(facts.tables['examples']['score']).index(name)
     row = facts.tables['examples'][i]
-    axes = plot_explanation(facts.example(i), axes)
+    axes = plot_explanation(facts.example(i), axes, **options)
     said = f'{name}{facts.mock}, S/N {row["sn"]:.0f}'
     axes[0].set_title(said, fontsize=8, loc='left', pad=12)
     axes[0].set_ylabel('flux / median')
@@ -71,7 +72,8 @@ def plot_examples(
     fig, axes = plt.subplots(2 * rows, 2, height_ratios=[3, 1] * rows, **form)
     for i, name in enumerate(names):
         row, column = divmod(i, 2)
-        plot_example(facts, name, axes[2 * row : 2 * row + 2, column])
+        pair = axes[2 * row : 2 * row + 2, column]
+        plot_example(facts, name, pair, legend=i == 0)
     for ax in axes[1:-1:2].flat:
         ax.set_xlabel('')
     return fig

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from astropy.table import Table, hstack
 
-from .anomalies import FORMATS
+from .formats import FORMATS
 from .config import Config, check_config, load_config, preparation
 from .core import provenance
 from .spectra import Spectra

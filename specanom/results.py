@@ -24,11 +24,11 @@ from specanom.anomalies import (
     quiescent,
     recall,
     top_anomalies,
-    write_formats,
 )
 from .autoencoder import plot_loss
 from .core import progress
 from .spectra import Spectra
+from .formats import write_formats
 from .detector import plate_enrichment
 from .known import known_lists
 from .learning import lists_of, ranked
