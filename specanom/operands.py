@@ -66,7 +66,9 @@ class Parser(argparse.ArgumentParser):
         "End with one line and a hint, status 2."
         pattern = r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)"
         if choice := re.search(pattern, message):
-            message += nearest(choice[1], re.findall(r'[\w.+-]+', choice[2]))
+            near = nearest(choice[1], re.findall(r'[\w.+-]+', choice[2]))
+            known = f' (choose from {choice[2]})'
+            message = message.replace(known, near) if near else message
         message = ' '.join(message.split())
         more = f'{self.prog} --help shows what it takes'
         self.exit(2, f'{self.prog}: {message}\n{more}\n')

@@ -1,7 +1,9 @@
 """The command in all surroundings: one line for whatever goes wrong, and a status that says whether anything came of it."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from specanom.cli import main
 from specanom.config import PROFILES, RECIPES, Config, load_config
 from specanom.files import write_table
 from specanom.objects import make_catalog
+from specanom.options import make_parser
 
 
 @pytest.fixture(autouse=True)
@@ -487,6 +490,7 @@ import sys
 from specanom.config import load_config
 from specanom.files import read_table, write_table
 from specanom.objects import make_catalog
+from specanom.options import make_parser
 assert sys.stdout.encoding.lower() in ('ascii', 'ansi_x3.4-1968', 'us-ascii'), sys.stdout.encoding
 path = sys.argv[1]
 write_table(make_catalog(dict(file=['\\u591c/\\xe9.fits'])), path + '/t.ecsv')
@@ -549,3 +553,101 @@ def test_clone_in_the_working_folder(tmp_path):
             env=environ,
         )
         assert got.returncode == 0, got.stderr
+
+
+# ---- what is promised
+
+
+def test_examples_and_width(capsys):
+    "Every command has examples, and no help is wider than a terminal; statuses are told."
+    parser = make_parser()
+    for name, command in parser.commands.items():
+        said = command.format_help()
+        assert f'specanom {name}' in said.partition('xample')[2], name
+        assert max(map(len, said.splitlines())) <= 100, said
+    assert all(f'{status} ' in parser.format_help() for status in (0, 1, 2, 130, 141))
+
+
+def test_answers_fit(capsys):
+    "No line of an answer is wider than a terminal, paths apart."
+    for words in (['cite'], ['known'], ['info'], ['info', '--settings']):
+        assert main(words) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert all(len(one) <= 100 for one in lines if '/' not in one), words
+
+
+@pytest.mark.parametrize('words', [['known'], ['info'], ['info', '--settings', 'flow']])
+def test_json(words, capsys):
+    "An answer for programs."
+    assert main([*words, '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['rows']
+
+
+def test_json_of_nothing(monkeypatch, capsys):
+    "Where nothing came of it, JSON says so, and the status is 1."
+
+    def fail(args):
+        raise cli.Nothing('nothing here')
+
+    monkeypatch.setitem(cli._COMMANDS, 'known', fail)
+    assert main(['known', '--json']) == 1
+    assert json.loads(capsys.readouterr().out) == dict(said='nothing here', rows=[])
+
+
+def test_voice(monkeypatch, capsys):
+    "Progress on standard error: quiet says none of it, verbose says when."
+    from specanom.core import hidden, log
+
+    def work(args):
+        log.info('at work')
+        log.debug('in detail')
+        return f'hidden {hidden()}'
+
+    monkeypatch.setitem(cli._COMMANDS, 'info', work)
+    said = {}
+    for words in ((), ('-q',), ('-v',)):
+        assert main(['info', *words]) == 0
+        said[words] = capsys.readouterr()
+    assert said[()].err == 'at work\n' and 'None' in said[()].out
+    assert said['-q',].err == '' and 'True' in said['-q',].out
+    assert re.search(r'\d\d:\d\d.* at work\n.*in detail', said['-v',].err, re.S)
+
+
+@pytest.mark.skipif(not shutil.which('bash'), reason='needs bash')
+def test_completion(capsys):
+    "What bash is given is bash, and knows the commands."
+    assert main(['completion', 'bash']) == 0
+    script = capsys.readouterr().out
+    got = subprocess.run(['bash', '-n'], input=script, text=True, capture_output=True)
+    assert got.returncode == 0, got.stderr
+    assert 'anomalies' in script and '--fdr' in script
+
+
+def test_parquet(tmp_path, monkeypatch):
+    "A table as Parquet, and back; without pyarrow the extra is named before any work."
+    import specanom.files as files
+
+    path = tmp_path / 'x.parquet'
+    if files.find_spec('pyarrow'):
+        table = make_catalog(dict(specobjid=[2**63 + 1], z=[0.1]))
+        write_table(table, path)
+        back = files.read_table(path)
+        assert back['specobjid'].tolist() == [2**63 + 1]
+        assert str(back['ra'].unit) == 'deg' and back['z'].description
+    monkeypatch.setattr(files, 'find_spec', lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'specanom\[tables\]'"):
+        files.check_table_path(path)
+
+
+def test_figures_for_print(tmp_path):
+    "The same figure has the same bytes, as an image or for print."
+    import matplotlib.pyplot as plt
+    from specanom.pages import save_figure
+
+    for kind in ('png', 'pdf'):
+        for name in ('a', 'b'):
+            fig, ax = plt.subplots()
+            ax.plot([1, 2], [3, 4])
+            save_figure(fig, tmp_path / name, kind=kind, dpi=100)
+        one, other = (tmp_path / f'{name}.{kind}' for name in ('a', 'b'))
+        assert one.read_bytes() == other.read_bytes(), kind
