@@ -487,5 +487,13 @@ def reject_table(
 def stack_tables(
     tables: list[Table],  # At least one
 ) -> Table:
-    "Tables below each other, with the columns of all of them."
-    return vstack(tables, metadata_conflicts='silent') if len(tables) > 1 else tables[0]
+    """Tables below each other, with the columns of all of them: 0, NaN or '' in the rows
+    of a table that lacks one."""
+    if len(tables) == 1:
+        return tables[0]
+    stacked = vstack(tables, metadata_conflicts='silent')
+    for name in [c.name for c in stacked.itercols() if hasattr(c, 'filled')]:
+        none = np.zeros((), stacked[name].dtype)
+        real = none.dtype.kind == 'f'
+        stacked[name] = stacked[name].filled(np.nan if real else none[()])
+    return stacked
