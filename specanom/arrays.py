@@ -8,7 +8,6 @@ __all__ = ['READER', 'from_arrays', 'from_columns', 'from_table', 'to_specutils'
 
 # %% ../nbs/00n_arrays.ipynb #fb5b3a1d
 import zipfile
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,7 +186,7 @@ def from_table(
 ) -> Spectra:  # Raw, observed frame
     """Spectra from a table of astropy or pandas. Raises `ValueError` naming the column
     that is missing."""
-    if hasattr(table, 'iloc'):
+    if not isinstance(table, Table) and hasattr(table, 'iloc'):
         table = Table.from_pandas(table)
     meta = {k: v for k, v in table.meta.items() if not str(k).startswith('__')}
     named = {name: _with_unit(table[name]) for name in table.colnames}
