@@ -248,19 +248,26 @@ def _same_axis(one, other) -> bool:
     return len(one) == len(other) and u.allclose(one, other, rtol=1e-9)
 
 
-def _one_object(one, z, i: int, more: dict) -> Spectra:
-    "The rows of an object of specutils."
+def _weights_of(one):
+    "Inverse variances of an object, 0 where it is masked. Raises `ValueError`."
     from astropy.nddata import InverseVariance
 
     if one.uncertainty is None:
         raise ValueError(
             'a spectrum has no uncertainty, which says what is a deviation'
         )
-    weight = one.uncertainty.represent_as(InverseVariance).quantity
-    weight = np.where(np.isfinite(weight), weight, 0 * weight)
-    if one.mask is not None:
-        weight = np.where(one.mask, 0 * weight, weight)
-    catalog = one.meta.get('catalog')
+    own = isinstance(one.uncertainty, InverseVariance)
+    with np.errstate(divide='ignore'):  # of pixels without a measurement
+        known = (
+            one.uncertainty if own else one.uncertainty.represent_as(InverseVariance)
+        )
+    weight = np.where(np.isfinite(known.quantity), known.quantity, 0 * known.quantity)
+    return weight if one.mask is None else np.where(one.mask, 0 * weight, weight)
+
+
+def _one_object(one, z, i: int, more: dict) -> Spectra:
+    "The rows of an object of specutils."
+    weight, catalog = _weights_of(one), one.meta.get('catalog')
     if isinstance(catalog, Table) and len(catalog) == len(np.atleast_2d(one.flux)):
         return Spectra(one.flux, weight, one.spectral_axis, catalog)
     n = len(np.atleast_2d(one.flux))

@@ -240,10 +240,11 @@ def box_means(
     left, right = overlap
     first = np.where(alone, left[..., :-1] - left[..., 1:], left[..., :-1])
     last = np.where(alone, 0, right[..., 1:])
-    for part, power in zip(range(3), (1, 2, 1)):
-        shares[part] += cut[part][..., :-1] * first**power
-        shares[part] += cut[part][..., 1:] * last**power
-    return _mean_of(*shares)
+    with np.errstate(over='ignore', invalid='ignore'):  # such a bin is not measured
+        for part, power in zip(range(3), (1, 2, 1)):
+            shares[part] += cut[part][..., :-1] * first**power
+            shares[part] += cut[part][..., 1:] * last**power
+        return _mean_of(*shares)
 
 
 def _densities(flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
@@ -284,10 +285,12 @@ def _whole_pixels(
 ) -> np.ndarray:  # (3, n, ..., bins)
     "Sums over the pixels that lie in a bin as a whole."
     whole, width = pixels.copy(), width.astype('f4')
-    whole[:, :, :-1] *= np.stack([width, width**2, width])[:, None]
+    with np.errstate(over='ignore'):
+        whole[:, :, :-1] *= np.stack([width, width**2, width])[:, None]
     ends = np.stack([pixel[..., :-1] + 1, pixel[..., 1:]], axis=-1)
     pairs = ends.reshape(*ends.shape[:-2], -1)
-    sums = np.add.reduceat(whole.reshape(3, -1), _flat(pixels, pairs), axis=1)
+    with np.errstate(over='ignore', invalid='ignore'):
+        sums = np.add.reduceat(whole.reshape(3, -1), _flat(pixels, pairs), axis=1)
     sums = sums.reshape(3, *ends.shape)[..., 0]
     sums[:, ends[..., 0] >= ends[..., 1]] = 0  # of these, reduceat returns one pixel
     return sums

@@ -42,8 +42,8 @@ def on_lattice(
 ) -> Spectra:  # On SDSS's lattice: those of SDSS as they are
     """Raw spectra of any survey where templates can be laid over them: means of the
     pixels that are narrower than those of the lattice; a wider one shares its
-    information among those that it covers, so that errors of lines stay what they are. Raises `ValueError` for spectra that are not
-    raw."""
+    information among those that it covers, so that errors of lines stay what they
+    are. Raises `ValueError` for spectra that are not raw."""
     if raw.unit != FLUX_UNIT or raw.grid.frame != 'observed':
         raise ValueError(
             f'raw spectra of the observed frame are needed, not {raw.grid} in '
@@ -52,16 +52,21 @@ def on_lattice(
     if raw.grid == SDSS_GRID:
         return raw
     flux, ivar = _between_pixels(raw)
-    narrow = np.interp(SDSS_WAVE, raw.wave, np.gradient(raw.wave)) < np.gradient(
-        SDSS_WAVE
-    )
     boxes = box_means(raw.flux, raw.ivar, raw.grid.edges, SDSS_GRID.edges[None])
+    narrow = _has_narrow_pixels(raw.wave)
     flux, ivar = (np.where(narrow, *pair) for pair in zip(boxes, (flux, ivar)))
     bits = np.zeros(flux.shape, 'u4')
     if raw.mask is not None:
         left, _ = raw.grid.place(SDSS_WAVE)
         bits = raw.mask[:, left] | raw.mask[:, left + 1]
     return Spectra(flux, ivar, SDSS_GRID, raw.catalog, bits, raw.rejected)
+
+
+def _has_narrow_pixels(wave: np.ndarray) -> np.ndarray:  # (len(SDSS_WAVE),) bool
+    "Where on the lattice pixels lie that are narrower than its own."
+    inside = (SDSS_WAVE >= wave[0]) & (SDSS_WAVE <= wave[-1])
+    width = np.interp(SDSS_WAVE, wave, np.gradient(wave))
+    return inside & (width < np.gradient(SDSS_WAVE))
 
 
 def _between_pixels(raw: Spectra) -> tuple[np.ndarray, np.ndarray]:
@@ -737,6 +742,6 @@ def measured_subclass(
     z, kind = (np.asarray(raw.catalog[name]) for name in ('z', 'class'))
     seen = (z > -0.1) & (z < raw.wave[-1] / 6600 - 1)
     rows = np.flatnonzero(seen & np.isin(kind, ['GALAXY', 'QSO']))
-    if len(rows):
-        names[rows] = sdss_subclass(measure_lines(raw[rows]))
+    with np.errstate(over='ignore', invalid='ignore', divide='ignore'):
+        names[rows] = sdss_subclass(measure_lines(raw[rows])) if len(rows) else ''
     return names

@@ -38,7 +38,7 @@ def _add_release(add):
         '--release',
         type=int,
         default=16,
-        help='data release, 13 to 17 (default: 16)',
+        help='data release, 13 to 19 (default: 16)',
     )
 
 
