@@ -405,6 +405,7 @@ def _aside(columns: dict, reasons: dict[int, str]):
 def _set(columns: dict, flux, ivar, reasons: dict[int, str], aside) -> Spectra:
     "Spectra of the rows that have no reason against them."
     factor = 'its typical flux is no flux in 1e-17 erg/s/cm2/AA: a factor is wrong'
+    reasons = _contradictions([(None, flux, ivar)]) | reasons  # sums without bound
     flux = np.where(ivar > 0, flux, np.float32(0))
     implausible = np.flatnonzero(implausible_flux(flux, ivar)).tolist()
     reasons = dict.fromkeys(implausible, factor) | reasons

@@ -30,6 +30,7 @@ from .objects import id_fraction
 from .spectra import Spectra
 from .lines import BALMER, NII_RATIO, OIII_RATIO
 from .mock import draw_population, gas_dust, line_ratios, starlight
+from .surveys import arms_meet
 from specanom.templates import (
     LOG_STEP,
     SPEED_OF_LIGHT,
@@ -568,7 +569,8 @@ def _red_runaway(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _dichroic_step(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
-    arm = (spectra.wave > 6000) == (u[:, :1] < 0.5)
+    joint = arms_meet(spectra.catalog['survey'])[:, None]
+    arm = (spectra.wave > joint) == (u[:, :1] < 0.5)
     return _continuum(spectra.flux, spectra.good) * arm
 
 

@@ -21,7 +21,7 @@ from .dust import galactic_extinction
 from .flux import FLUX_UNIT
 from .grid import REST_EDGES, Grid, box_means
 from .linelist import mark_lines
-from .objects import id_fraction, spec_name
+from .objects import id_fraction, object_name
 from .spectra import Spectra, map_chunks
 from .bits import BITS, PIXEL_FLAGS, flag_names
 
@@ -440,7 +440,7 @@ def _said_of(catalog: Table) -> str:
     "Name, redshift, class and S/N of the first row."
     row = catalog[0]
     return (
-        f"{spec_name(catalog)[0]}   z = {row['z']:.3f}   {row['class']} "
+        f"{object_name(catalog)[0]}   z = {row['z']:.3f}   {row['class']} "
         f"{row['subclass']}   S/N = {row['snr']:.0f}"
     )
 
