@@ -205,22 +205,6 @@ def _lines(table, names, rows: int = 0) -> list[str]:
     return shown.pformat(max_lines=-1, max_width=-1, show_dtype=False)
 
 
-def _other_surveys(run, table) -> str:
-    "A warning where spectra are of a survey that the run has not seen."
-    import numpy as np
-
-    from specanom.pipeline import is_of_another_survey
-
-    strange = is_of_another_survey(table, run)
-    if not strange.any():
-        return ''
-    names = ', '.join(sorted(set(np.asarray(table['survey'])[strange].tolist())))
-    return (
-        f'({strange.sum()} spectra are of a survey that this model has not seen, '
-        f'{names}: their p-values are withheld; log p orders them among themselves)\n'
-    )
-
-
 def _demonstration(model, source='files') -> str:
     "A warning where model and spectra come from different worlds."
     if model.trained_on != 'mock' or source == 'mock':
@@ -254,6 +238,8 @@ def _judged(args) -> tuple:  # The run, spectra, their scores, who was set aside
 
 def score_command(args) -> str:
     "Scores of files; returns the table."
+    from specanom.pipeline import about_other_surveys
+
     _table_to_write(args.out)
     run, _, table, aside = _judged(args)
     if args.out is not None:
@@ -261,7 +247,8 @@ def score_command(args) -> str:
 
         write_table(table, args.out)
     shown = ['file', 'z', 'class', 'subclass', *_score_columns(run)]
-    said = _lines(table, shown) + [*aside, _other_surveys(run, table)]
+    said = _lines(table, shown) + aside
+    said.append(about_other_surveys(table, run))
     return '\n'.join([*said, _demonstration(run.model)]).rstrip()
 
 
