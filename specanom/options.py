@@ -109,7 +109,7 @@ def _add_source(add):
     add(
         '--source',
         help="'mock' (the default), 'sdss' (download from the survey), a folder of "
-        'SDSS files, or a store (.zarr) of raw spectra',
+        'files of SDSS, DESI or LAMOST, arrays in .npz, .parquet or .ecsv, or a store (.zarr)',
     )
     add(
         '--n',
@@ -181,7 +181,7 @@ def _add_files(add):
         nargs='+',
         type=Path,
         metavar='FILE',
-        help='SDSS files, or folders of them',
+        help='files of SDSS, DESI, LAMOST, or .npz, .parquet, .ecsv; or folders',
     )
     add('--model', type=Path, required=True, metavar='RUN', help='a finished run')
 

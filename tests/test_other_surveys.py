@@ -1,5 +1,7 @@
 """Files of other surveys than SDSS, alone and beside others: who is read, under which name, and why not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -12,8 +14,10 @@ from specanom.desi import DESI_GRID, join_arms, read_desi
 from specanom.grid import SDSS_GRID
 from specanom.lines import sdss_subclass, measure_lines
 from specanom.mock import mock_survey
+from specanom.objects import object_name
+from specanom.pipeline import about_other_surveys, is_of_another_survey
 from specanom.preprocess import preprocess
-from specanom.surveys import READERS, iter_spectra, read_spectra, readers
+from specanom.surveys import READERS, arms_meet, iter_spectra, read_spectra, readers
 from specanom.write import write_desi, write_lamost
 
 
@@ -150,6 +154,29 @@ def test_columns_of_files(tmp_path, galaxies):
     found = list(iter_spectra(tmp_path))
     names = [n for s in found for n in s.rejected['name']]
     assert 'broken.npz' in names and 'list.ecsv' not in names
+
+
+def test_objects_have_their_surveys_names(tmp_path, galaxies):
+    "And the arms of each spectrograph meet where they do."
+    write_desi(galaxies[:2], tmp_path)
+    write_lamost(galaxies[:1], tmp_path)
+    names = [object_name(s.catalog)[0] for s in iter_spectra(tmp_path)]
+    assert sorted(names) == ['DESI 39627080613004000', 'spec-51602-M0266_sp11-001.fits']
+    assert object_name(galaxies.catalog)[0] == '0266-51602-0001'
+    assert arms_meet(['sdss', 'desi', '']).tolist() == [6000, 5780, 6000]
+
+
+def test_p_values_of_a_survey_that_was_not_seen():
+    "Withheld, and the command says so; a survey that does not say its name is the run's own."
+    seen = SimpleNamespace(catalog=dict(survey=np.array(['sdss', 'boss'])))
+    run = SimpleNamespace(config=SimpleNamespace(source='files'), spectra=seen)
+    table = dict(survey=np.array(['eboss', 'desi', '', 'lamost']))
+    assert is_of_another_survey(table, run).tolist() == [False, True, False, True]
+    assert 'desi, lamost: their p-values are withheld' in about_other_surveys(
+        table, run
+    )
+    run.config.source = 'mock'
+    assert about_other_surveys(table, run) == ''
 
 
 def test_measured_subclasses(galaxies):
