@@ -189,5 +189,5 @@ def test_measured_subclasses(galaxies):
 
 @pytest.mark.parametrize('survey', SURVEYS)
 def test_damaged_files(tmp_path, survey):
-    count, lost = fuzz_survey(survey, 25, 3, tmp_path)
-    assert not lost and count['tried'] == 25
+    count, lost = fuzz_survey(survey, 12, 3, tmp_path)
+    assert not lost and count['tried'] == 12
