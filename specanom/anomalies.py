@@ -174,24 +174,39 @@ _PAGES = {
 }
 
 
+_SDSS = ('sdss', 'segue1', 'segue2', 'boss', 'eboss')  # surveys that SkyServer shows
+_VIEWERS = {  # survey: where a spectrum of its is shown by its own number
+    'desi': 'https://www.legacysurvey.org/viewer/desi-spectrum/dr1/targetid{specobjid}',
+}
+
+
 def links(
-    catalog: Table,  # n rows with specobjid, survey, ra and dec in degrees
-) -> dict[str, np.ndarray]:  # Column name -> (n,) URLs, empty for a mock survey
-    """Addresses that open each object in SkyServer (DR16), in the Legacy Surveys
-    viewer, and in SIMBAD by its position."""
-    return _addresses(catalog, _PAGES)
+    catalog: Table,  # n rows with specobjid, survey, plate, ra and dec in degrees
+) -> dict[str, np.ndarray]:  # Column name -> (n,) URLs, empty where there is none
+    """Addresses that open each object in SkyServer (DR16, those of SDSS only), in the
+    Legacy Surveys viewer, and in SIMBAD by its position; of DESI its spectrum, too. None
+    for a mock survey."""
+    survey, pages = np.asarray(catalog['survey']), _addresses(catalog, _PAGES)
+    of_sdss = np.isin(survey, _SDSS) | (survey == '') & (catalog['plate'] > 0)
+    pages['skyserver'] = np.where(of_sdss, pages['skyserver'], '')
+    for name in set(_VIEWERS) & set(survey.tolist()):
+        shown = _addresses(catalog, {name: _VIEWERS[name]})[name]
+        pages[name] = np.where(survey == name, shown, '')
+    return pages
 
 
 def _addresses(catalog: Table, pages: dict[str, str]) -> dict[str, np.ndarray]:
-    """Each page of each object. An object that does not exist has none: its address
-    would show another one."""
+    """Each page of each object. An object that does not exist has none, nor has one
+    whose place nobody knows: its address would show another one."""
     real = np.asarray(catalog['survey']) != 'mock'
+    placed = np.isfinite(catalog['ra']) & np.isfinite(catalog['dec'])
     names = 'specobjid', 'ra', 'dec'
     objects = [dict(zip(names, row)) for row in zip(*(catalog[n] for n in names))]
-    return {
-        name: np.where(real, np.array([page.format(**o) for o in objects], str), '')
-        for name, page in pages.items()
-    }
+    out = {}
+    for name, page in pages.items():
+        urls = np.array([page.format(**o) for o in objects], str)
+        out[name] = np.where(real & (placed | ('{ra' not in page)), urls, '')
+    return out
 
 # %% ../nbs/05_anomalies.ipynb #17766cc4
 _DESCRIPTIONS = dict(
@@ -211,6 +226,7 @@ _DESCRIPTIONS = dict(
     members='members that judged it',
     explanation='why',
     skyserver='SkyServer page',
+    desi='spectrum in the viewer of the Legacy Surveys',
     legacy='Legacy Surveys viewer',
     simbad='SIMBAD within 5 arcsec',
     fiber='fibre',

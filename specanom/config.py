@@ -199,7 +199,7 @@ add_section(
     download_spectra,
     only=('selection', 'release', 'layout', 'known', 'jobs', 'keep_fits')
     + ('skyserver', 'sas'),
-    ranges=dict(release=(13, 17), jobs=(1, 64)),
+    ranges=dict(release=(13, 19), jobs=(1, 64)),
     choices=dict(selection=SELECTIONS, layout=('auto', 'lite', 'plate')),
 )
 add_section(

@@ -60,8 +60,11 @@ def _tree(run2d: str, release: int, sas: str) -> str:
     "Address of a reduction. Raises `ValueError` on a version that is none."
     if not re.fullmatch(r'\d{1,4}|v\d+_\d+_\d+', run2d):
         raise ValueError(f'{run2d!r} is not a version of the SDSS reduction (run2d)')
-    survey = 'sdss' if run2d in LEGACY else 'eboss'
-    return f'{sas}/dr{release}/{survey}/spectro/redux/{run2d}'
+    legacy = run2d in LEGACY
+    if release > 17:  # SDSS-V keeps the surveys before it below one folder
+        survey = 'sdss2-dr8-sdss' if legacy else 'sdss4-dr17-eboss'
+        return f'{sas}/dr{release}/prior-surveys/{survey}/spectro/redux/{run2d}'
+    return f"{sas}/dr{release}/{'sdss' if legacy else 'eboss'}/spectro/redux/{run2d}"
 
 
 def _plate_part(rows: Table, tree: str) -> Part:
@@ -118,7 +121,7 @@ def plan_download(
     catalog: Table,  # With plate, mjd, fiberid and run2d, see `tidy_catalog`
     *,
     layout: str = 'auto',  # 'lite', 'plate', or 'auto': for each plate the fewer bytes
-    release: int = 16,  # Data release, 13 to 17
+    release: int = 16,  # Data release, 13 to 19
     sas: str = None,  # Base address of the archive; None: that of astroquery
     size: int = 500,  # Single files in a part
 ) -> list[Part]:  # Single files first, then whole plates
@@ -527,7 +530,7 @@ def download_spectra(
     folder: Path,  # Gets spectra.zarr, catalog.ecsv, rejected.ecsv, manifest.ecsv
     *,
     layout: str = 'auto',  # 'lite', 'plate', or 'auto': for each plate the fewer bytes
-    release: int = 16,  # Data release, 13 to 17
+    release: int = 16,  # Data release, 13 to 19
     jobs: int = 8,  # Files at a time
     keep_fits: bool = False,  # Keep the files, below fits/
     sas: str = None,  # Base address of the archive; None: that of astroquery

@@ -70,7 +70,9 @@ def _unpacked(file) -> bytes:
             while piece := unpack.read(2**20):
                 data += piece
                 if len(data) > MAX_BYTES:
-                    raise BadFile(f'it unpacks to more than {MAX_BYTES} bytes')
+                    raise BadFile(
+                        f'it unpacks to more than {MAX_BYTES} bytes: gunzip it first'
+                    )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadFile(f'damaged, it cannot be unpacked: {error}') from None
     return bytes(data)
@@ -411,13 +413,14 @@ _PIXELS = {-32: '>f4', -64: '>f8', 8: 'u1', 16: '>i2', 32: '>i4', 64: '>i8'}  # 
 def read_image(
     source: Source,  # From `open_file`
     hdu: Hdu,  # From `walk_hdus`
-) -> np.ndarray:  # (NAXIS2, NAXIS1)
-    "An image of two dimensions. Raises `BadFile` when it is none."
+    axes: int = 2,  # That it must have
+) -> np.ndarray:  # (NAXIS2, NAXIS1), or (NAXIS1,) of one axis
+    "An image. Raises `BadFile` when it is none, or has other axes."
     header = hdu.header
     kind = _PIXELS.get(header.get('BITPIX'))
-    if kind is None or header.whole('NAXIS') != 2:
+    if kind is None or header.whole('NAXIS') != axes:
         raise BadFile('an image has an unsupported type or shape')
-    shape = header.whole('NAXIS2'), header.whole('NAXIS1')
+    shape = tuple(header.whole(f'NAXIS{i}') for i in range(axes, 0, -1))
     size = math.prod(shape) * np.dtype(kind).itemsize
     values = np.frombuffer(source.take(hdu.first, size), kind).reshape(shape)
     return _scaled(values, *map(header.number, ('BSCALE', 'BZERO', 'BLANK')))

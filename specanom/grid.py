@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'FRAMES', 'SDSS_GRID', 'B23_GRID', 'vacuum_to_air', 'air_to_vacuum',
-           'between_pixels', 'Grid']
+           'between_pixels', 'Grid', 'box_means']
 
 # %% ../nbs/00_grid.ipynb #24d3055c
 import hashlib
@@ -220,3 +220,87 @@ class Grid:
 
 SDSS_GRID = Grid(SDSS_WAVE)
 B23_GRID = Grid.log(3388, 8318, 1000)
+
+# %% ../nbs/00_grid.ipynb #8a15f3bf
+def box_means(
+    flux: np.ndarray,  # (n, d) flux density
+    ivar: np.ndarray,  # (n, d), 0: no measurement
+    edges: np.ndarray,  # (d + 1,) of the pixels, AA, increasing
+    bins: np.ndarray,  # (n or 1, ..., b + 1) edges of bins, AA, increasing
+) -> tuple[np.ndarray, np.ndarray]:  # (n, ..., b) means and their ivar, float32
+    """Mean flux density of what was measured in each bin: every good pixel by the
+    width that it shares with the bin; 0 where there is none."""
+    pixels = _densities(flux, ivar)
+    pixel, overlap = _cut_pixels(
+        edges, np.broadcast_to(bins, (len(flux), *bins.shape[1:]))
+    )
+    shares = _whole_pixels(pixels, np.diff(edges), pixel)
+    cut = _at_pixels(pixels, pixel)
+    alone = pixel[..., 1:] == pixel[..., :-1]  # a bin within one pixel
+    left, right = overlap
+    first = np.where(alone, left[..., :-1] - left[..., 1:], left[..., :-1])
+    last = np.where(alone, 0, right[..., 1:])
+    with np.errstate(over='ignore', invalid='ignore'):  # such a bin is not measured
+        for part, power in zip(range(3), (1, 2, 1)):
+            shares[part] += cut[part][..., :-1] * first**power
+            shares[part] += cut[part][..., 1:] * last**power
+        return _mean_of(*shares)
+
+
+def _densities(flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
+    "(3, n, d + 1) flux, variance and 1 of good pixels, 0 elsewhere, and one more."
+    good, (n, d) = ivar > 0, flux.shape
+    pixels = np.zeros((3, n, d + 1), np.float32)
+    np.copyto(pixels[0, :, :d], flux, where=good)
+    with np.errstate(over='ignore'):
+        np.divide(1, ivar, out=pixels[1, :, :d], where=good)
+    pixels[2, :, :d] = good
+    return pixels
+
+
+def _cut_pixels(edges: np.ndarray, bins: np.ndarray) -> tuple:
+    "The pixel in which each edge of a bin lies, and its widths beyond and before it."
+    inside = np.clip(bins, edges[0], edges[-1])
+    pixel = np.searchsorted(edges, inside, 'right') - 1
+    pixel = np.minimum(pixel, len(edges) - 2)
+    left, right = edges[pixel + 1] - inside, inside - edges[pixel]
+    return pixel, (left.astype('f4'), right.astype('f4'))
+
+
+def _flat(pixels: np.ndarray, index: np.ndarray) -> np.ndarray:
+    "Indices within rows as indices in the rows laid end to end."
+    n, width = pixels.shape[1:]
+    start = width * np.arange(n).reshape(-1, *[1] * (index.ndim - 1))
+    return (index + start).ravel()
+
+
+def _at_pixels(pixels: np.ndarray, index: np.ndarray) -> np.ndarray:
+    "(3, *index.shape) of some pixels of each row."
+    taken = pixels.reshape(3, -1)[:, _flat(pixels, index)]
+    return taken.reshape(3, *index.shape)
+
+
+def _whole_pixels(
+    pixels: np.ndarray, width: np.ndarray, pixel: np.ndarray
+) -> np.ndarray:  # (3, n, ..., bins)
+    "Sums over the pixels that lie in a bin as a whole."
+    whole, width = pixels.copy(), width.astype('f4')
+    with np.errstate(over='ignore'):
+        whole[:, :, :-1] *= np.stack([width, width**2, width])[:, None]
+    ends = np.stack([pixel[..., :-1] + 1, pixel[..., 1:]], axis=-1)
+    pairs = ends.reshape(*ends.shape[:-2], -1)
+    with np.errstate(over='ignore', invalid='ignore'):
+        sums = np.add.reduceat(whole.reshape(3, -1), _flat(pixels, pairs), axis=1)
+    sums = sums.reshape(3, *ends.shape)[..., 0]
+    sums[:, ends[..., 0] >= ends[..., 1]] = 0  # of these, reduceat returns one pixel
+    return sums
+
+
+def _mean_of(total: np.ndarray, variance: np.ndarray, width: np.ndarray) -> tuple:
+    "Means and their inverse variance; 0 where nothing was measured."
+    some = (width > 0) & np.isfinite(variance)
+    mean, inverse = np.zeros_like(total), np.zeros_like(total)
+    np.divide(width**2, variance, out=inverse, where=some)
+    # a variance beyond single precision is no measurement
+    np.divide(total, width, out=mean, where=inverse > 0)
+    return mean, inverse

@@ -21,6 +21,7 @@ from .objects import id_fraction
 from .spectra import Spectra
 from .templates import load_m_stars, load_sky
 from .unusual import REST_K, VARIANTS, unusual_spectra
+from .surveys import arms_meet
 
 # %% ../nbs/01c_inject.ipynb #c267a53d
 _KINDS = '''
@@ -253,7 +254,8 @@ def _red_runaway(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _dichroic_step(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
-    arm = (spectra.wave > 6000) == (u[:, :1] < 0.5)
+    joint = arms_meet(spectra.catalog['survey'])[:, None]
+    arm = (spectra.wave > joint) == (u[:, :1] < 0.5)
     return _continuum(spectra.flux, spectra.good) * arm
 
 

@@ -6,7 +6,8 @@
 __all__ = ['LINE_K', 'LINE_WAVE', 'PIXEL', 'DISPERSIONS', 'OIII_RATIO', 'NII_RATIO', 'BALMER', 'LINE_NAMES', 'WIDTHS', 'BROAD',
            'PROFILE_ERROR', 'STELLAR_ERROR', 'INDICES', 'ENOUGH', 'BPT_CLASSES', 'WHAN_CLASSES', 'on_lattice',
            'to_rest', 'continuum_basis', 'fit_continuum', 'absorption_index', 'd4000n', 'measure_lines', 'kauffmann',
-           'kewley', 'schawinski', 'line_ratio', 'bpt_class', 'whan_class', 'plot_bpt', 'plot_whan']
+           'kewley', 'schawinski', 'line_ratio', 'bpt_class', 'whan_class', 'plot_bpt', 'plot_whan', 'sdss_subclass',
+           'measured_subclass']
 
 # %% ../nbs/00b_lines.ipynb #42bfc123
 import functools
@@ -22,6 +23,7 @@ from specanom.grid import (
     SDSS_GRID,
     SDSS_K,
     SDSS_WAVE,
+    box_means,
     air_to_vacuum,
     between_pixels,
 )
@@ -37,11 +39,11 @@ PIXEL = SPEED_OF_LIGHT * np.log(10) * 1e-4  # km/s
 
 def on_lattice(
     raw: Spectra,  # Observed frame, on any grid
-) -> Spectra:  # On SDSS's lattice: those of SDSS as they are, others interpolated
-    """Raw spectra of any survey where templates can be laid over them. A pixel wider
-    than one of the lattice shares its information among those that it covers, so that
-    errors of lines stay what they are. Raises `ValueError` for spectra that are not
-    raw."""
+) -> Spectra:  # On SDSS's lattice: those of SDSS as they are
+    """Raw spectra of any survey where templates can be laid over them: means of the
+    pixels that are narrower than those of the lattice; a wider one shares its
+    information among those that it covers, so that errors of lines stay what they
+    are. Raises `ValueError` for spectra that are not raw."""
     if raw.unit != FLUX_UNIT or raw.grid.frame != 'observed':
         raise ValueError(
             f'raw spectra of the observed frame are needed, not {raw.grid} in '
@@ -49,17 +51,32 @@ def on_lattice(
         )
     if raw.grid == SDSS_GRID:
         return raw
+    flux, ivar = _between_pixels(raw)
+    boxes = box_means(raw.flux, raw.ivar, raw.grid.edges, SDSS_GRID.edges[None])
+    narrow = _has_narrow_pixels(raw.wave)
+    flux, ivar = (np.where(narrow, *pair) for pair in zip(boxes, (flux, ivar)))
+    bits = np.zeros(flux.shape, 'u4')
+    if raw.mask is not None:
+        left, _ = raw.grid.place(SDSS_WAVE)
+        bits = raw.mask[:, left] | raw.mask[:, left + 1]
+    return Spectra(flux, ivar, SDSS_GRID, raw.catalog, bits, raw.rejected)
+
+
+def _has_narrow_pixels(wave: np.ndarray) -> np.ndarray:  # (len(SDSS_WAVE),) bool
+    "Where on the lattice pixels lie that are narrower than its own."
+    inside = (SDSS_WAVE >= wave[0]) & (SDSS_WAVE <= wave[-1])
+    width = np.interp(SDSS_WAVE, wave, np.gradient(wave))
+    return inside & (width < np.gradient(SDSS_WAVE))
+
+
+def _between_pixels(raw: Spectra) -> tuple[np.ndarray, np.ndarray]:
+    "Flux and ivar of spectra of wide pixels, between these, on the lattice."
     left, way = raw.grid.place(SDSS_WAVE)
     inside, way = (way >= 0) & (way <= 1), way.astype('f4')
     flux = (1 - way) * raw.flux[:, left] + way * raw.flux[:, left + 1]
     ivar = np.minimum(raw.ivar[:, left], raw.ivar[:, left + 1]) * inside
-    flux = np.where(ivar > 0, flux, 0)
     share = np.gradient(SDSS_WAVE) / np.gradient(raw.wave)[left]
-    ivar = ivar * np.minimum(share, 1).astype('f4')
-    bits = np.zeros(flux.shape, 'u4')
-    if raw.mask is not None:
-        bits = raw.mask[:, left] | raw.mask[:, left + 1]
-    return Spectra(flux, ivar, SDSS_GRID, raw.catalog, bits, raw.rejected)
+    return np.where(ivar > 0, flux, 0), ivar * np.minimum(share, 1).astype('f4')
 
 
 def _neighbours(values: np.ndarray, left: np.ndarray) -> tuple:
@@ -698,3 +715,33 @@ def plot_whan(
     x = line_ratio(table, 'NII', 'Halpha', snr=snr)
     ax.plot(x, np.asarray(table['Halpha_ew']), **_DOTS | style)
     return ax
+
+# %% ../nbs/00b_lines.ipynb #7977a547
+def sdss_subclass(
+    lines: Table,  # n rows, from `measure_lines`
+) -> np.ndarray:  # (n,) texts: '', 'AGN', 'STARFORMING BROADLINE' ...
+    """Subclasses by the rules of SDSS (DR16, spectro/catalogs), from lines measured
+    here."""
+    n2, o3 = _bpt_axes(lines, 3.0)
+    seen = np.isfinite(n2 + o3)
+    with np.errstate(invalid='ignore'):
+        active = o3 > 0.7 - 1.2 * (n2 + 0.4)
+        burst = np.asarray(lines['Halpha_ew']) > 50
+    names = np.select([~seen, active, burst], ['', 'AGN', 'STARBURST'], 'STARFORMING')
+    wide = np.asarray(lines['broad']) > 0
+    return np.char.strip(np.char.add(names, np.where(wide, ' BROADLINE', '')))
+
+
+def measured_subclass(
+    raw: Spectra,  # n spectra, raw, with class and z
+) -> np.ndarray:  # (n,) texts
+    """Subclasses of galaxies and quasars by lines measured here, for a survey that has
+    none; '' where Hα is not in the spectrum. Raises `ValueError` for spectra that are
+    not raw."""
+    names = np.full(len(raw), '', 'U24')
+    z, kind = (np.asarray(raw.catalog[name]) for name in ('z', 'class'))
+    seen = (z > -0.1) & (z < raw.wave[-1] / 6600 - 1)
+    rows = np.flatnonzero(seen & np.isin(kind, ['GALAXY', 'QSO']))
+    with np.errstate(over='ignore', invalid='ignore', divide='ignore'):
+        names[rows] = sdss_subclass(measure_lines(raw[rows])) if len(rows) else ''
+    return names

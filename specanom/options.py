@@ -31,7 +31,7 @@ def _add_files(add):
         nargs='+',
         type=Path,
         metavar='FILE',
-        help='SDSS files, or folders of them',
+        help='files of SDSS, DESI, LAMOST, or .npz, .parquet, .ecsv; or folders',
     )
     add('--model', type=Path, required=True, metavar='RUN', help='a finished run')
 
@@ -65,7 +65,7 @@ def _add_release(add):
         '--release',
         type=int,
         default=16,
-        help='data release, 13 to 17 (default: 16)',
+        help='data release, 13 to 19 (default: 16)',
     )
 
 # %% ../nbs/11_options.ipynb #c11a0011
@@ -106,7 +106,8 @@ def _add_source(add):
     add(
         '--source',
         help="'mock' (the default), 'sdss' (download from the survey), a folder of "
-        'SDSS files, or a store (.zarr) of raw spectra',
+        'files of SDSS, DESI or LAMOST, arrays in .npz, .parquet or .ecsv, or a store '
+        '(.zarr)',
     )
     add(
         '--n',

@@ -19,9 +19,9 @@ from astropy.table import Table
 from .core import axes_or_new, log, masked_median
 from .dust import galactic_extinction
 from .flux import FLUX_UNIT
-from .grid import REST_EDGES, Grid
+from .grid import REST_EDGES, Grid, box_means
 from .linelist import mark_lines
-from .objects import id_fraction, spec_name
+from .objects import id_fraction, object_name
 from .spectra import Spectra, map_chunks
 from .bits import BITS, PIXEL_FLAGS, flag_names
 
@@ -35,16 +35,18 @@ def distance_factor(
     return (distance / Planck18.luminosity_distance(0.1)).value ** 2
 
 # %% ../nbs/02_preprocess.ipynb #f9cd1706
+def _counts_pixels(wave: np.ndarray, edges: np.ndarray) -> bool:
+    "Whether pixels are even in log wavelength, and no bin is narrower than one."
+    steps = np.diff(np.log10(wave))
+    uneven = np.ptp(steps) > 2e-3 * steps.mean()
+    return not uneven and steps.mean() <= np.diff(np.log10(edges)).min()
+
+
 def _first_pixels(wave: np.ndarray, z: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    "(n, edges) index of the first pixel at or beyond each rest-frame edge."
-    if not (np.diff(wave) > 0).all():
-        raise ValueError('rebin needs wavelengths that increase')
+    "(*z.shape, edges) index of the first pixel at or beyond each rest-frame edge."
     log_wave = np.log10(wave)
     step = (log_wave[-1] - log_wave[0]) / (len(wave) - 1)
-    unevenness = np.abs(np.diff(log_wave) - step).max()
-    if unevenness > 1e-3 * step:  # another survey's grid
-        return np.searchsorted(wave, np.outer(1 + z, edges) * (1 - 1e-12))
-    position = (np.log10(edges) + np.log10(1 + z)[:, None] - log_wave[0]) / step
+    position = (np.log10(edges) + np.log10(1 + z)[..., None] - log_wave[0]) / step
     # a millionth of a pixel: rounding must not move a pixel that sits on an edge
     first = np.ceil(position - 1e-6)
     return np.clip(first, 0, len(wave)).astype(np.int64)
@@ -91,14 +93,20 @@ def rebin(
     flux: np.ndarray,  # (n, d) float32, observed frame
     ivar: np.ndarray,  # (n, d) float32, 0: no measurement
     wave: np.ndarray,  # (d,) observed, AA, increasing; fastest where uniform in log
-    z: np.ndarray,  # (n,) redshift
+    z: np.ndarray,  # (n,) or (n, t) redshifts
     edges: np.ndarray = None,  # (b + 1,) of rest-frame bins, AA; None: B23's 1001
-) -> tuple[np.ndarray, np.ndarray]:  # (n, b) mean flux and its ivar, float32
+) -> tuple[np.ndarray, np.ndarray]:  # (*z.shape, b) mean flux and its ivar, float32
     """Shift to the rest frame and average the good pixels of each bin (B23 section 2;
-    the variance of a bin is mean(var)/N). Raises `ValueError` for wavelengths that do
-    not increase."""
-    edges = REST_EDGES if edges is None else edges
-    first = _first_pixels(wave, np.asarray(z, float), edges)
+    the variance of a bin is mean(var)/N). Of pixels that are not even in log
+    wavelength, or wider than a bin, each counts by what it shares with the bin:
+    `box_means`. Raises `ValueError` for wavelengths that do not increase."""
+    if not (np.diff(wave) > 0).all():
+        raise ValueError('rebin needs wavelengths that increase')
+    edges, z = REST_EDGES if edges is None else edges, np.asarray(z, float)
+    if not _counts_pixels(wave, edges):
+        bins = (1 + z)[..., None] * edges
+        return box_means(flux, ivar, Grid(wave).edges, bins)
+    first = _first_pixels(wave, z, edges)
     return _means(*_sums(_good_pixels(flux, ivar), first))
 
 # %% ../nbs/02_preprocess.ipynb #07f6a7ca
@@ -345,9 +353,8 @@ def at_redshifts(
     that are not raw."""
     _check_raw(raw)
     z, edges = np.asarray(z, float), _at_rest(grid).edges
-    first = _first_pixels(raw.wave, z.ravel(), edges).reshape(*z.shape, -1)
     with np.errstate(over='ignore', invalid='ignore'):
-        flux, ivar = _means(*_sums(_good_pixels(*_light(raw, mask)), first))
+        flux, ivar = rebin(*_light(raw, mask), raw.wave, z, edges)
         flux, ivar = _at_distance(flux, ivar, z, max_pixel_snr)
     sane = (np.isfinite(flux) & np.isfinite(ivar)).all(-1)
     flux[~sane], ivar[~sane] = 0, 0
@@ -433,7 +440,7 @@ def _said_of(catalog: Table) -> str:
     "Name, redshift, class and S/N of the first row."
     row = catalog[0]
     return (
-        f"{spec_name(catalog)[0]}   z = {row['z']:.3f}   {row['class']} "
+        f"{object_name(catalog)[0]}   z = {row['z']:.3f}   {row['class']} "
         f"{row['subclass']}   S/N = {row['snr']:.0f}"
     )
 

@@ -22,7 +22,7 @@ from .inject import contaminate
 from .keys import code_digest
 from .lines import on_lattice
 from .mock import BLOCK, block_of, mock_chunks
-from .surveys import READERS, find_spectra, iter_spectra
+from .surveys import find_spectra, iter_spectra, readers
 
 # %% ../nbs/08d_sources.ipynb #ffffcd00
 def pick(
@@ -160,8 +160,8 @@ class FileSource(StoreSource):
     def identity(self) -> list:
         "Names, sizes and times of the files, and the code that reads them."
         stats = [self._stat(path) for path in self.files]
-        readers = [part for r in READERS.values() for part in r if callable(part)]
-        return ['files', digest(stats), *map(code_digest, readers)]
+        parts = [part for r in readers().values() for part in r if callable(part)]
+        return ['files', digest(stats), *map(code_digest, parts)]
 
     def _stat(self, path: Path) -> tuple:
         "Of the file itself: a link to nowhere is for its reader to refuse."

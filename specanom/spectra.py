@@ -243,17 +243,18 @@ class Spectra:
     @staticmethod
     def concatenate(sets: Iterable['Spectra']) -> 'Spectra':
         """One set out of several on the same grid; their rejected tables are joined
-        too. Raises `ValueError` for none, and for sets on different grids, in different
+        too, those of empty sets on any grid. Raises `ValueError` for none, and for sets on different grids, in different
         units, or of which only some have a mask."""
         sets = list(sets)
         if not sets:
             raise ValueError('nothing to concatenate: no set of spectra was given')
-        for other in sets[1:]:
-            check_alike(sets[0], other)
-        images = ['flux', 'ivar'] + ['mask'] * (sets[0].mask is not None)
-        return sets[0]._with(
-            **{k: np.concatenate([getattr(s, k) for s in sets]) for k in images},
-            catalog=stack_tables([s.catalog for s in sets]),
+        full = [s for s in sets if len(s)] or sets[:1]
+        for other in full[1:]:
+            check_alike(full[0], other)
+        images = ['flux', 'ivar'] + ['mask'] * (full[0].mask is not None)
+        return full[0]._with(
+            **{k: np.concatenate([getattr(s, k) for s in full]) for k in images},
+            catalog=stack_tables([s.catalog for s in full]),
             rejected=stack_tables([s.rejected for s in sets]),
         )
 

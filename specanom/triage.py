@@ -18,6 +18,7 @@ from .modelfile import read_arrays, write_arrays
 from .objects import id_fraction
 from .spectra import Spectra, check_grid, grid_of
 from .inject import ANOMALIES, inject
+from .surveys import arms_meet
 from .preprocess import preprocess
 from .reconstruction import error_by_region, near_lines, sum_by_region
 from .templates import load_sky
@@ -73,7 +74,6 @@ def _divisor(reconstruction: np.ndarray) -> np.ndarray:  # (n, d)
 
 # %% ../nbs/06c_triage.ipynb #435c2dbc
 _OBSERVED = np.geomspace(3700, 9400, 15)  # AA
-_ARMS = 6000.0  # AA, where the arms of the spectrograph meet (Smee et al. 2013)
 
 
 def _strength(r: _Residual) -> list:
@@ -112,8 +112,8 @@ def _form(r: _Residual) -> list:
 
 def _step(r: _Residual) -> list:
     "The step between the arms of the spectrograph, with and without its sign."
-    blue = (r.observed > _ARMS - 350) & (r.observed < _ARMS - 100)
-    red = (r.observed > _ARMS + 100) & (r.observed < _ARMS + 350)
+    place = r.observed - arms_meet(r.data.catalog['survey'])[:, None]
+    blue, red = (place > -350) & (place < -100), (place > 100) & (place < 350)
     step = r.mean(r.ratio, red) - r.mean(r.ratio, blue)
     return [step / r.size, np.abs(step) / r.size]
 

@@ -186,6 +186,8 @@ def score_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
     "Scores of files; returns the table."
+    from specanom.pipeline import about_other_surveys
+
     check_table(args.out)
     run, _, table, aside = _judged(args)
     if args.out is not None:
@@ -196,6 +198,7 @@ def score_command(
         return table_json(table, set_aside=aside, trained_on=run.model.trained_on)
     shown = ['file', 'z', 'class', 'subclass', *_score_columns(run)]
     said = table_lines(table, shown) + aside
+    said.append(about_other_surveys(table, run))
     return '\n'.join([*said, demonstration(run.model)]).rstrip()
 
 

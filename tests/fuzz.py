@@ -14,14 +14,17 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from made import UNIT, write_old, write_plate, write_spec
+from made import UNIT, write_columns, write_old, write_plate, write_sdssv, write_spec
 
 from specanom.grid import SDSS_K
-from specanom.surveys import read_spectra
+from specanom.mock import mock_survey
+from specanom.surveys import iter_spectra, read_spectra
+from specanom.write import write_desi, write_lamost
 
 SECONDS = 20  # for one input
 NUMBERS = [
@@ -335,6 +338,8 @@ def factor_of(unit):
 def by_astropy(path):
     "Lattice positions, flux, ivar, bits, and the columns that decide, of one spectrum."
     with fits.open(path, memmap=False) as hdus:
+        if hdus[0].header.get('VACUUM', True) is False:
+            raise ValueError('astropy does not bring air to vacuum')
         if hdus[0].header.get('NAXIS') == 2 and 'SPEC_CLN' in hdus[0].header:
             h, image = hdus[0].header, hdus[0].data
             loglam, flux, error, mask = (
@@ -503,6 +508,103 @@ def fuzz_files(n, seed, folder):
     return count, lost
 
 
+# ---------------------------------------------------------------- files of other surveys
+
+
+def of_desi(folder):
+    "Coadds and their redshifts: what may be damaged, and how many rows there are."
+    return dict.fromkeys(write_desi(mock_survey(5, rng=5), folder), 5)
+
+
+def of_lamost(folder):
+    "A spectrum in each layout, read alone."
+    some = mock_survey(2, rng=6)
+    table = write_lamost(some[:1], folder / 'table')
+    return {
+        p: 1
+        for p in (*table, *write_lamost(some[1:], folder / 'image', layout='image'))
+    }
+
+
+def of_sdssv(folder):
+    "A spectrum of SDSS-V."
+    return {write_sdssv(folder / 'spec-015000-59146-4375786564.fits'): 1}
+
+
+def of_arrays(folder):
+    "Four spectra as .npz, as ECSV and as Parquet."
+    return dict.fromkeys(write_columns(mock_survey(4, rng=7), folder), 4)
+
+
+SURVEYS = {'desi': of_desi, 'lamost': of_lamost, 'sdssv': of_sdssv, 'arrays': of_arrays}
+
+
+def damage_bytes(data, rng):
+    "Bits, bytes lost, bytes twice, an early end: of files that are not FITS."
+    what = rng.integers(4)
+    at = int(rng.integers(len(data)))
+    if what == 0:
+        for _ in range(rng.integers(1, 9)):
+            data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    elif what == 1:
+        del data[at : at + int(pick(rng, [1, 4, 100]))]
+    elif what == 2:
+        data[at:at] = data[at : at + int(pick(rng, [1, 4, 100]))]
+    else:
+        del data[at:]
+
+
+def fuzz_survey(survey, n, seed, folder):
+    "Counts of what was tried on files of a survey, and descriptions of what was lost."
+    rng, count, lost = np.random.default_rng(seed), Counter(), []
+    rows = SURVEYS[survey](folder / survey)
+    whole = {path: path.read_bytes() for path in rows}
+    good = write_spec(folder / 'good' / 'good.fits', fiber=1, run2d='v5_13_2')
+    for i in range(n):
+        path = pick(rng, list(whole))
+        data, is_fits = bytearray(whole[path]), '.fits' in path.name
+        damage = pick(rng, DAMAGES) if is_fits else damage_bytes
+        damage(data, rng)
+        if is_fits and rng.random() < 0.1:
+            packed(data, rng)
+        path.write_bytes(data)
+        what = f'{i} (seed {seed}): {damage.__name__} of {path.name}'
+        try:
+            with in_time():
+                told = judge(path, good, rows[path], what, count)
+        except (Exception, Late) as error:
+            told = f'{what}: {type(error).__name__}: {error}'
+        path.write_bytes(whole[path])
+        count['tried'] += 1
+        lost += [told] if told else []
+    return count, lost
+
+
+def judge(path, good, rows, what, count):
+    "What was lost when a damaged file was read beside a good one; '' if nothing."
+    partners = [p for p in path.parent.iterdir() if p.name.startswith('redrock')]
+    spectra = path if not partners else next(path.parent.glob('coadd*'))
+    sets = list(iter_spectra([spectra, *partners, good], jobs=1))
+    names = [name for s in sets for name in s.catalog['file'].tolist()]
+    reasons = [why for s in sets for why in s.rejected['reason'].tolist()]
+    if not any(name.endswith('good.fits') for name in names):
+        return f'{what}: the good file was lost'
+    read = len(names) - 1
+    if not all(reasons) or read + len(reasons) not in (1, rows):
+        return f'{what}: {read} read and {len(reasons)} rejected of {rows}'
+    for s in sets:
+        if not (np.isfinite(s.flux).all() and (s.ivar >= 0).all()):
+            return f'{what}: impossible numbers'
+    unknown = [
+        r for r in reasons if r.startswith('damaged: ') and 'Error' in r.split()[1]
+    ]
+    count['reasons that nobody thought of'] += len(unknown)
+    for why in unknown:
+        count[f'    {why[:90]}'] += 1
+    count['read whole' if read == rows else 'read in part' if read else 'rejected'] += 1
+    return ''
+
+
 def report(title, count, lost, seconds):
     print(
         f'{title}: {count["tried"]} tried, {count["tried"] - len(lost)} survived, {len(lost)} lost, {seconds:.0f} s'
@@ -520,12 +622,15 @@ def main():
     parser.add_argument(
         '--servers', type=int, default=10**6, help='misbehaviours of servers, at most'
     )
+    parser.add_argument(
+        '--surveys', type=int, default=1000, help='damaged files of each other survey'
+    )
     parser.add_argument('--seed', type=int, default=0)
     given, failed = parser.parse_args(), False
-    for title, n, fuzz in (
-        ('files', given.files, fuzz_files),
-        ('servers', given.servers, fuzz_servers),
-    ):
+    tasks = [('files', given.files, fuzz_files)]
+    tasks += [(s, given.surveys, partial(fuzz_survey, s)) for s in SURVEYS]
+    tasks += [('servers', given.servers, fuzz_servers)]
+    for title, n, fuzz in tasks:
         with tempfile.TemporaryDirectory() as folder:
             start = time.monotonic()
             count, lost = fuzz(n, given.seed, Path(folder))

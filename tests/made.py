@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.table import Table
 
 UNIT = '1E-17 erg/cm^2/s/Ang'
 PIXELS = 3800
@@ -149,3 +150,40 @@ def write_plate(
             folder / below / f'spZbest-7102-56666.fits{".gz" * gz[1]}', overwrite=True
         )
     return path
+
+
+def write_sdssv(path, fiber=217, catalogid=4375786564, **row):
+    "One spectrum as SDSS-V has it: a field, and an object of a catalogue."
+    whole = dict(
+        PLATE=None,
+        FIBERID=None,
+        FIELD=('J', [15000]),
+        CATALOGID=('K', [catalogid]),
+        FIBERID_LIST=('8A', [f'{fiber} {fiber + 1}']),
+        SPECOBJID=('29A', ['123456780150005914610001']),
+        SURVEY=('10A', ['open_fiber']),
+        OBJTYPE=('16A', ['science']),
+    )
+    return write_spec(path, **{**whole, **row})
+
+
+def write_columns(spectra, folder):
+    "The same spectra as .npz, ECSV and, where pyarrow is, Parquet."
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wave = spectra.wave[400:3000:2]
+    flux, ivar = (x[:, 400:3000:2] for x in (spectra.flux, spectra.ivar))
+    columns = dict(flux=flux, ivar=ivar, z=np.asarray(spectra.catalog['z']))
+    columns['id'] = np.arange(1, 1 + len(flux))
+    paths = [folder / f'mine.{kind}' for kind in ('npz', 'ecsv', 'parquet')]
+    np.savez(paths[0], wave=wave, **columns)
+    Table(columns, meta=dict(wave=wave.tolist())).write(paths[1], overwrite=True)
+    try:
+        import pyarrow
+        from pyarrow import parquet as file
+    except ImportError:
+        return paths[:2]
+    lists = {k: list(v) if v.ndim > 1 else v for k, v in columns.items()}
+    lists['wave'] = [wave] * len(flux)
+    file.write_table(pyarrow.table(lists), paths[2])
+    return paths

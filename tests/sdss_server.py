@@ -47,7 +47,11 @@ BOSS_PLATE, BOSS_MJD, BOSS_RUN2D = 10247, 58162, 'v5_13_0'
 
 def redux_folder(run2d: str, release: int = 16) -> str:
     "Where the SAS keeps a reduction, below its root; from DR18 on the tree has another order."
-    survey = 'sdss' if str(run2d).isdigit() else 'eboss'
+    legacy = str(run2d).isdigit()
+    if release > 17:
+        survey = 'sdss2-dr8-sdss' if legacy else 'sdss4-dr17-eboss'
+        return f'dr{release}/prior-surveys/{survey}/spectro/redux/{run2d}'
+    survey = 'sdss' if legacy else 'eboss'
     return f'dr{release}/{survey}/spectro/redux/{run2d}'
 
 
@@ -91,6 +95,7 @@ def make_archive(
     *,
     plates: int = 1,  # How many plates are written whole, too: 266 and 267 of SDSS, then 10247 of BOSS; 60 MB and more each
     full: int = 2,  # How many spectra of each plate are written as full files, too
+    release: int = 16,  # Of which the tree has the order
 ) -> Path:  # The folder, for `ReplayServer`
     "Write a mock survey in the tree of the SAS, and the catalogue that SkyServer would hold of it."
     folder, survey = Path(folder), archive_survey(n, rng)
@@ -99,7 +104,7 @@ def make_archive(
         run2d = one.catalog['run2d'][0]
         kind, redux = (
             'sdss' if run2d.isdigit() else 'boss',
-            folder / 'sas' / redux_folder(run2d),
+            folder / 'sas' / redux_folder(run2d, release),
         )
         write_spec(
             one, redux / 'spectra/lite' / f'{plate:04d}', layout='lite', kind=kind
@@ -115,9 +120,9 @@ def make_archive(
             )
         if i < plates:
             write_plate(one, redux, kind=kind)
-    (folder / 'sas/dr16/sdss/spectro/redux' / BOSS_RUN2D).symlink_to(
-        f'../../../eboss/spectro/redux/{BOSS_RUN2D}'
-    )  # the SAS links it there
+    if release < 18:  # the SAS links it there
+        legacy = folder / f'sas/dr{release}/sdss/spectro/redux'
+        (legacy / BOSS_RUN2D).symlink_to(f'../../../eboss/spectro/redux/{BOSS_RUN2D}')
     catalogue_hdus(survey, rng).writeto(folder / CATALOGUE)
     for path in (folder / 'sas').rglob('*'):
         os.utime(path, (RELEASED, RELEASED))

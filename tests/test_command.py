@@ -101,7 +101,7 @@ def test_nearest_word(words, nearest, capsys):
         ('n=-1', 'at least 1'),
         ('seed=-1', 'the nearest is 0'),
         ('query.known=yes', 'write true'),
-        ('query.release=18', 'the nearest is 17'),
+        ('query.release=20', 'the nearest is 19'),
         ('anomalies.fdr=2', 'the nearest is 0.999'),
         ('threads=-2', 'the nearest is 0'),
         ('flow.patience', 'NAME=VALUE'),

@@ -16,7 +16,7 @@ from made import PIXELS, flux_of, table, write_old, write_plate, write_spec
 import specanom.fitsfile as fitsfile
 import specanom.sdss as sdss
 import specanom.surveys as surveys
-from specanom.grid import SDSS_K
+from specanom.grid import SDSS_K, air_to_vacuum
 from specanom.objects import make_specobjid
 from specanom.fitsfile import BadFile
 from specanom.sdss import read_plate
@@ -170,10 +170,10 @@ def test_one_id_stated_by_two_spectra(tmp_path):
             dict(
                 PLATE=None,
                 FIBERID=None,
-                CATALOGID=('K', [27021597911984196]),
+                CATALOGID=('K', [0]),
                 FIELD=('J', [15000]),
             ),
-            'SDSS-V, not read yet',
+            'must be above 0',
         ),
     ],
     ids=str,
@@ -424,10 +424,19 @@ def test_units_are_converted_or_refused(tmp_path):
     assert odd.flux[0].max() == pytest.approx(flux_of(914).max(), rel=1e-5)
 
 
-@pytest.mark.parametrize('value', [False, 'F', 0])
-def test_wavelengths_in_air(tmp_path, value):
+@pytest.mark.parametrize('value', ['F', 0])
+def test_air_or_vacuum_is_not_said(tmp_path, value):
     _, why = beside_good(tmp_path, lambda hdus: hdus[0].header.set('VACUUM', value))
     assert 'VACUUM' in why
+
+
+def test_wavelengths_in_air(tmp_path):
+    "A line is where it is in vacuum, to a tenth of a pixel, and no brighter."
+    odd, _ = beside_good(tmp_path, lambda hdus: hdus[0].header.set('VACUUM', False))
+    line = (odd.flux[0] - np.median(odd.flux[0][odd.good[0]])) * odd.good[0]
+    window = np.abs(odd.wave - 7000) < 60
+    centre = np.average(odd.wave[window], weights=line[window].clip(0))
+    assert abs(centre - air_to_vacuum(7000)) < 0.16
 
 
 def test_masks_of_every_kind(tmp_path):
@@ -727,7 +736,6 @@ def test_old_files(tmp_path):
         ('FIBERID', 'x', 'fiberid is text'),
         ('Z', True, 'z is text|z is a number'),
         ('BUNIT', 'Jy', 'BUNIT'),
-        ('VACUUM', False, 'air'),
         ('NAXIS2', 3, 'header|flux, continuum'),
     ):
         write_old(path)
@@ -754,10 +762,10 @@ RIGHT = dict(
     negid=(2, 0),
     collide=(2, 0),
     fiber0=(0, 2),
-    sdssv=(0, 1),
+    sdssv=(1, 0),
     tzero=(1, 0),
     unit=(1, 0),
-    air=(0, 1),
+    air=(1, 0),
     vla=(1, 0),
 )
 

@@ -13,7 +13,7 @@ from conftest import NOTEBOOKS as ALL_NOTEBOOKS
 from conftest import ROOT
 from specanom.config import Config
 from specanom.settings import CHOICES, RANGES, SECTIONS, options_of
-from specanom.surveys import READERS
+from specanom.surveys import readers
 from specanom.flow import METHODS, find_method
 from specanom.pipeline import STAGES
 from specanom.scores import ANOMALY_SCORES
@@ -125,7 +125,7 @@ def test_no_default_stands_twice():
 # What is registered: name -> where it says what it is
 REGISTERED = {
     'density': {name: find_method(name).__doc__ for name in METHODS},
-    'reader': {name: reader.read.__doc__ for name, reader in READERS.items()},
+    'reader': {name: reader.read.__doc__ for name, reader in readers().items()},
     'score': {name: s.description for name, s in ANOMALY_SCORES.items()},
     'stage': {name: stage.make.__doc__ for name, stage in STAGES.items()},
 }

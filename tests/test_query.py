@@ -259,6 +259,18 @@ def test_what_arrives_is_what_was_observed(server, archive, catalog, tmp_path, l
     assert (data.mask[:] > 0).any()
 
 
+def test_a_release_of_sdss_v(tmp_path, monkeypatch):
+    "From release 18 on, files of the surveys before are below one folder; the same arrives."
+    monkeypatch.setenv('SPECANOM_HOME', str(tmp_path / 'cache'))
+    later = make_archive(tmp_path / 'archive', n=12, plates=0, full=0, release=19)
+    with ReplayServer(later) as server:
+        catalog = query_catalog('b23', skyserver=server.url, release=19)
+        data = fetch(catalog, tmp_path / 'lite', server, layout='lite', release=19)
+        asked = [str(request) for request in server.requests]
+    assert len(data) == len(catalog) > 0 and not len(data.rejected)
+    assert any('dr19/prior-surveys/sdss2-dr8-sdss' in request for request in asked)
+
+
 def test_plate_and_single_files_agree(archive):
     "Every fibre of a plate, flux, ivar, bits and every column that both know."
     pair = next((archive / 'sas').rglob('spPlate-0266*'))
