@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CITE', 'FOLLOWS', 'Nothing', 'run_command', 'score_command', 'anomalies_command', 'check_command', 'clusters_command',
            'explain_command', 'query_command', 'download_command', 'known_command', 'paper_command',
-           'benchmark_command', 'tune_command', 'info_command', 'cite_command', 'main']
+           'benchmark_command', 'tune_command', 'info_command', 'cite_command', 'view_command', 'main']
 
 # %% ../nbs/12_cli.ipynb #91c5893a
 import contextlib
@@ -171,6 +171,7 @@ def _place_lines(r) -> list[str]:
     folder, recipe = r.folder, r.config.recipe
     climbs = 'a figure for each object of anomalies.ecsv, in words in'
     said = [
+        f'report   {folder / "report.html"}   open it in a browser: look, label',
         f'tables   {folder / "tables"}   {_TABLES_OF[recipe]}',
         f'figures  {folder / "figures"}',
     ]
@@ -771,6 +772,33 @@ def cite_command(args) -> str:
     recipe = Run.load(args.run).config.recipe
     return f'{args.run} (recipe {recipe}) {FOLLOWS[recipe]}\n\n{CITE}'
 
+# %% ../nbs/12_cli.ipynb #a0c21fe2
+def view_command(args) -> str:
+    "A page to look through files; returns where."
+    _check_page(args.out)
+    if args.n < 1:
+        raise ValueError(f'--n {args.n}: at least one spectrum is needed')
+    from specanom.view import view_files
+
+    run = None if args.model is None else _finished(args.model)
+    facts = view_files(_files(args.files), args.out, run, most=args.n)
+    aside = sum(len(table['rows']) for table in facts['tables'])
+    said = f'{len(facts["objects"])} spectra in {args.out}'
+    said += f', {aside} set aside, as it says there' if aside else ''
+    return '\n'.join([f'{said}; open it in a browser', *facts['cautions']])
+
+
+def _check_page(path: Path):
+    "Raise, before any work, where a page cannot be written."
+    if path.suffix != '.html':
+        raise ValueError(f'{path}: a page must end in .html')
+    if path.is_dir():
+        reason = 'is a folder, and a page is to be written there'
+        raise IsADirectoryError(errno.EISDIR, reason, str(path))
+    if not path.absolute().parent.is_dir():
+        reason = 'there is no such folder to write a page into'
+        raise FileNotFoundError(errno.ENOENT, reason, str(path.absolute().parent))
+
 # %% ../nbs/12_cli.ipynb #e83eb050
 _COMMANDS = {
     'run': run_command,
@@ -782,6 +810,7 @@ _COMMANDS = {
     'download': download_command,
     'known': known_command,
     'paper': paper_command,
+    'view': view_command,
     'benchmark': benchmark_command,
     'tune': tune_command,
     'check': check_command,

@@ -572,3 +572,44 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument('--debug', action='store_true', help=where)
     parser.commands = commands.choices
     return parser
+
+# %% ../nbs/11_options.ipynb #77dc26d3
+def _add_view(commands):
+    add = _command(
+        commands,
+        'view',
+        'a page to look through files of spectra, and to label them',
+        'Write one HTML file that any browser opens, without a network: a list, each '
+        'spectrum with its errors and lines, places for labels. With --model also what '
+        'it says of them. Example: specanom view spectra/ --model runs/demo',
+    )
+    add(
+        'files',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='files of spectra of any survey that is known, or folders of them',
+    )
+    add(
+        '--model',
+        type=Path,
+        metavar='RUN',
+        help='a finished run, which judges them (default: they are shown as they are)',
+    )
+    add(
+        '--n',
+        type=int,
+        default=500,
+        help='at most so many: the first, or with --model the most anomalous '
+        '(default: 500)',
+    )
+    add(
+        '--out',
+        type=Path,
+        default=Path('view.html'),
+        metavar='FILE',
+        help='the page (default: view.html)',
+    )
+
+
+_ADDERS += (_add_view,)
