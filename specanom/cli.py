@@ -772,7 +772,7 @@ def cite_command(args) -> str:
     recipe = Run.load(args.run).config.recipe
     return f'{args.run} (recipe {recipe}) {FOLLOWS[recipe]}\n\n{CITE}'
 
-# %% ../nbs/12_cli.ipynb #a0c21fe2
+# %% ../nbs/12_cli.ipynb #d02e93ce
 def view_command(args) -> str:
     "A page to look through files; returns where."
     _check_page(args.out)
@@ -782,10 +782,9 @@ def view_command(args) -> str:
 
     run = None if args.model is None else _finished(args.model)
     facts = view_files(_files(args.files), args.out, run, most=args.n)
-    aside = sum(len(table['rows']) for table in facts['tables'])
     said = f'{len(facts["objects"])} spectra in {args.out}'
-    said += f', {aside} set aside, as it says there' if aside else ''
-    return '\n'.join([f'{said}; open it in a browser', *facts['cautions']])
+    aside = ''.join(f'; {table["title"].lower()}' for table in facts['tables'])
+    return '\n'.join([f'{said}, for any browser{aside}', *facts['cautions']])
 
 
 def _check_page(path: Path):

@@ -290,7 +290,7 @@ class Plot {
     if (near && this.near) found.push({values: this.near, colour: 'near', dash: [5, 3]});
     if (end && this.end) found.push({values: this.end, colour: 'end', dash: [2, 2]});
     found.push({values: this.drawn, colour: 'data', steps: true});
-    if (model && this.model) found.push({values: this.model, colour: 'model', width: 1.6});
+    if (model && this.model) found.push({values: this.model, colour: 'model', width: 1.3});
     return found;
   }
 
@@ -420,13 +420,16 @@ class Plot {
   /** Names of lines above the panel, in three rows so that none touch. */
   names(panel) {
     const pen = this.pen, ends = [-Infinity, -Infinity, -Infinity];
+    let before = [null, 0];
     pen.textAlign = 'center';
     pen.lineWidth = 1;
     for (const [name, wave, kind] of FACTS.lines) {
       const place = this.lineAt(wave);
       if (place < this.view[0] || place > this.view[1]) continue;
       const x = this.x(place), half = pen.measureText(name).width / 2 + 2;
-      const row = ends.findIndex(end => x - half > end);
+      const again = name === before[0] && x - before[1] < 2 * half;
+      const row = again ? -1 : ends.findIndex(end => x - half > end);
+      before = [name, x];
       pen.strokeStyle = this.colour('line');
       pen.setLineDash(kind === 'emission' ? [4, 3] : [1, 3]);
       pen.beginPath();
@@ -458,7 +461,7 @@ class Plot {
   scale(panel, low, high, y, title) {
     const pen = this.pen, most = Math.max(Math.abs(low), Math.abs(high));
     const tens = most >= 1e4 || most < 0.01 ? Math.floor(Math.log10(most)) : 0;
-    const steps = (panel.bottom - panel.top) / 32, power = 10 ** tens;
+    const steps = Math.max((panel.bottom - panel.top) / 32, 4.2), power = 10 ** tens;
     const [values, digits] = ticks(low / power, high / power, steps);
     pen.fillStyle = this.colour('soft');
     pen.strokeStyle = this.colour('rule');
