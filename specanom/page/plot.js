@@ -461,7 +461,7 @@ class Plot {
   scale(panel, low, high, y, title) {
     const pen = this.pen, most = Math.max(Math.abs(low), Math.abs(high));
     const tens = most >= 1e4 || most < 0.01 ? Math.floor(Math.log10(most)) : 0;
-    const steps = Math.max((panel.bottom - panel.top) / 32, 4.2), power = 10 ** tens;
+    const steps = Math.max((panel.bottom - panel.top) / 32, 6), power = 10 ** tens;
     const [values, digits] = ticks(low / power, high / power, steps);
     pen.fillStyle = this.colour('soft');
     pen.strokeStyle = this.colour('rule');
