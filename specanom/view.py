@@ -20,6 +20,7 @@ from specanom.report import (
     OPEN_FIRST,
     cautions,
     distributions,
+    other_redshifts,
     page_links,
     reconstructed,
     scan_facts,
@@ -89,7 +90,7 @@ def _judged(paths: list[Path], run: Run, most: int) -> tuple:  # As `_plain`
     drawn = reconstructed(run.model, data)
     weights, cut = signed_weights(run.model, data, drawn)
     seen = dict(model=[pack(one) for one in drawn], weights=[pack(w) for w in weights])
-    seen |= dict(scan=scan_facts(table))
+    seen |= dict(scan=scan_facts(table), others=other_redshifts(table))
     return [data], [dict(table=table, cut=cut, seen=seen)], aside
 
 

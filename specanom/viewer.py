@@ -175,7 +175,7 @@ def object_facts(
     grid: int = 0,  # Of the grids of the page
     links: dict = None,  # Word -> (n,) addresses, '' for none
     # Name of a fact -> (n,) values of it, None for none: model, near, weights, ascent,
-    # scan, z2
+    # scan, others (a list of (redshift, words))
     **facts: Sequence,
 ) -> list:  # Of n dicts
     "The objects of a page, with their spectra."
@@ -197,7 +197,7 @@ def object_facts(
             **{'class': str(row['class'])},
         )
         extra = {name: values[n] for name, values in facts.items()}
-        found.append(dict(z2=None) | one | _pixels(data, n) | extra)
+        found.append(dict(others=[]) | one | _pixels(data, n) | extra)
     return found
 
 

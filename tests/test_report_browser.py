@@ -65,7 +65,7 @@ def made_up():
         near=near,
         ascent=[climb, *[None] * (n - 1)],
         scan=[[(5000.0, 5050.0, 'at 5000–5050 Å')], *[None] * (n - 1)],
-        z2=[None, 0.8, *[None] * (n - 2)],
+        others=[[], [(0.8, 'alternative')], *[[]] * (n - 2)],
     )
     return data, make_facts(
         HOSTILE,
@@ -353,10 +353,10 @@ def test_zoom_and_lines(open_page):
     page.locator('#spectrum').dblclick()
     assert page.evaluate('plot.view') == whole
     page.keyboard.press('n')  # the one that has another redshift
-    own, other = page.evaluate('[current.z, current.z2]')
+    own, other = page.evaluate('[current.z, current.others[0][0]]')
     place = page.evaluate('plot.lineAt(5000)')
     assert np.isclose(place, 5000)
-    page.click('#z-other')
+    page.click('#z-others button')
     assert page.evaluate('plot.z') == other
     assert np.isclose(
         page.evaluate('plot.lineAt(5000)'), 5000 * (1 + other) / (1 + own)

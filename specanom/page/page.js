@@ -29,7 +29,7 @@ const KEYS = {
     quality => [String(quality), [`VI quality ${quality}`, () => grade(quality)]])),
   t: ['note (Esc leaves it)', () => byId('note').focus()],
   u: ['undo', () => undo()],
-  z: ['other redshift, or back', () => otherRedshift()],
+  z: ['the next redshift it may have', () => otherRedshift()],
   '[': ['labels to a smaller z', () => setRedshift(plot.z - 0.001 * (1 + plot.z))],
   ']': ['labels to a larger z', () => setRedshift(plot.z + 0.001 * (1 + plot.z))],
   '+': ['zoom in', () => plot.zoom(0.6)],
@@ -168,11 +168,14 @@ function climb() {
 // redshifts
 
 function redshifts() {
-  const own = current.z ?? 0, other = current.z2;
-  byId('z').max = Math.max(1, Math.ceil(Math.max(own, other ?? 0) + 0.2));
+  const own = current.z ?? 0, most = Math.max(own, ...current.others.map(([z]) => z));
+  byId('z').max = Math.max(1, Math.ceil(most + 0.2));
   byId('z-own').textContent = `pipeline ${written(own, 'z')}`;
-  byId('z-other').hidden = other === null;
-  if (other !== null) byId('z-other').textContent = `alternative ${written(other, 'z')}`;
+  byId('z-others').replaceChildren(...current.others.map(([z, words]) => {
+    const button = make('button', {type: 'button'}, `${words} ${written(z, 'z')}`);
+    button.addEventListener('click', () => setRedshift(z));
+    return button;
+  }));
   setRedshift(labels.of(current.id).z ?? own);
 }
 
@@ -184,11 +187,14 @@ function setRedshift(z) {
   plot.render();
 }
 
+/** The next of the redshifts that the object may have. */
 function otherRedshift() {
-  if (current.z2 === null) { say('no alternative redshift is known'); return; }
-  const other = Math.abs(plot.z - current.z2) > 1e-6;
-  setRedshift(other ? current.z2 : current.z ?? 0);
-  say(other ? 'labels at the alternative redshift' : 'labels at the redshift of the pipeline');
+  const all = [[current.z ?? 0, 'pipeline'], ...current.others];
+  if (all.length === 1) { say('no other redshift is known'); return; }
+  const at = all.findIndex(([z]) => Math.abs(z - plot.z) < 1e-6);
+  const [z, words] = all[(at + 1) % all.length];
+  setRedshift(z);
+  say(`lines at z = ${written(z, 'z')}: ${words}`);
 }
 
 // labels
@@ -344,7 +350,6 @@ function wire() {
   byId('z').addEventListener('input', () => setRedshift(Number(byId('z').value)));
   change('z-number', field => setRedshift(Number(field.value)));
   click('z-own', () => setRedshift(current.z ?? 0));
-  click('z-other', () => setRedshift(current.z2));
   change('note', field => labels.set(current.id, {note: field.value}));
   change('scanner', field => { labels.scanner = field.value.trim(); labels.save(); });
   click('undo', undo);
