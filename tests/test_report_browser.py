@@ -281,6 +281,10 @@ def test_fits_and_can_be_read(width, scheme, open_page):
             seen = found.first.evaluate(CONTRAST)
             assert seen['contrast'] > 4.5 or what == '#undo', f'{what}: {seen}'
             assert (seen['ground'] > 0.5) == (scheme == 'light'), what
+    page.click('#label-buttons [data-label="boring"]')
+    pressed = page.locator('#label-buttons [aria-pressed="true"]')
+    for part in (pressed, pressed.locator('kbd')):
+        assert part.evaluate(CONTRAST)['contrast'] > 4.5
     page.select_option('#theme', 'dark')
     assert page.locator('#told').evaluate(CONTRAST)['ground'] < 0.5
 

@@ -70,6 +70,12 @@ function written(value, name = '') {
   return String(Number(value.toPrecision(4)));
 }
 
+/** A flux to three digits. */
+function brief(value) {
+  const size = Math.abs(value);
+  return size >= 1e4 || size < 1e-2 ? value.toExponential(2) : String(Number(value.toPrecision(3)));
+}
+
 /** Rows of a CSV file (RFC 4180): quotes, commas and new lines within quotes. */
 function readCsv(text) {
   const rows = [];
@@ -115,4 +121,8 @@ function kept(key) {
 }
 
 /** Say something where a screen reader hears it. */
-function say(text) { byId('status').textContent = text; }
+function say(text) {
+  byId('status').textContent = text;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { byId('status').textContent = ''; }, 8000);
+}

@@ -17,6 +17,15 @@ class Labels {
   constructor(page, changed) {
     this.key = `specanom labels ${page}`;
     this.changed = changed;
+    this.recall();
+    addEventListener('storage', event => {  // another window of this page
+      if (event.key !== this.key) return;
+      this.recall();
+      changed(Object.keys(this.said));
+    });
+  }
+
+  recall() {
     const old = kept(this.key) || {};
     this.said = old.said || {};
     this.history = old.history || [];

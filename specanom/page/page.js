@@ -106,8 +106,8 @@ function read(i) {
   const {wave, flux, sigma, model, residual, grid, weights} = plot;
   const parts = [`${wave[i].toFixed(1)} Å`];
   if (isFinite(flux[i])) {
-    parts.push(`flux ${written(flux[i])} ± ${written(sigma[i])}`);
-    if (model) parts.push(`expected ${written(model[i])}, ${residual[i].toFixed(1)} σ`);
+    parts.push(`flux ${brief(flux[i])} ± ${brief(sigma[i])}`);
+    if (model) parts.push(`expected ${brief(model[i])}, ${residual[i].toFixed(1)} σ`);
   }
   else parts.push('not measured');
   if (weights) parts.push(`${grid.segments.names[grid.label[i]]}: weight ${written(weights[grid.label[i]])}`);
@@ -120,7 +120,7 @@ function tell() {
   const said = [];
   const level = finite(flux).sort((a, b) => a - b);
   const unit = current.unit ? ` × ${current.unit}` : '';
-  said.push(`Median flux ${written(level[level.length >> 1] ?? null)}${unit}.`);
+  if (level.length) said.push(`Median flux ${brief(level[level.length >> 1])}${unit}.`);
   if (model) {
     const pulls = Array.from(flux, (f, i) => Math.abs((f - model[i]) / sigma[i]));
     let worst = -1;
@@ -358,6 +358,7 @@ function wire() {
   change('import', field => { take(field.files[0]); field.value = ''; });
   change('theme', choice => { keep('specanom theme', choice.value); theme(choice.value); });
   document.addEventListener('keydown', key);
+  addEventListener('pagehide', () => document.activeElement?.blur());  // a note half written
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => theme(byId('theme').value));
 }
 
