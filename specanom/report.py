@@ -190,7 +190,8 @@ def _known_of(run: Run, scores: Table, places: list, ids: list) -> Table:
     said = [[place[i] for place in places if i in place] for i in ids]
     found['ranks'] = ['; '.join(words) for words in said]
     found['ranks'].info.description = 'in which tables, at which rank'
-    merged = _merged(ids, _all_tables(run))
+    tables = _all_tables(run)
+    merged = _merged(ids, tables)
     for name in merged.colnames:
         found[name] = merged[name]
     for name, values, about in (
@@ -200,6 +201,15 @@ def _known_of(run: Run, scores: Table, places: list, ids: list) -> Table:
     ):
         found[name] = values
         found[name].info.description = about
+    return _described(found, tables)
+
+
+def _described(found: Table, tables: list) -> Table:
+    "What a column means, as one of the tables says it, where the column does not."
+    for table in tables:
+        for name in set(found.colnames) & set(table.colnames):
+            if not found[name].info.description:
+                found[name].info.description = table[name].info.description
     return found
 
 
@@ -428,7 +438,7 @@ def _run_table(run: Run) -> Table:
     rows = [
         ('recipe', config.recipe),
         ('profile', config.profile),
-        ('source', config.source),
+        ('source', Path(config.source).name),
         ('accepted', str(spectra['accepted'])),
         ('set aside', str(spectra['rejected'])),
         ('model', borrowed),
@@ -511,9 +521,8 @@ def run_facts(
     recipe, places = run.config.recipe, _places(run)
     scores = run.scores if recipe == 'o25' else ranked_scores(run)
     table = _known_of(run, scores, places, by_turns(places))
-    table = table[
-        np.argsort(table['p_mse' if recipe == 'o25' else 'p_all'], kind='stable')
-    ]
+    ranked_by = 'p_mse' if recipe == 'o25' else 'p_all'
+    table = table[np.argsort(table[ranked_by], kind='stable')]
     source = Path(run.config.source).name
     cut, objects = _objects(run, table)
     shown = useful_columns(table)
