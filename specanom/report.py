@@ -246,10 +246,11 @@ def signed_weights(
     data: Spectra,  # n of them, on its grid
     drawn: np.ndarray,  # (n, d) its reconstruction
 ) -> tuple[np.ndarray, Segments]:  # (n, S), largest 1; above 0: too much light
-    "Weights of segments, with the direction of the departure."
+    "Weights of the segments that raise a score, with the direction of the departure."
     several, cut = explain_spectra(model, data)
     weights = normalize_weights([why.weights for why in several])
-    return weights * departures(data, drawn, cut), cut
+    side = departures(data, drawn, cut)
+    return np.maximum(weights, 0) * side, cut
 
 
 MOST_EXPLAINED = 50  # objects of a page that the run itself has not explained
@@ -257,26 +258,30 @@ MOST_EXPLAINED = 50  # objects of a page that the run itself has not explained
 
 def _weights(run: Run, data: Spectra, drawn: np.ndarray) -> tuple:
     "(n, S) weights of the objects of a page, NaN where there is none; segments or none."
-    kept, known = _kept_weights(run, _ids(data.catalog['specobjid']))
+    weights, cut, known = _kept_weights(run, data, drawn)
     rest = np.flatnonzero(~known)[:MOST_EXPLAINED]
     if not len(rest) or run.config.recipe == 'o25':
-        return kept
+        return weights, cut
     new, cut = signed_weights(run.model, data[rest], drawn[rest])
-    weights = np.full((len(data), len(cut)), np.nan) if kept[0] is None else kept[0]
+    if weights is None:
+        weights = np.full((len(data), len(cut)), np.nan)
     weights[rest] = new
     return weights, cut
 
 
-def _kept_weights(run: Run, ids: np.ndarray) -> tuple:
+def _kept_weights(run: Run, data: Spectra, drawn: np.ndarray) -> tuple:
     "Weights and segments that the run has, or none of both; (n,) bool: of whom."
     path = run.folder / 'explanations.safetensors'
     if not path.exists():
-        return (None, None), np.zeros(len(ids), bool)
-    kept = Explained.load(path)
-    weights = np.full((len(ids), len(kept.segments)), np.nan)
+        return None, None, np.zeros(len(data), bool)
+    kept, ids = Explained.load(path), _ids(data.catalog['specobjid'])
     known = np.isin(ids, kept.ids)
-    weights[known] = kept.signed[rows_of(kept.ids, ids[known])]
-    return (weights, kept.segments), known
+    weights = np.full((len(ids), len(kept.segments)), np.nan)
+    if known.any():
+        side = departures(data[known], drawn[known], kept.segments)
+        signed = kept.signed[rows_of(kept.ids, ids[known])]
+        weights[known] = np.maximum(signed * side, 0) * side
+    return weights, kept.segments, known
 
 # %% ../nbs/08i_report.ipynb #387ae3b1
 MOST_ORDINARY = 2000  # spectra among which the nearest is looked for

@@ -150,8 +150,9 @@ def object_names(
 def _line(row) -> str:
     "What is said of an object in a line."
     kind = f'{row["class"]} {row["subclass"]}'.strip()
-    snr = row['sn_median']
-    said = [f'z = {row["z"]:.4f}', kind, f'S/N {snr:.3g}' if np.isfinite(snr) else '']
+    z, snr = row['z'], row['sn_median']
+    said = [f'z = {z:.4f}' if np.isfinite(z) else 'without a redshift', kind]
+    said.append(f'S/N {snr:.3g}' if np.isfinite(snr) else '')
     return ', '.join(word for word in said if word)
 
 
