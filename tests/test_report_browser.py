@@ -419,7 +419,7 @@ def test_labels(open_page, facts, tmp_path):
     assert [row['VI_issue'] for row in rows] == ['S', 'R']
     assert [row['VI_quality'] for row in rows] == ['3', '-1']
     assert rows[1]['VI_z'] == '0.8000' and rows[0]['TARGETID'] == first
-    assert rows[0]['VI_comment'] == '[artefact] odd,\nand "odd"'
+    assert rows[0]['VI_comment'] == 'odd,\nand "odd"'
 
     (tmp_path / 'own.csv').write_text(own, encoding='utf-8')
     (tmp_path / 'theirs.csv').write_text(theirs, encoding='utf-8')

@@ -11,6 +11,7 @@ const VI_COLUMNS = [
   'VI_scanner', 'VI_quality', 'VI_issue', 'VI_z', 'VI_spectype', 'VI_comment',
 ];
 const ISSUES = {'wrong z': 'R', artefact: 'S'};
+const INSPECTED = 'inspected';  // in a file: looked at, without a label
 const NOTHING = {label: '', note: '', quality: '', scanner: '', time: '', z: null, issue: ''};
 
 class Labels {
@@ -85,7 +86,7 @@ class Labels {
   csv() {
     const rows = this.spoken().map(id => {
       const {label, note, quality, scanner, time} = this.of(id);
-      return [id, label, note, quality, scanner, time];
+      return [id, label || INSPECTED, note, quality, scanner, time];
     });
     return writeCsv([OWN_COLUMNS, ...rows]);
   }
@@ -96,7 +97,8 @@ class Labels {
     const rows = this.spoken().filter(id => about.has(id)).map(id => {
       const one = this.of(id), object = about.get(id), desi = object.desi || {};
       const issue = [...new Set((ISSUES[one.label] || '') + one.issue)].join('');
-      const comment = [one.label && `[${one.label}]`, one.note].filter(Boolean).join(' ');
+      const prefix = one.label && !ISSUES[one.label] ? `[${one.label}]` : '';
+      const comment = [prefix, one.note].filter(Boolean).join(' ');
       return [
         desi.TARGETID ?? id, desi.EXPID ?? -1, desi.NIGHT ?? -1, desi.TILEID ?? -1,
         object.version || -1, -1, -1, object.class, decimals(object.z) || -1, -1,
@@ -139,17 +141,17 @@ const qualityOf = text => (/^[0-4]$/.test(text.trim()) ? Number(text) : '');
 /** A row of our own file. */
 function ownRow(row) {
   const {label, note = '', quality = '', scanner = '', time = ''} = row;
-  return {...NOTHING, label, note, quality: qualityOf(quality), scanner, time};
+  const said = label === INSPECTED ? '' : label;
+  return {...NOTHING, label: said, note, quality: qualityOf(quality), scanner, time};
 }
 
 /** A row of prospect's. */
 function viRow(row) {
   const comment = row.VI_comment || '';
-  const words = Object.values(LABELS).join('|');
-  const found = comment.match(new RegExp(`^\\[(${words})\\] ?`));
+  const found = comment.match(/^\[([^\]]+)\] ?/);
   const issue = row.VI_issue || '';
   const guess = issue.includes('R') ? 'wrong z' : issue.includes('S') ? 'artefact' : '';
-  const label = found ? found[1] : guess;
+  const label = found && found[1] !== INSPECTED ? found[1] : guess;
   const z = row.VI_z && isFinite(row.VI_z) ? Number(row.VI_z) : null;
   return {
     ...NOTHING, label, note: found ? comment.slice(found[0].length) : comment,
