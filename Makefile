@@ -39,8 +39,8 @@ check: $(READY) ## run the rules, and the notebooks that differ from main: befor
 test: $(READY) ## run every notebook and every other test
 	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)
 
-browser: $(READY) ## look at the site in Chrome, Chromium or Edge, which must be there; make test does it where one is
-	@SPECANOM_BROWSER=$${SPECANOM_BROWSER:-any} $(BIN)/python -m pytest tests/test_browser.py -n 2 $(ARGS)
+browser: $(READY) ## look at the site and at the page of a run in Chrome, Chromium or Edge, which must be there; make test does it where one is
+	@SPECANOM_BROWSER=$${SPECANOM_BROWSER:-any} $(BIN)/python -m pytest tests/test_browser.py tests/test_report_browser.py -n 2 $(ARGS)
 
 test-processors: $(READY) ## run the notebooks that train, or use what is trained, as other processors would and on two threads
 	@SPECANOM_PROCESSORS='default avx2 threads' $(BIN)/python -m pytest tests/test_notebooks.py -n 2 --maxschedchunk 1 -k test_processor $(ARGS)

@@ -42,7 +42,7 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=[c["lib_path"] + "*"]),
-    package_data={c["lib_path"]: ["py.typed", "data/*", "chapters/*"]},
+    package_data={c["lib_path"]: ["py.typed", "data/*", "chapters/*", "page/*"]},
     package_dir={
         "": "."
     },  # an editable install is then a path, which a clone in the working folder does not hide

@@ -24,7 +24,12 @@ from specanom.telling import (
     completion_command,
     info_command,
 )
-from .working import explain_command, run_command, score_command
+from specanom.working import (
+    explain_command,
+    run_command,
+    score_command,
+    view_command,
+)
 
 # %% ../nbs/12_cli.ipynb #e83eb050
 _COMMANDS = {
@@ -32,6 +37,7 @@ _COMMANDS = {
     'score': score_command,
     'anomalies': anomalies_command,
     'explain': explain_command,
+    'view': view_command,
     'clusters': clusters_command,
     'query': query_command,
     'download': download_command,

@@ -322,6 +322,47 @@ def _add_explain(commands):
     _add_json(add)
 
 
+def _add_view(commands):
+    add = add_command(
+        commands,
+        'view',
+        'a page to look through files of spectra, and to label them',
+        'Write one HTML file that any browser opens, without a network: a list, each '
+        'spectrum with its errors and lines, and places for labels.',
+        examples={
+            'FOLDER': 'spectra as they are',
+            'FOLDER --model runs/sdss --n 50': 'the 50 most anomalous, with reasons',
+        },
+    )
+    add(
+        'files',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='files of spectra of any survey that is known, or folders of them',
+    )
+    add(
+        '--model',
+        type=Path,
+        metavar='RUN',
+        help='a finished run, which judges them (default: they are shown as they are)',
+    )
+    add(
+        '--n',
+        type=int,
+        default=500,
+        help='at most so many: the first, or with --model the most anomalous '
+        '(default: 500)',
+    )
+    add(
+        '--out',
+        type=Path,
+        default=Path('view.html'),
+        metavar='FILE',
+        help='the page (default: view.html)',
+    )
+
+
 def _add_segments(add):
     add(
         '--segments',
@@ -606,6 +647,7 @@ _ADDERS = (  # in the order of --help
     _add_score,
     _add_anomalies,
     _add_explain,
+    _add_view,
     _add_clusters,
     _add_query,
     _add_download,

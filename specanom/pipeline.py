@@ -36,6 +36,7 @@ from specanom.learning import (
     train_networks,
 )
 from .o25run import explain_o25, score_o25, train_o25, write_o25
+from .report import page_key, write_report
 from .results import TABLES, write_figures, write_sensitivity, write_tables
 from specanom.runs import (
     NEW_MANIFEST,
@@ -230,6 +231,14 @@ add_stage(
     after=['o25 explanations'],
     config=['explanations.fraction', 'published', 'known', 'figures'],
     recipes='o25',
+)
+add_stage(
+    'report',
+    write_report,
+    owns='report.html',
+    after=['tables', 'sensitivity', 'groups', 'o25 explanations', 'o25 tables'],
+    reads=page_key,
+    recipes=EVERY,
 )
 
 MIN_TRAIN = 2000  # accepted spectra below which a density of 16 classes means nothing

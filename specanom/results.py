@@ -33,6 +33,7 @@ from .detector import plate_enrichment
 from .known import known_lists
 from .learning import lists_of, ranked
 from .model import Member, judges, opinions, raw_scores
+from .modelfile import write_arrays
 from .pages import save_figure
 from .preprocess import split_ids
 from .reasons import tags_per_bin, why_odd
@@ -297,6 +298,8 @@ def _climb_and_draw(run: Run, table: Table, folder: Path) -> list:  # Of dicts
     shown = _objects(run, table)
     logp, nearest, ends = _climb_all(run, shown)
     rows = _told(table, shown.wave, logp, nearest, ends)
+    curves = dict(specobjid=_ids(shown), logp=logp, ends=ends)
+    write_arrays(folder / 'ascents.safetensors', curves, 'Ascents')
     for n, row in progress(enumerate(rows), 'sensitivity', len(rows), 'object'):
         fig = _draw_ascent(shown, n, ends[n], logp[n])
         where = f'bin {row["zbin"]}, rank {row["rank"]}'
@@ -304,6 +307,10 @@ def _climb_and_draw(run: Run, table: Table, folder: Path) -> list:  # Of dicts
         name = f'bin{row["zbin"]}_rank{row["rank"]}'
         save_figure(fig, folder / name, **run.config.figures.of(save_figure))
     return rows
+
+
+def _ids(data: Spectra) -> np.ndarray:  # (n,) uint64
+    return np.asarray(data.catalog['specobjid'], np.uint64)
 
 
 def _draw_ascent(shown: Spectra, n: int, ends: np.ndarray, logp: np.ndarray):
