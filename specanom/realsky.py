@@ -86,6 +86,7 @@ def without_fold(
         kit,
         families=kit.families[kept],
         kind=kit.kind[kept],
+        bluest=kit.bluest[kept],
         family_group=kit.family_group[kept],
     )
 
@@ -132,7 +133,7 @@ def noisier(
     return dataclasses.replace(judged, flux=flux.astype('f4'), ivar=ivar.astype('f4'))
 
 # %% ../nbs/09h_realsky.ipynb #f87763c2
-NETWORK = dict(hidden=(256, 128), batch_size=32, ae1_epochs=20, ae2_epochs=15)
+NETWORK = dict(hidden=(200, 100), batch_size=32, ae1_epochs=24, ae2_epochs=12)
 PREPARED = dict(good_plates=False, zwarning=False)
 
 
