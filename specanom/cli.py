@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CITE', 'FOLLOWS', 'Nothing', 'run_command', 'score_command', 'anomalies_command', 'check_command', 'clusters_command',
            'explain_command', 'query_command', 'download_command', 'known_command', 'paper_command',
-           'benchmark_command', 'tune_command', 'info_command', 'cite_command', 'main']
+           'benchmark_command', 'tune_command', 'info_command', 'cite_command', 'resample_command', 'main']
 
 # %% ../nbs/12_cli.ipynb #91c5893a
 import contextlib
@@ -525,8 +525,9 @@ def _check_page(path: Path):
 
 def benchmark_command(args) -> str:
     "Run the benchmark; returns the tables that matter and where the rest is."
-    parts = [args.only] if args.only else [p for p in _PARTS if p != 'robust']
-    if parts not in (['speed'], ['robust']):
+    apart = 'robust', 'real'
+    parts = [args.only] if args.only else [p for p in _PARTS if p not in apart]
+    if parts not in (['speed'], ['robust'], ['real']):
         _run_if_missing(args.model)
     return '\n'.join(line for part in parts for line in _PARTS[part](args))
 
@@ -771,6 +772,69 @@ def cite_command(args) -> str:
     recipe = Run.load(args.run).config.recipe
     return f'{args.run} (recipe {recipe}) {FOLLOWS[recipe]}\n\n{CITE}'
 
+# %% ../nbs/12_cli.ipynb #f10cbec3
+def resample_command(args) -> str:
+    "Make a survey of real spectra; returns what is in it and the next command."
+    _check_store(args.out)
+    from specanom.resample import Plan, check_plan, kit_of, read_templates
+
+    plan = Plan(args.seed, args.mix, args.varied)
+    check_plan(args.n, plan)
+    raw = read_templates(args.folder)
+    kit = kit_of(raw, min_sn=args.min_sn, without=args.without)
+    truth = args.out.with_name(f'{args.out.stem}_truth.ecsv')
+    _write_survey(kit, plan, args.n, args.out, truth)
+    return (
+        f'{args.out}: {args.n} spectra of {kit}\n'
+        f'what each is made of: {truth}\n'
+        f'next: specanom run --source {args.out}'
+    )
+
+
+def _check_store(path: Path):
+    "Raise `ValueError`, before any work, where a store cannot be written."
+    if path.suffix != '.zarr':
+        raise ValueError(f"{path}: a store must end in .zarr, not in '{path.suffix}'")
+
+
+def _write_survey(kit, plan, n: int, store: Path, truth: Path):
+    "Write a survey plate by plate, and the table of what it is made of."
+    from specanom.core import progress
+    from specanom.files import write_table
+    from specanom.objects import stack_tables
+    from specanom.resample import BLOCK, resample_chunks, truth_of
+    from specanom.sealed import write_chunks
+
+    made = []
+
+    def pieces():
+        chunks = resample_chunks(kit, n, plan)
+        for piece in progress(chunks, 'resampling', -(-n // BLOCK), 'plate'):
+            made.append(truth_of(piece.catalog))
+            yield piece
+
+    write_chunks(store, pieces())
+    write_table(stack_tables(made), truth)
+
+
+def _real_part(args) -> list[str]:
+    "Whether p-values of real galaxies are what they say, by who taught the chain."
+    from specanom.realsky import run_real
+    from specanom.resample import read_templates
+
+    if args.real is None:
+        raise ValueError(
+            'the part real needs --real FOLDER: spectra of high S/N, and sky fibres'
+        )
+    table = run_real(read_templates(args.real), args.out)
+    shown = table[table['by'] == 'both']
+    names = 'teacher', 'set', 'score', 'n', 'share', 'low', 'high', 'median', 'ks'
+    path = args.out / 'real_p.ecsv'
+    return [*_lines(shown, names), f'share of p < 0.05, by spectrograph in {path}']
+
+
+_PARTS['real'] = _real_part
+
 # %% ../nbs/12_cli.ipynb #e83eb050
 _COMMANDS = {
     'run': run_command,
@@ -781,6 +845,7 @@ _COMMANDS = {
     'query': query_command,
     'download': download_command,
     'known': known_command,
+    'resample': resample_command,
     'paper': paper_command,
     'benchmark': benchmark_command,
     'tune': tune_command,

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MIN_TEMPLATES', 'MEASURED', 'Z_TEMPLATE', 'KIN', 'FAR', 'KINDS', 'GROUPS', 'SALTS', 'WIDE', 'SHARED', 'ANY_SN',
            'BLOCK', 'MIXES', 'TRUTH', 'choose_templates', 'is_sky', 'read_templates', 'kind_of', 'make_families', 'Kit',
-           'make_kit', 'noise_factor', 'observe_by', 'Plan', 'template_names', 'resample_chunks', 'resample_survey',
-           'kit_of', 'truth_of']
+           'make_kit', 'noise_factor', 'observe_by', 'Plan', 'template_names', 'check_plan', 'resample_chunks',
+           'resample_survey', 'kit_of', 'truth_of']
 
 # %% ../nbs/01g_resample.ipynb #9a2e1b26
 from collections.abc import Iterable, Iterator
@@ -603,7 +603,10 @@ def _block(number: int, kit: Kit, plan: Plan) -> Spectra:
     return Spectra(flux, ivar, SDSS_GRID, catalog, mask)
 
 
-def _check_plan(n: int, plan: Plan):
+def check_plan(
+    n: int,  # Spectra
+    plan: Plan,
+):
     "Raise `ValueError` for a survey that cannot be."
     if n < 1:
         raise ValueError(f'a survey needs at least one object, not n={n}')
@@ -620,7 +623,7 @@ def resample_chunks(
 ) -> Iterator[Spectra]:  # Raw sets of at most `BLOCK`
     """Stream a survey plate by plate; memory does not grow with `n`. Raises
     `ValueError` for a survey that cannot be."""
-    _check_plan(n, plan)
+    check_plan(n, plan)
     for number in range(-(-n // BLOCK)):
         yield _block(number, kit, plan)[: n - number * BLOCK]
 
