@@ -536,13 +536,19 @@ def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:  # (n, d)
     return level[:, left] * (1 - part) + level[:, left + 1] * part
 
 # %% ../nbs/01c_inject.ipynb #5a1c7e1a
+_OXYGEN = np.array([[5578.9], [6302.0], [6365.5]])  # AA in vacuum
+
+
 @functools.cache
 def _sky_patterns() -> tuple:
-    "Sky lines beyond 6800 AA and their derivative, (2, d), and (8, d) hats."
+    """Lines of OH beyond 6800 AA and of atomic oxygen, and their derivative, (2, d), and
+    (8, d) hats."""
     k, sky = (np.asarray(load_sky()[name], float) for name in ('k', 'sky'))
     excess = np.maximum(sky - median_filter(sky, 151), 0)
     lines = np.interp(SDSS_K, k, excess, left=0, right=0)
-    lines[SDSS_WAVE < 6800] = 0
+    red = SDSS_WAVE >= 6800
+    lines *= red | (np.abs(SDSS_WAVE - _OXYGEN).min(0) < 8)
+    lines = np.minimum(lines, lines[red].max())
     slope, nodes = np.gradient(lines), np.linspace(6800, 9300, 8)
     hats = np.stack([np.interp(SDSS_WAVE, nodes, row) for row in np.eye(8)])
     pair = np.stack([lines / lines.std(), slope / slope.std()])

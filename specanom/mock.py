@@ -6,7 +6,7 @@
 __all__ = ['QUIESCENT', 'AGN', 'STARBURST', 'STARFORMING', 'Z_QUANTILES', 'M_STAR', 'KINDS', 'SIGMA_NODES', 'BLOCK', 'PLATE',
            'draw_redshifts', 'draw_magnitudes', 'draw_population', 'age_weights', 'starlight', 'add_quasar_light',
            'line_ratios', 'gas_dust', 'add_line', 'add_lines', 'shift_to_observed', 'mock_chunks', 'block_of',
-           'mock_survey', 'plot_mock']
+           'mock_survey', 'plot_mock', 'by_break']
 
 # %% ../nbs/01b_mock.ipynb #b5690ee1
 import functools
@@ -26,13 +26,22 @@ from .linelist import LINES, mark_lines
 from .objects import make_catalog, make_specobjid
 from .spectra import Spectra
 from .known import CLASSES
-from .lines import BALMER, NII_RATIO, OIII_RATIO
+from specanom.lines import (
+    BALMER,
+    LINE_WAVE,
+    NII_RATIO,
+    OIII_RATIO,
+    measure_lines,
+    to_rest,
+)
 from .noise import foreground, observe
 from specanom.templates import (
     LOG_STEP,
     SPEED_OF_LIGHT,
+    SHAPES,
     basis_wave,
     load_basis,
+    load_shapes,
     load_sky,
     text_table,
 )
@@ -115,20 +124,21 @@ def draw_magnitudes(
 # %% ../nbs/01b_mock.ipynb #ca3cbfa8
 # Our choice: onset and tau (Gyr) from low to high; log10 of the young mass fraction and
 # its scatter; log10 Z/0.02 at L*; mean tau_V; stellar sigma at L* (km/s); log10
-# EW(Halpha/AA), its scatter, and its ends (SDSS calls it STARBURST above 50 AA)
+# EW(Halpha/AA) at L*, its growth per magnitude, its scatter, and its ends (SDSS calls
+# it STARBURST above 50 AA); strength of what populations lack
 _KINDS = text_table('''
 kind        | onset_low | onset_high | tau_low | tau_high | young | young_std
-quiescent   |       6.0 |       13.0 |     0.4 |      2.0 |  -6.0 |       0.5
+quiescent   |       7.0 |       13.0 |     0.4 |      2.0 |  -6.0 |       0.5
 AGN         |       7.0 |       13.0 |     1.0 |      3.5 |  -3.5 |       0.4
 STARBURST   |       3.0 |       12.0 |     3.0 |     15.0 |  -1.7 |       0.4
 STARFORMING |       6.0 |       13.0 |     1.8 |      7.0 |  -3.3 |       0.5
 ''')
 _MORE = text_table('''
-metallicity | tau_v | sigma |    ew | ew_std | ew_least | ew_most
-       0.05 |  0.10 | 190.0 | -0.10 |   0.35 |     0.05 |    12.0
-       0.05 |  0.35 | 160.0 |  0.75 |   0.30 |     0.50 |    80.0
-      -0.40 |  0.30 |  90.0 |  1.90 |   0.15 |    50.00 |   400.0
-      -0.12 |  0.60 | 105.0 |  1.30 |   0.22 |     3.00 |    49.0
+metallicity | tau_v | sigma |    ew | ew_faint | ew_std | ew_least | ew_most | rich
+      -0.06 |  0.28 | 190.0 | -0.35 |     0.10 |   0.35 |     0.05 |    12.0 |  1.0
+       0.05 |  0.45 | 160.0 |  0.65 |     0.10 |   0.30 |     0.50 |    80.0 |  0.8
+      -0.40 |  0.30 |  90.0 |  1.90 |     0.00 |   0.15 |    50.00 |   400.0 |  0.2
+      -0.12 |  0.60 | 105.0 |  1.25 |     0.10 |   0.22 |     3.00 |    49.0 |  0.4
 ''')
 KINDS = hstack([_KINDS, _MORE])
 
@@ -169,6 +179,28 @@ def _draw_stars(rng, typical: dict, absmag: np.ndarray) -> dict:
     )
 
 
+# Our choice: strength at L* of `SHAPES`, its growth per magnitude, its scatter
+_LACKING = text_table('''
+what      | mean | bright |  std
+magnesium | 0.36 |   0.04 | 0.10
+carbon    | 0.18 |   0.02 | 0.07
+giants    | 0.02 |   0.00 | 0.04
+''')
+
+
+def _draw_lacking(rng, rich: np.ndarray, absmag: np.ndarray, tau_v: np.ndarray) -> dict:
+    "What populations lack: strength of `SHAPES`, and Na D of gas (equivalent width, AA)."
+    n, brighter = len(absmag), np.clip(M_STAR - absmag, -2, 2)
+    drawn = {
+        row['what']: row['mean']
+        + row['bright'] * brighter
+        + _scatter(rng, n, row['std'])
+        for row in _LACKING
+    }
+    drawn = {name: rich * x for name, x in drawn.items()}
+    return drawn | dict(sodium=rng.exponential(0.2, n) + 0.7 * tau_v)
+
+
 def draw_population(
     rng: np.random.Generator,
     n: int,  # Number of objects
@@ -179,8 +211,9 @@ def draw_population(
     typical = {name: np.asarray(KINDS[name])[kind] for name in KINDS.colnames[1:]}
     place = _draw_place(rng, label)
     stars = _draw_stars(rng, typical, place['absmag'])
-    gas = _draw_gas(rng, label, typical, stars)
-    return Table(dict(label=label, kind=kind) | place | stars | gas)
+    gas = _draw_gas(rng, label, typical, stars, place['absmag'])
+    lacking = _draw_lacking(rng, typical['rich'], place['absmag'], stars['tau_v'])
+    return Table(dict(label=label, kind=kind) | place | stars | gas | lacking)
 
 # %% ../nbs/01b_mock.ipynb #5a1c5e11
 def _draw_ratios(rng, kind: np.ndarray, metallicity: np.ndarray) -> tuple:
@@ -218,10 +251,13 @@ def _draw_widths(rng, label: np.ndarray, vdisp: np.ndarray) -> dict:
     )
 
 
-def _draw_gas(rng, label: np.ndarray, typical: dict, stars: dict) -> dict:
+def _draw_gas(
+    rng, label: np.ndarray, typical: dict, stars: dict, absmag: np.ndarray
+) -> dict:
     "Equivalent widths, ratios and widths of the lines, and the light of a quasar."
     n, qso = len(label), label >= 8
-    ew = 10 ** (typical['ew'] + _scatter(rng, n, typical['ew_std']))
+    growth = typical['ew_faint'] * np.clip(absmag - M_STAR, -2, 2)
+    ew = 10 ** (typical['ew'] + growth + _scatter(rng, n, typical['ew_std']))
     ew = np.clip(ew, typical['ew_least'], typical['ew_most'])
     n2, o3 = _draw_ratios(rng, label % 8 // 2, stars['metallicity'])
     lines = dict(halpha_ew=np.where(qso, ew + 5, ew), n2ha=n2, o3hb=o3)
@@ -234,12 +270,14 @@ def _draw_gas(rng, label: np.ndarray, typical: dict, stars: dict) -> dict:
 
 # %% ../nbs/01b_mock.ipynb #399a82b6
 SIGMA_NODES = np.array([60.0, 110, 160, 220, 290, 360])  # km/s
+_LIKE = 29  # the population (solar, 10 Gyr) whose light has what populations lack
 
 
 @functools.cache
-def _broadened_basis() -> np.ndarray:  # (6*40, d) float32
-    "The populations at each velocity dispersion."
-    basis, pixels = load_basis()[0], SIGMA_NODES / (LOG_STEP * SPEED_OF_LIGHT)
+def _broadened_basis() -> np.ndarray:  # (6*44, d) float32
+    "The populations, and what they lack, at each velocity dispersion."
+    pixels, old = SIGMA_NODES / (LOG_STEP * SPEED_OF_LIGHT), load_basis()[0][_LIKE]
+    basis = np.concatenate([load_basis()[0], load_shapes() * old / old.mean()])
     broad = [
         gaussian_filter1d(basis, width, axis=1, mode='nearest') for width in pixels
     ]
@@ -267,22 +305,28 @@ def age_weights(
     return (weights + young[:, None] * burst) / (1 + young[:, None])
 
 
-def _population_weights(truth: Table) -> np.ndarray:  # (n, 240)
-    "Weights of the broadened populations, for spectra with mean 1."
+def _population_weights(truth: Table) -> np.ndarray:  # (n, 264)
+    """Weights of the broadened populations, for spectra with mean 1, and of what these
+    lack."""
     dispersion = _hat_weights(truth['vdisp'].data ** 2, SIGMA_NODES**2)
     nodes = np.log10(np.unique(load_basis()[2]['metallicity']) / 0.02)
     metallicity = _hat_weights(truth['metallicity'].data, nodes)
     age = age_weights(truth['onset'].data, truth['tau'].data, truth['young'].data)
-    weights = dispersion[:, :, None, None] * metallicity[:, None, :, None]
-    weights = (weights * age[:, None, None]).reshape(len(truth), -1)
-    return weights / (weights @ _broadened_basis().mean(1))[:, None]
+    stars = (metallicity[:, :, None] * age[:, None]).reshape(len(truth), -1)
+    light = load_basis()[0].mean(1)
+    stars /= (stars * light).sum(1, keepdims=True)
+    lacking = [truth[name].data for name in (*SHAPES, 'sodium')]
+    weights = np.concatenate([stars, np.stack(lacking, axis=1)], axis=1)
+    return (dispersion[:, :, None] * weights[:, None]).reshape(len(truth), -1)
 
 
 def starlight(
     truth: Table,  # From `draw_population`
 ) -> np.ndarray:  # (n, d) float32, rest frame, 1 at Halpha
     "Spectra of the stars behind their dust, on the lattice of the basis."
-    flux = _population_weights(truth).astype('f4') @ _broadened_basis()
+    # in double precision, since kernels of the product round single ones differently
+    flux = _population_weights(truth).astype(float) @ _broadened_basis().astype(float)
+    flux = flux.astype('f4')
     wave = basis_wave()
     flux *= np.exp(-np.outer(truth['tau_v'], (wave / 5500) ** -0.7).astype('f4'))
     beside = (np.abs(wave - 6565) > 35) & (np.abs(wave - 6565) < 75)
@@ -545,3 +589,46 @@ def plot_mock(
     place = dict(transform=ax.transAxes, ha='right', va='top')
     ax.text(0.99, 0.95, text, fontsize=8, **place)
     return mark_lines(ax, _SHOWN)
+
+# %% ../nbs/01b_mock.ipynb #8676d6a1
+_BREAKS = np.arange(1.6, 2.11, 0.1)
+_BANDS = (  # AA, compared in units of the flux at 5500 AA
+    *((3700, 4000), (4000, 4150), (4150, 4400), (4400, 4800), (4800, 4920)),
+    *((5050, 5300), (5800, 5960), (5960, 6500), (6500, 6620), (7100, 8318)),
+)
+_INDICES = 'HdeltaA', 'Mgb', 'NaD', 'Halpha_ew'
+
+
+def _in_bands(raw: Spectra) -> np.ndarray:  # (n, bands)
+    "Mean flux of each band over that of 5400 to 5600 AA, NaN where little was measured."
+    flux, ivar = to_rest(raw)
+    flux = np.where(ivar > 0, flux, np.nan)
+
+    def mean(low, high):
+        part = flux[:, (LINE_WAVE >= low) & (LINE_WAVE < high)]
+        known = np.isfinite(part).mean(1) > 0.7
+        return np.where(known, np.nansum(part, 1) / np.isfinite(part).sum(1), np.nan)
+
+    with np.errstate(invalid='ignore', divide='ignore'):
+        bands = np.stack([mean(*band) for band in _BANDS], axis=1)
+        return bands / mean(5400, 5600)[:, None]
+
+
+def by_break(
+    raw: Spectra,  # Galaxies of the observed frame, with z
+) -> (
+    Table
+):  # low (of D4000n), n, medians of indices (AA), of bands (low end in the name)
+    "What galaxies look like at the same 4000 AA break: one row for each 0.1 of D4000n."
+    lines, bands = measure_lines(raw), _in_bands(raw)
+    bin_of, rows = np.digitize(lines['D4000n'], _BREAKS), []
+    for i in range(1, len(_BREAKS)):
+        here = np.flatnonzero(bin_of == i)
+        indices = [np.nanmedian(np.asarray(lines[name])[here]) for name in _INDICES]
+        light = np.nanmedian(bands[here], axis=0)
+        rows.append((_BREAKS[i - 1].round(1), len(here), *indices, *light))
+    names = ['low', 'n', *_INDICES, *(f'f{low}' for low, _ in _BANDS)]
+    table = Table(rows=rows, names=names)
+    for name in names[2:]:
+        table[name] = table[name].round(3)
+    return table

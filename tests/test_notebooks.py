@@ -1,10 +1,10 @@
 """Every notebook runs from top to bottom, and shows what its committed version shows."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
 import sys
 import warnings
 from base64 import b64decode
@@ -13,6 +13,12 @@ from itertools import islice
 
 import pytest
 from conftest import NOTEBOOKS, ROOT, each_notebook
+
+# what most notebooks import is imported once, by the process of which theirs are forks
+multiprocessing.get_context('forkserver').set_forkserver_preload(
+    ['torch', 'scipy.stats', 'sklearn.ensemble', 'skimage', 'seaborn', 'zarr']
+    + ['astropy.table', 'astropy.units', 'astropy.cosmology', 'nbdev.test', 'lime']
+)
 
 LIMIT = 300  # seconds for one notebook on a busy machine; the aim is 30
 CLOSE = 0.1  # numbers may differ by this fraction: another processor rounds, and so trains, differently
@@ -103,7 +109,8 @@ PROCESSORS = {  # what else a notebook must show the same on: environment variab
     'avx2': {'ATEN_CPU_CAPABILITY': 'avx2', 'MKL_ENABLE_INSTRUCTIONS': 'AVX2'},
     'threads': {'SPECANOM_THREADS': '2'},
 }
-FITS = re.compile(r'^#\| export\b(.|\n)*\bdef fit(_|\()')  # the room of a training
+FITS = re.compile(r'^#\| export\b(.|\n)*\bdef fit_\w+\(')
+TORCH = re.compile(r'^import torch', re.M)
 TRAINS = re.compile(
     r'\bfit_(pair|relabelled|vae|networks|densities)\b|\btiny_model\(|make_density\('
     r'|(Sliced|Warp)Flow\(|Triage\('
@@ -118,31 +125,39 @@ def calls(notebook, what):
 
 
 def judged(notebook):
-    """The rooms of trainings are run as another processor would; when processors are
-    named, so is whatever trains or uses what is trained."""
-    return calls(notebook, TRAINS if 'SPECANOM_PROCESSORS' in os.environ else FITS)
+    """The rooms of the networks and densities are run as another processor would; when
+    processors are named, so is whatever trains or uses what is trained."""
+    if 'SPECANOM_PROCESSORS' in os.environ:
+        return calls(notebook, TRAINS)
+    return calls(notebook, FITS) and calls(notebook, TORCH)
 
 
-def check(notebook, tmp_path, environment):
+def execute_here(notebook, fresh, log):
+    "Run a notebook in this process, which is there for nothing else."
+    os.setsid()
+    said = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT / '.ci'))
+    import execute
+
+    execute.main(notebook, fresh)
+
+
+def check(notebook, tmp_path, start='forkserver'):
     "Run in a process of its own, in at most LIMIT seconds, and compare with what is committed."
-    fresh = tmp_path / 'outputs.json'
-    command = [sys.executable, ROOT / '.ci' / 'execute.py', notebook, fresh]
-    run = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        env=os.environ | environment,
-    )
-    try:
-        log, _ = run.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
+    fresh, log = tmp_path / 'outputs.json', tmp_path / 'log'
+    process = multiprocessing.get_context(start).Process
+    run = process(target=execute_here, args=(notebook, fresh, log))
+    run.start()
+    run.join(LIMIT)
+    if run.is_alive():
         os.killpg(run.pid, signal.SIGKILL)
         pytest.fail(f'{notebook.name} took more than {LIMIT} s', pytrace=False)
-    if run.returncode:
-        pytest.fail('\n'.join([notebook.name, *log.splitlines()[-60:]]), pytrace=False)
+    if run.exitcode:
+        said = log.read_text().splitlines()
+        pytest.fail('\n'.join([notebook.name, *said[-60:]]), pytrace=False)
     stale, changed, total = compare(notebook, json.loads(fresh.read_text()))
     far = sum(not close(*pair) for pair in changed)
     if stale or far > FAR * total:
@@ -158,7 +173,7 @@ def check(notebook, tmp_path, environment):
 @each_notebook
 def test_notebook(notebook, tmp_path):
     "Runs from top to bottom and shows what is committed."
-    check(notebook, tmp_path, {})
+    check(notebook, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +182,9 @@ def test_notebook(notebook, tmp_path):
 @pytest.mark.parametrize(
     'notebook', [pytest.param(n, id=n.stem) for n in NOTEBOOKS if judged(n)]
 )
-def test_processor(notebook, processor, tmp_path):
+def test_processor(notebook, processor, tmp_path, monkeypatch):
     "Shows the same with other instructions of the processor, or on two threads; what is trained is trained again."
     home = os.environ['SPECANOM_HOME'] + f'-{processor}'
-    check(notebook, tmp_path, PROCESSORS[processor] | {'SPECANOM_HOME': home})
+    for name, value in (PROCESSORS[processor] | {'SPECANOM_HOME': home}).items():
+        monkeypatch.setenv(name, value)
+    check(notebook, tmp_path, 'spawn')
