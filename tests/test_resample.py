@@ -33,6 +33,7 @@ def folder(tmp_path_factory):
     write_spec(survey[np.sort(best)], where / 'galaxies')
     sky = mock_sky(60, rng=1)
     sky.catalog['plate'] += 5000
+    sky.catalog['specobjid'] += np.uint64(1)
     write_spec(sky, where / 'sky')
     return where
 
