@@ -51,6 +51,7 @@ setup(
     extras_require={
         "dev": c["dev_requirements"].split(),
         "tune": c["tune_requirements"].split(),
+        "tables": c["tables_requirements"].split(),
         "papers": c["papers_requirements"].split(),
     },
     entry_points={

@@ -43,6 +43,9 @@ FONTS = re.compile(
 )
 
 
+ABOVE = 'above:'  # in a link from a how-to page to a notebook
+
+
 def page_name(notebook: Path) -> str:
     "File name under which nbdev documents a notebook: 00_core.ipynb is core.ipynb, as its `output-file` says."
     front = ''.join(
@@ -56,10 +59,12 @@ def relink(text: str, names: dict, config) -> str:
     "Links between notebooks follow their new names, links to this site become relative, links out of nbs go to the repository."
     for old, new in names.items():
         text = text.replace(f'({old}', f'({new}')
+        text = text.replace(f'(../{old}', f'({ABOVE}{new}')
     text = text.replace(f'{config.doc_host}{config.doc_baseurl}/', '')
     # what is private has its place in the entry of its class
     text = re.sub(r'\((\w+\.html#\w+)\._\w+\)', r'(\1)', text)
-    return text.replace('](../', f']({config.git_url}/blob/{config.branch}/')
+    text = text.replace('](../', f']({config.git_url}/blob/{config.branch}/')
+    return text.replace(ABOVE, '../')
 
 
 def prepare():
@@ -72,9 +77,10 @@ def prepare():
     proc_nbs(config.nbs_path, n_workers=os.cpu_count())
     notebooks = sorted(PROC.glob('*.ipynb'), key=lambda p: (p.stem != 'index', p.name))
     names = {p.name: page_name(p) for p in notebooks}
-    for old in notebooks:
-        page = old.rename(old.with_name(names[old.name]))
+    pages = [old.rename(old.with_name(names[old.name])) for old in notebooks]
+    for page in pages:
         write_entries(page)
+    for page in pages + sorted(PROC.glob('howto/*.ipynb')):
         text = relink(page.read_text(encoding='utf-8'), names, config)
         page.write_text(text, encoding='utf-8')
     about = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
@@ -94,7 +100,7 @@ def by_quarto() -> Path:
 def by_smalldocs() -> Path:
     "Render _proc with smalldocs, which leaves formulas to a script of another host: here they become MathML."
     site = build(PROC, quiet=True)
-    for page in site.out.glob('*.html'):
+    for page in site.out.rglob('*.html'):
         text = KATEX.sub('', page.read_text(encoding='utf-8'))
         page.write_text(FORMULA.sub(mathml, text), encoding='utf-8')
     warnings = [w for w in site.warnings if not w.endswith(QUARTO_ONLY)]
@@ -131,7 +137,7 @@ def main():
     docs = get_config().doc_path
     shutil.rmtree(docs, ignore_errors=True)
     shutil.move(made, docs)
-    pages = len(list(docs.glob('*.html')))
+    pages = len(list(docs.rglob('*.html')))
     print(f'{docs.relative_to(ROOT)}/index.html: {pages} pages')
 
 

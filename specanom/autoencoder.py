@@ -31,6 +31,7 @@ from specanom.core import (
     settle,
 )
 from .modelfile import load_network, read_arrays, write_arrays
+from .pages import card
 from .spectra import Spectra, check_grid, grid_of
 
 # %% ../nbs/03a_autoencoder.ipynb #d87c6a92
@@ -571,12 +572,29 @@ def flux_scale(
     return float(train.flux.sum(dtype=float) / max((train.ivar > 0).sum(), 1))
 
 # %% ../nbs/03a_autoencoder.ipynb #015ff925
+def _layers(network: Autoencoder) -> str:
+    "Units of the layers, in words."
+    own = network.settings
+    return ' → '.join(map(str, [own['n_in'], *own['hidden'], own['n_latent']]))
+
+
 @dataclass
 class Chain:
     "B23's two autoencoders, one after the other (section 3.2.1)."
 
     ae1: Autoencoder  # Denoises and fills gaps
     ae2: Autoencoder  # Encodes what AE1 says
+
+    def __repr__(self):
+        return f'Chain of {_layers(self.ae1)} and {_layers(self.ae2)}'
+
+    def _repr_html_(self):
+        pair = dict(AE1=self.ae1, AE2=self.ae2)
+        facts = {name: _layers(net) for name, net in pair.items()}
+        for name, net in pair.items():
+            if net.history:
+                facts[f'epochs of {name}'] = len(net.history)
+        return card('Chain', facts)
 
     @property
     def networks(self) -> tuple[Autoencoder, Autoencoder]:

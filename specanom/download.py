@@ -17,7 +17,7 @@ import requests
 from astropy.table import Table, vstack
 from tqdm import tqdm
 
-from .core import bounded_map, digest, log, progress
+from .core import bounded_map, digest, hidden, log, progress
 from .files import atomic, write_table
 from .objects import make_catalog, reject_table, spec_name
 from .sealed import write_chunks
@@ -446,7 +446,7 @@ class _Work:
         todo = [part for part in parts if not self.store(part).exists()]
         log.info('to fetch     %s', describe_plan(todo))
         total, answers = sum(part.size for part in parts), []
-        looks = dict(unit='B', unit_scale=True, disable=None, dynamic_ncols=True)
+        looks = dict(unit='B', unit_scale=True, disable=hidden(), dynamic_ncols=True)
         with (
             tqdm(total=total, desc='downloading', **looks) as bar,
             ThreadPoolExecutor(self.jobs) as pool,

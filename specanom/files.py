@@ -9,6 +9,7 @@ __all__ = ['TABLE_FORMATS', 'finish_writing', 'atomic', 'check_table_path', 'fit
 # %% ../nbs/00_files.ipynb #0bd7ea0a
 import contextlib, errno, hashlib, io, json, os, shutil, socket, tempfile, warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,12 @@ def atomic(
             aside.parent.rmdir()  # while others write, it is not empty
 
 # %% ../nbs/00_files.ipynb #0ee552fc
-TABLE_FORMATS = {'.ecsv': 'ascii.ecsv', '.fits': 'fits', '.csv': 'ascii.csv'}
+TABLE_FORMATS = {
+    '.ecsv': 'ascii.ecsv',
+    '.fits': 'fits',
+    '.csv': 'ascii.csv',
+    '.parquet': 'parquet',  # by the extra `tables`
+}
 
 
 def check_table_path(
@@ -137,6 +143,8 @@ def check_table_path(
     if path.suffix not in TABLE_FORMATS:
         known = ', '.join(TABLE_FORMATS)
         raise ValueError(f"{path}: a table must end in {known}, not in '{path.suffix}'")
+    if path.suffix == '.parquet' and find_spec('pyarrow') is None:
+        raise ValueError(f"{path} needs pyarrow: pip install 'specanom[tables]'")
     if path.is_dir():
         why = 'a folder of this name is in the place of the table'
         raise FileExistsError(errno.EEXIST, why, str(path))
@@ -176,7 +184,7 @@ def write_as(
 
 def write_table(
     table: Table,  # Any astropy table
-    path: Path,  # Ending in .ecsv, .fits or .csv; the format follows from it
+    path: Path,  # Ending in .ecsv, .fits, .csv or .parquet, which says the format
 ):
     """Write a table, complete or not at all, texts as UTF-8.
 
@@ -202,8 +210,8 @@ def _read_fits_table(path: Path) -> Table:
 
 def _read_text_table(path: Path, kind: str | None) -> Table:
     "A table in a text file, or in a format that astropy recognises."
-    if kind is None:
-        return Table.read(path)
+    if kind is None or not kind.startswith('ascii'):
+        return Table.read(path, format=kind)
     lines = path.read_text(encoding='utf-8-sig').splitlines()
     return Table.read(lines, format=kind)
 

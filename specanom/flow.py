@@ -26,6 +26,7 @@ from scipy.special import logsumexp
 from .core import axes_or_new
 from .files import write_json
 from .modelfile import read_arrays, write_arrays
+from .pages import card
 from .known import CLASSES, SUBCLASSES
 
 # %% ../nbs/04a_flow.ipynb #bc36bb7d
@@ -668,6 +669,15 @@ class Density:
     first: ClassDensity  # On the pipeline's classes: gives every object its new label
     second: ClassDensity  # On the new labels: gives the score
     prior: np.ndarray  # (n_classes,) frequency of the new labels in training
+
+    def __repr__(self):
+        return f'Density: {self.second!r}'
+
+    def _repr_html_(self):
+        common = np.argsort(-self.prior)[:3]
+        shares = [f'{CLASS_NAMES[i]} {self.prior[i]:.0%}' for i in common]
+        facts = dict(method=repr(self.second), classes=int((self.prior > 0).sum()))
+        return card('Density', facts | {'most frequent': ', '.join(shares)})
 
     def classes(
         self,

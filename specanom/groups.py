@@ -6,6 +6,7 @@
 __all__ = ['LEAST', 'explain_spectra', 'Explained', 'explain_most', 'write_groups']
 
 # %% ../nbs/08h_groups.ipynb #dbe54131
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -26,9 +27,11 @@ from .explain import Score, explain_many
 from .lines import line_ratio, measure_lines
 from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
+from .objects import spec_name
 from .o25chain import O25Model, elbow, explain_score, plot_places, top_rows
 from .reconstruction import SCORES
-from .results import ranked_scores, save_figure
+from .pages import save_figure
+from .results import ranked_scores
 from .runs import Run
 from .scores import AnomalyScore, Evidence, find_score
 from .segments import Segments, segment
@@ -107,14 +110,28 @@ def explain_spectra(
     """Explain a score of a model, by the first judge of each spectrum. Raises
     `ValueError` for an unknown score."""
     if isinstance(model, O25Model):
-        return _explain_o25(model, data, score or next(iter(SCORES)), kind, n, options)
+        asked = data, score or next(iter(SCORES)), kind, n, options
+        several, cut = _explain_o25(model, *asked)
+        return _with_names(several, data), cut
     asked = find_score(score or 're')
     several, cut = [None] * len(data), None
     for rows, member in model.by_judge(data):
         why, cut = _explain_by(member, data[rows], asked, kind, n, options)
         for row, one in zip(rows, why):
             several[row] = one
-    return several, cut
+    return _with_names(several, data), cut
+
+
+def _with_names(several: list, data: Spectra) -> list:
+    "Explanations that say of which object they are, and in which unit."
+    names = [
+        f'{name}   z = {row["z"]:.4f}   {row["class"]}'
+        for name, row in zip(spec_name(data.catalog), data.catalog)
+    ]
+    return [
+        dataclasses.replace(why, name=name, unit=data.unit)
+        for why, name in zip(several, names)
+    ]
 
 # %% ../nbs/08h_groups.ipynb #69378258
 class Explained(NamedTuple):
@@ -183,11 +200,13 @@ def write_groups(
     titles = {row['group']: _title(row) for row in groups if row['group'] >= 0}
     with run.writing('groups') as folder:
         folder.mkdir()
-        save_figure(plot_places(lines, label, titles), folder / 'places.png')
+        how = run.config.figures.of(save_figure)
+        save_figure(plot_places(lines, label, titles), folder / 'places', **how)
         for group, title in titles.items():
             mine = label == group
             parts = data[mine], found.signed[mine], found.segments
-            save_figure(plot_cluster(*parts, title=title), folder / f'group{group}.png')
+            drawn = plot_cluster(*parts, title=title)
+            save_figure(drawn, folder / f'group{group}', **how)
     return dict(groups=len(titles), in_none=int((label < 0).sum()))
 
 

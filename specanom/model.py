@@ -19,6 +19,7 @@ from .core import seed_of
 from .files import read_json, write_json
 from .modelfile import read_arrays, write_arrays
 from .objects import id_fraction
+from .pages import card
 from .spectra import Spectra, check_grid
 from specanom.flow import (
     Density,
@@ -146,6 +147,18 @@ class Model:
     triage: Triage = None  # What the residuals of anomalies look like
     grid: dict = None  # Of the spectra that it was trained on, see `grid_of`
     floors: tuple = (-np.inf, -np.inf)  # Of log p, see `firm_labels`
+
+    def __repr__(self):
+        return f'Model of {len(self.members)} members, trained on {self.trained_on}'
+
+    def _repr_html_(self):
+        facts = dict(members=len(self.members), trained=f'on {self.trained_on}')
+        facts['networks'] = repr(self.members[0].chain) if self.members else ''
+        if self.edges is not None:
+            facts['redshift bins'] = ', '.join(f'{edge:.3f}' for edge in self.edges)
+        facts['p-values'] = 'calibrated' if self.calibration else 'not yet'
+        facts['triage'] = 'learnt' if self.triage else 'none'
+        return card('Model', facts)
 
     def by_judge(self, data: Spectra, slot: int = 0):  # Iterator of (rows, member)
         """The members that are the slot-th judge of some spectra, and which spectra.

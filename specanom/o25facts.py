@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['POPULATIONS', 'ALIGNED', 'CUTS', 'NEIGHBOURS', 'REFERENCE', 'AUTHORS_COST', 'MOST', 'population_of', 'recovery',
            'agreement_of', 'artefact_separation', 'line_alignment', 'explanation_cost', 'collect_o25', 'O25Facts',
-           'read_o25', 'plot_overview', 'plot_example', 'plot_examples', 'plot_cuts', 'plot_populations',
-           'plot_all_weights', 'plot_shared', 'plot_group_panels', 'plot_cost']
+           'read_o25']
 
 # %% ../nbs/09e_o25facts.ipynb #ae20f256
 import warnings
@@ -20,23 +19,12 @@ import numpy as np
 from astropy.table import Table
 from scipy.stats import spearmanr
 
-from specanom.clusters import (
-    cluster_weights,
-    medoid_order,
-    normalize_weights,
-    plot_averages,
-)
-from .core import axes_or_new
-from specanom.explain import (
-    Explanation,
-    hadamard_design,
-    lime_design,
-    perturb,
-    plot_explanation,
-)
+from .clusters import cluster_weights, medoid_order, normalize_weights
+from .absence import perturb
+from .explain import Explanation, hadamard_design, lime_design
 from .files import read_json, read_table, write_json, write_table
 from .groups import Explained
-from .linelist import LINES, mark_lines
+from .linelist import LINES
 from .lines import line_ratio, measure_lines
 from .modelfile import read_arrays, write_arrays
 from .neighbours import Score, exact_scores, made_scores
@@ -616,206 +604,3 @@ def read_o25(
     names = tuple(header['names'])
     segments = Segments(arrays['wave'], arrays['label'], 'uniform', names)
     return O25Facts(numbers, tables, arrays, segments)
-
-# %% ../nbs/09e_o25facts.ipynb #1b68d736
-def plot_overview(
-    facts: O25Facts,
-):
-    "The examples with their reconstructions, one for each score; returns the figure."
-    import matplotlib.pyplot as plt
-
-    form = dict(figsize=(9, 8), sharex=True, layout='constrained', dpi=66)
-    fig, axes = plt.subplots(4, 2, **form)
-    wave = facts.segments.wave
-    for i, ax in enumerate(axes.T.flat):
-        row, flux = facts.tables['examples'][i], facts.arrays['example_flux'][i]
-        ax.plot(wave, flux, color='k', lw=0.5, label='data')
-        drawn = facts.arrays['example_drawn'][i]
-        ax.plot(wave, drawn, color='C1', lw=0.7, label='reconstruction')
-        low, high = np.nanquantile(flux, [0.002, 0.998])
-        ax.set(xlim=wave[[0, -1]], ylim=(min(low, 0), 1.15 * high))
-        title = f'{row["score"]}{facts.mock}: {row["spectrum"]}, S/N {row["sn"]:.0f}'
-        ax.set_title(title, fontsize=8, loc='left')
-    axes[0, 0].legend(frameon=False, fontsize=7)
-    fig.supxlabel('rest wavelength (Å, vacuum)', fontsize=9)
-    fig.supylabel('flux / median', fontsize=9)
-    return fig
-
-
-def plot_example(
-    facts: O25Facts,
-    name: str,  # Of `SCORES`
-    axes=None,  # Two, above each other; None: new ones
-):
-    "The example of a score, its reconstruction and its weights; returns the axes."
-    i = list(facts.tables['examples']['score']).index(name)
-    row = facts.tables['examples'][i]
-    axes = plot_explanation(facts.example(i), axes)
-    said = f'{name}{facts.mock}, S/N {row["sn"]:.0f}'
-    axes[0].set_title(said, fontsize=8, loc='left', pad=12)
-    axes[0].set_ylabel('flux / median')
-    return axes
-
-
-def plot_examples(
-    facts: O25Facts,
-    names: Iterable[str] = tuple(SCORES),  # Of scores, an even number
-):
-    "Examples with their weights, two side by side; returns the figure."
-    import matplotlib.pyplot as plt
-
-    names = list(names)
-    rows = len(names) // 2
-    form = dict(figsize=(11, 2.5 * rows), layout='constrained', sharex='col', dpi=72)
-    fig, axes = plt.subplots(2 * rows, 2, height_ratios=[3, 1] * rows, **form)
-    for i, name in enumerate(names):
-        row, column = divmod(i, 2)
-        plot_example(facts, name, axes[2 * row : 2 * row + 2, column])
-    for ax in axes[1:-1:2].flat:
-        ax.set_xlabel('')
-    return fig
-
-
-def plot_cuts(
-    facts: O25Facts,
-):
-    "The example of mse with weights by other segments and perturbations; the figure."
-    import matplotlib.pyplot as plt
-
-    cuts, wave = facts.tables['cuts'], facts.segments.wave
-    form = dict(figsize=(9, 6), sharex=True, layout='constrained', dpi=80)
-    fig, axes = plt.subplots(
-        len(cuts) + 1, 1, height_ratios=[2] + len(cuts) * [1], **form
-    )
-    axes[0].plot(wave, facts.arrays['example_flux'][0], color='k', lw=0.5)
-    axes[0].set(ylabel=f'flux / median{facts.mock}', xlim=wave[[0, -1]])
-    for ax, row, weight in zip(axes[1:], cuts, facts.arrays['cut_weights']):
-        ax.fill_between(wave, np.abs(weight), color='.5', lw=0, step='mid')
-        said = f'{row["segmentation"]} {row["segments"]}, {row["perturbation"]}'
-        ax.text(0.01, 0.75, said, transform=ax.transAxes, fontsize=8)
-        ax.set(ylim=(0, 1.1), yticks=[])
-    axes[-1].set_xlabel('rest wavelength (Å, vacuum)')
-    fig.supylabel('size of the weight / largest', fontsize=8, y=0.4)
-    mark_lines(axes[0])
-    return fig
-
-
-def plot_populations(
-    facts: O25Facts,
-    *,
-    ax=None,
-):
-    "Median and mean spectrum of all and of the explained; returns the axes."
-    ax = axes_or_new(ax, figsize=(9, 3.2))
-    names = 'all, median', 'all, mean', 'tops, median', 'tops, mean'
-    styles = ('.5', '-'), ('.5', ':'), ('C3', '-'), ('C3', ':')
-    for values, name, (color, dashes) in zip(facts.arrays['population'], names, styles):
-        ax.plot(facts.segments.wave, values, color=color, ls=dashes, lw=0.9, label=name)
-    ax.set(
-        xlabel='rest wavelength (Å, vacuum)',
-        ylabel=f'flux / median{facts.mock}',
-        xlim=facts.segments.wave[[0, -1]],
-    )
-    ax.legend(frameon=False, fontsize=8)
-    return mark_lines(ax)
-
-
-def plot_all_weights(
-    facts: O25Facts,
-):
-    "Mean and median weights of the top of each score; returns the figure."
-    import matplotlib.pyplot as plt
-
-    form = dict(figsize=(10, 7), sharex=True, sharey=True, layout='constrained', dpi=80)
-    fig, axes = plt.subplots(4, 2, **form)
-    for ax, name in zip(axes.T.flat, SCORES):
-        plot_averages(ax, facts.weights(name), facts.segments)
-        ax.set(xlim=facts.segments.wave[[0, -1]], ylim=(0, 1.05))
-        ax.set_title(f'{name}{facts.mock}', fontsize=8, loc='left', pad=10)
-    for ax in axes[0]:
-        mark_lines(ax)
-    axes[0, 0].legend(frameon=False, fontsize=7)
-    fig.supxlabel('rest wavelength (Å, vacuum)', fontsize=9)
-    fig.supylabel('weight (1: the largest)', fontsize=9)
-    return fig
-
-
-def plot_shared(
-    facts: O25Facts,
-    *,
-    ax=None,
-):
-    "Part of each top that is in that of mse, beside the authors'; returns the axes."
-    ax, table = axes_or_new(ax, figsize=(8, 3)), facts.tables['overlap']
-    place = np.arange(len(table))
-    ax.bar(place - 0.2, table['shared'], 0.4, color='C0', label=f'this run{facts.mock}')
-    theirs = "the authors' notebooks (a development version, not the paper)"
-    ax.bar(place + 0.2, table['authors'], 0.4, color='.7', label=theirs)
-    ax.set_xticks(
-        place, [*table['score'][:-1], 'in all eight'], rotation=30, ha='right'
-    )
-    ax.set(ylabel='part shared with the top of mse', ylim=(0, 1.3))
-    ax.legend(frameon=False, fontsize=8)
-    return ax
-
-
-def plot_group_panels(
-    facts: O25Facts,
-):
-    """For each group the median spectrum, its weights, and the members nearest its
-    middle; returns the figure."""
-    import matplotlib.pyplot as plt
-
-    told = facts.tables['groups']
-    told = told[told['group'] >= 0]
-    form = dict(figsize=(11, 1.6 * len(told) + 0.5), layout='constrained', dpi=56)
-    fig, axes = plt.subplots(len(told), 3, sharex=True, squeeze=False, **form)
-    for three, row in zip(axes, told):
-        _plot_group(facts, three, row)
-    for ax in axes[-1]:
-        ax.set_xlabel('rest wavelength (Å, vacuum)')
-    axes[0, 1].legend(frameon=False, fontsize=7)
-    return fig
-
-
-def _plot_group(facts: O25Facts, axes, row):
-    "The three panels of a group."
-    g, wave = row['group'], facts.segments.wave
-    low, middle, high = facts.arrays['group_spread'][g]
-    axes[0].fill_between(wave, low, high, color='.85', lw=0)
-    axes[0].plot(wave, middle, color='k', lw=0.8)
-    top = 1.15 * np.nanquantile(middle, 0.998)
-    axes[0].set(xlim=wave[[0, -1]], ylim=(0, top), ylabel='flux / median')
-    title = f'{g}{facts.mock}: {row["size"]}, {row["reading"]}'
-    axes[0].set_title(title, fontsize=9, loc='left')
-    mine = np.asarray(facts.tables['members']['group']) == g
-    plot_averages(axes[1], facts.arrays['vectors'][mine].astype(float), facts.segments)
-    axes[1].set(ylim=(0, 1.05), ylabel='weight')
-    axes[1].set_title(row['where'].split(';')[0], fontsize=9, loc='left')
-    for i, flux in enumerate(facts.arrays['medoids'][g]):
-        axes[2].plot(wave, np.minimum(flux, top) + top * i, color='k', lw=0.5)
-    axes[2].set(ylim=(0, 3.2 * top), yticks=[], ylabel='nearest the middle')
-
-
-def plot_cost(
-    facts: O25Facts,
-    *,
-    ax=None,
-):
-    "What an explanation costs, as a multiple of O25's design; returns the axes."
-    ax, cost = axes_or_new(ax, figsize=(6, 3.2)), facts.tables['cost']
-    said = dict(made='each neighbour made', exact='exact, none made')
-    for name, label in said.items():
-        mine = cost[cost['way'] == name]
-        ax.plot(mine['neighbours'], mine['ratio'], 'o-', ms=3, label=label)
-    one = cost[cost['way'] == 'balanced']
-    ax.plot(one['neighbours'], one['ratio'], 's', color='C2', label='balanced design')
-    theirs = np.array(list(AUTHORS_COST.values())) / AUTHORS_COST[REFERENCE]
-    ax.plot(
-        list(AUTHORS_COST), theirs, 'x--', color='.6', label="the authors' notebook"
-    )
-    ax.axhline(1, color='.8', lw=0.8, zorder=0)
-    ax.set(xscale='log', yscale='log', xlabel='neighbours')
-    ax.set_ylabel(f'cost / that of {REFERENCE} made ones')
-    ax.legend(frameon=False, fontsize=8)
-    return ax

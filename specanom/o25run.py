@@ -30,7 +30,7 @@ from specanom.o25chain import (
 )
 from .known import known_lists
 from .reconstruction import SCORES, plot_overlap
-from .results import save_figure
+from .pages import save_figure
 from .runs import Run
 from .segments import Segments
 from .spectra import Spectra
@@ -132,7 +132,8 @@ def write_o25(
     with run.writing('figures') as folder:
         folder.mkdir()
         for name, ax in _drawn(run, ranks, fraction):
-            save_figure(ax.figure, folder / f'{name}.png')
+            how = run.config.figures.of(save_figure)
+            save_figure(ax.figure, folder / name, **how)
     return dict(recalled=len(found))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from astropy.table import Table, hstack
 
-from .anomalies import FORMATS
+from .formats import FORMATS
 from .config import Config, check_config, load_config, preparation
 from .core import provenance
 from .spectra import Spectra
@@ -178,8 +178,11 @@ add_stage(
     write_sensitivity,
     owns=['sensitivity', 'tables/sensitivity.ecsv'],
     after=['tables'],
+    config=['figures'],
 )
-add_stage('figures', write_figures, owns=['figures'], after=['tables'])
+add_stage(
+    'figures', write_figures, owns=['figures'], after=['tables'], config=['figures']
+)
 add_stage(
     'o25 networks',
     train_o25,
@@ -217,7 +220,7 @@ add_stage(
     write_groups,
     owns=['groups', *(f'tables/{n}.ecsv' for n in ('groups', 'members', 'elbow'))],
     after=['explanations', 'o25 explanations'],
-    config=['explanations', 'seed'],
+    config=['explanations', 'seed', 'figures'],
     recipes=['best', 'o25'],
 )
 add_stage(
@@ -225,7 +228,7 @@ add_stage(
     write_o25,
     owns=['tables/overlap.ecsv', 'tables/recall.ecsv', 'figures'],
     after=['o25 explanations'],
-    config=['explanations.fraction', 'published', 'known'],
+    config=['explanations.fraction', 'published', 'known', 'figures'],
     recipes='o25',
 )
 
@@ -339,6 +342,7 @@ def _begin(r: Run, refresh: bool):
         for facts in r.manifest['stages'].values():
             facts['key'] = ''
     r.manifest.pop('finished', None)
+    r.manifest.setdefault('created', _now())
     r.manifest |= NEW_MANIFEST | dict(
         started=_now(),
         threads=torch.get_num_threads(),

@@ -17,7 +17,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from tqdm import tqdm
 
-from .core import axes_or_new, digest, log
+from .core import axes_or_new, digest, hidden, log
 from .files import home, read_table, write_table
 from specanom.objects import (
     CATALOG,
@@ -316,7 +316,7 @@ _MAX_PAGES = 10_000  # a survey has fewer, even when its server cuts them short
 def _pages(server: _SkyServer, question: _Question, what: str) -> Table:
     "All pages of a question, until one is empty."
     pages, after = [], 0
-    with tqdm(desc=what, unit=' rows', disable=None, dynamic_ncols=True) as bar:
+    with tqdm(desc=what, unit=' rows', disable=hidden(), dynamic_ncols=True) as bar:
         while len(page := _page(server, question, after)):
             bar.update(len(page))
             pages.append(page)

@@ -17,10 +17,10 @@ from scipy.ndimage import gaussian_filter1d
 
 from .grid import B23_GRID, SDSS_K, Grid
 from .spectra import Spectra
-from .inject import QUASAR_LINES, REST_K, REST_WAVE, load_m_stars
 from .lines import NII_RATIO, on_lattice
 from .preprocess import at_redshifts, flagged
-from .templates import SPEED_OF_LIGHT, load_basis
+from .templates import SPEED_OF_LIGHT, load_basis, load_m_stars
+from .unusual import QUASAR_LINES, REST_K, REST_WAVE
 
 # %% ../nbs/06d_redshifts.ipynb #a5a5e765
 def _apart(z: np.ndarray, other: np.ndarray) -> np.ndarray:

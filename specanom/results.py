@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'MOST', 'ranked_scores', 'discoveries', 'explain_rows', 'list_discoveries', 'write_tables',
-           'write_sensitivity', 'save_figure', 'write_figures']
+           'write_sensitivity', 'write_figures']
 
 # %% ../nbs/08g_results.ipynb #5bb06a06
 import dataclasses
@@ -24,15 +24,16 @@ from specanom.anomalies import (
     quiescent,
     recall,
     top_anomalies,
-    write_formats,
 )
 from .autoencoder import plot_loss
 from .core import progress
 from .spectra import Spectra
+from .formats import write_formats
 from .detector import plate_enrichment
 from .known import known_lists
 from .learning import lists_of, ranked
 from .model import Member, judges, opinions, raw_scores
+from .pages import save_figure
 from .preprocess import split_ids
 from .reasons import tags_per_bin, why_odd
 from .reconstruction import pixelwise_chi2, plot_pixelwise_chi2
@@ -188,7 +189,7 @@ def write_tables(
 def _write_formats(run: Run, table: Table, name: str):
     "A table of the run in every format."
     with tempfile.TemporaryDirectory() as folder:
-        for path in write_formats(table, Path(folder) / f'{name}.ecsv'):
+        for path in write_formats(run.signed(table), Path(folder) / f'{name}.ecsv'):
             with run.writing(f'tables/{path.name}') as aside:
                 shutil.move(path, aside)
 
@@ -300,7 +301,8 @@ def _climb_and_draw(run: Run, table: Table, folder: Path) -> list:  # Of dicts
         fig = _draw_ascent(shown, n, ends[n], logp[n])
         where = f'bin {row["zbin"]}, rank {row["rank"]}'
         fig.suptitle(f'{where}: {row["reading"]}', fontsize=9)
-        save_figure(fig, folder / f'bin{row["zbin"]}_rank{row["rank"]}.png')
+        name = f'bin{row["zbin"]}_rank{row["rank"]}'
+        save_figure(fig, folder / name, **run.config.figures.of(save_figure))
     return rows
 
 
@@ -317,19 +319,6 @@ def _objects(run: Run, table: Table) -> Spectra:
     return run.spectra[rows_of(ids, np.asarray(table['specobjid'], np.uint64))]
 
 
-def save_figure(
-    fig,
-    path: Path,  # .png
-):
-    "Write a figure and close it; `savefig` would set it twice before it draws."
-    import matplotlib.pyplot as plt
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    fig.set_dpi(80)
-    FigureCanvasAgg(fig).print_png(path)
-    plt.close(fig)
-
-
 def write_figures(
     run: Run,
 ) -> dict:  # Numbers for the manifest
@@ -337,11 +326,12 @@ def write_figures(
     one page a bin."""
     with run.writing('figures') as folder:
         folder.mkdir()
+        how = run.config.figures.of(save_figure)
         for name, fig in _summaries(run):
-            save_figure(fig, folder / f'{name}.png')
+            save_figure(fig, folder / name, **how)
         pages = list(_pages(run))
         for name, table in progress(pages, 'figures', unit='page'):
-            save_figure(_page(run, table), folder / f'{name}.png')
+            save_figure(_page(run, table), folder / name, **how)
     return dict(pages=len(pages))
 
 

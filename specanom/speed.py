@@ -207,7 +207,7 @@ def _explain_o25(
 def _explaining(n: int, rng: int | np.random.Generator) -> tuple:
     "A network of O25's size with a spectrum, uniform segments, and its perturbation."
     from specanom.autoencoder import Autoencoder
-    from specanom.explain import perturb
+    from specanom.absence import perturb
     from specanom.neighbours import Score
     from specanom.segments import segment
 

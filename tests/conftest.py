@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted(ROOT.glob('nbs/*.ipynb'))
+NOTEBOOKS = sorted(ROOT.glob('nbs/*.ipynb')) + sorted(ROOT.glob('nbs/howto/*.ipynb'))
 GENERATED = shutil.ignore_patterns(
     '.git',
     '.venv',

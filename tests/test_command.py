@@ -16,7 +16,7 @@ from conftest import (
     once,
     pip_install,
 )
-from specanom import cli
+from specanom import cli, operands
 from specanom.cli import main
 from specanom.config import PROFILES, RECIPES, Config, load_config
 from specanom.files import write_table
@@ -158,8 +158,8 @@ def test_every_setting():
 
 def test_profiles():
     "The command knows their names without a library that takes long to load."
-    assert cli.PROFILES == list(PROFILES)
-    assert cli.RECIPES == list(RECIPES)
+    assert operands.PROFILES == list(PROFILES)
+    assert operands.RECIPES == list(RECIPES)
 
 
 # ---- errors

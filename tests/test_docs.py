@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from posixpath import dirname, join, normpath
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -46,11 +47,13 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope='module')
 def pages(site):
-    return {p.name: Page(p) for p in site.glob('*.html')}
+    return {p.relative_to(site).as_posix(): Page(p) for p in site.rglob('*.html')}
 
 
 def page_name(notebook):
-    "nbdev drops the number: 01a_query.ipynb becomes query.html."
+    "nbdev drops the number: 01a_query.ipynb becomes query.html; how-to pages keep their folder."
+    if notebook.parent.name == 'howto':
+        return f'howto/{notebook.stem}.html'
     return (
         notebook.stem.lstrip('0123456789').partition('_')[2] + '.html'
         if notebook.stem[0].isdigit()
@@ -66,10 +69,9 @@ def test_links(site, pages):
     "Links inside the site, to pages, to places in pages, to styles and scripts, all resolve."
     for name, page in pages.items():
         for link in page.links:
-            path, anchor = (
-                unquote(urlsplit(link).path) or name,
-                unquote(urlsplit(link).fragment),
-            )
+            path = unquote(urlsplit(link).path)
+            path = normpath(join(dirname(name), path)) if path else name
+            anchor = unquote(urlsplit(link).fragment)
             assert (site / path).exists(), f'{name} links {link}'
             assert not anchor or path not in pages or anchor in pages[path].anchors, (
                 f'{name} links {link}, which has no such place'

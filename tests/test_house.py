@@ -11,7 +11,8 @@ import pytest
 from specanom import core
 from conftest import NOTEBOOKS as ALL_NOTEBOOKS
 from conftest import ROOT
-from specanom.config import CHOICES, RANGES, SECTIONS, Config, options_of
+from specanom.config import Config
+from specanom.settings import CHOICES, RANGES, SECTIONS, options_of
 from specanom.surveys import READERS
 from specanom.flow import METHODS, find_method
 from specanom.pipeline import STAGES

@@ -9,7 +9,8 @@ from astropy.table import Table
 from conftest import SMALL, once
 
 from specanom.cli import main
-from specanom.config import add_section, drop_section, load_config
+from specanom.config import load_config
+from specanom.settings import add_section, drop_section
 from specanom.pipeline import STAGES, Run, add_stage, run
 
 FILE = 'tables/census.ecsv'

@@ -78,12 +78,12 @@ def test_export(tmp_path):
 def test_clean(tmp_path):
     "The notebooks carry no execution counts, no editor metadata, no memory addresses."
     project = copy_project(tmp_path / 'copy')
-    before = {p.name: p.read_bytes() for p in project.glob('nbs/*.ipynb')}
+    before = {p: p.read_bytes() for p in project.glob('nbs/**/*.ipynb')}
     subprocess.run([tool('nbdev_clean')], cwd=project, check=True)
     changed = [
         p.name
-        for p in sorted(project.glob('nbs/*.ipynb'))
-        if p.read_bytes() != before[p.name]
+        for p in sorted(project.glob('nbs/**/*.ipynb'))
+        if p.read_bytes() != before[p]
     ]
     assert not changed, f'run nbdev_clean: {", ".join(changed)}'
 
@@ -128,11 +128,16 @@ def test_chapters_leave_checks_behind(tmp_path):
     assert not shipped.exists()
 
 
+def below_nbs(notebook):
+    "The name of a notebook, with its folder when it has one."
+    return notebook.relative_to(ROOT / 'nbs').as_posix()
+
+
 def test_index_lists_every_notebook():
     "The table of notebooks in index.ipynb links every other one, and nothing that is not there."
     index = '\n'.join(cells_of(ROOT / 'nbs' / 'index.ipynb', 'markdown'))
-    linked = re.findall(r'\]\(([\w-]+\.ipynb)\)', index)
-    assert set(linked) == {p.name for p in NOTEBOOKS} - {'index.ipynb'}
+    linked = re.findall(r'\]\(([\w/-]+\.ipynb)\)', index)
+    assert set(linked) == {*map(below_nbs, NOTEBOOKS)} - {'index.ipynb'}
 
 
 def test_site_settings():
@@ -165,7 +170,8 @@ def test_sidebar():
     first, *parts = quarto['website']['sidebar']['contents']
     pages = [page for part in parts for page in part['contents']]
     listed = [first, *(page['href'] for page in pages)]
-    assert listed == ['index.ipynb', *(p.name for p in NOTEBOOKS if p.stem != 'index')]
+    others = [below_nbs(p) for p in NOTEBOOKS if p.stem != 'index']
+    assert listed == ['index.ipynb', *others]
     assert all(page['text'] for page in pages)
 
 
@@ -182,7 +188,7 @@ def test_form(notebook):
     ]
     assert exports == (
         []
-        if notebook.stem in NO_MODULE
+        if notebook.stem in NO_MODULE or notebook.parent.name == 'howto'
         else [re.sub(r'^\d+[a-z]?_', '', notebook.stem)]
     ), 'one notebook, one module, one name'
     n_words = sum(len(p.split()) for p in prose)
