@@ -15,7 +15,12 @@ import sys
 from .answers import Nothing, folded
 from .fetching import download_command, known_command, query_command
 from .options import make_parser
-from .studying import benchmark_command, paper_command, tune_command
+from specanom.studying import (
+    benchmark_command,
+    paper_command,
+    resample_command,
+    tune_command,
+)
 from specanom.telling import (
     anomalies_command,
     check_command,
@@ -42,6 +47,7 @@ _COMMANDS = {
     'query': query_command,
     'download': download_command,
     'known': known_command,
+    'resample': resample_command,
     'paper': paper_command,
     'benchmark': benchmark_command,
     'tune': tune_command,

@@ -572,9 +572,11 @@ def _add_benchmark(commands):
     )
     add(
         '--only',
-        choices=['detection', 'speed', 'training', 'flow', 'stability', 'robust'],
+        choices=['detection', 'speed', 'training', 'flow', 'stability', 'robust']
+        + ['real'],
         help='one part of it; robust, which trains everything in RUN again with other '
-        'seeds and networks, is done only when it is asked for',
+        'seeds and networks, and real, which needs --real, are done only when they are '
+        'asked for',
     )
     add(
         '--out',
@@ -602,6 +604,13 @@ def _add_again(add):
         metavar='PART',
         help='robust: part of the epochs of RUN (default: 0.5)',
     )
+    add(
+        '--real',
+        type=Path,
+        metavar='FOLDER',
+        help='real: spectra of high S/N, and sky fibres; surveys are made of them, and '
+        'they are judged by chains that know nothing of them',
+    )
 
 
 def _add_tune(commands):
@@ -624,6 +633,69 @@ def _add_tune(commands):
         default=Path('tune.sqlite'),
         metavar='FILE',
         help='the study; its figure is written beside it (default: tune.sqlite)',
+    )
+
+# %% ../nbs/11_options.ipynb #96379a02
+def _add_resample(commands):
+    add = add_command(
+        commands,
+        'resample',
+        'a survey made of your own spectra of high S/N, to train on',
+        'Make a survey of real spectra: other redshifts, magnitudes and nights, '
+        'mixtures of similar ones, the noise of the sky fibres among them.',
+        examples={
+            'spectra --n 20000 --out survey.zarr': 'then: specanom run --source survey.zarr',
+            'spectra --without spec-5129-55864-0970.fits': 'but this star, taken for a galaxy',
+        },
+    )
+    add(
+        'folder',
+        type=Path,
+        metavar='FOLDER',
+        help='files of spectra; sky fibres are those whose objtype is SKY',
+    )
+    add('--n', type=int, default=20_000, help='spectra to make (default: 20000)')
+    add(
+        '--out',
+        type=Path,
+        default=Path('survey.zarr'),
+        metavar='STORE',
+        help='gets the spectra; what they are made of is written beside it, in '
+        'STORE without .zarr and with _truth.ecsv (default: survey.zarr)',
+    )
+    _add_templates(add)
+    add('--seed', type=int, default=0, help='seed of everything random (default: 0)')
+
+
+def _add_templates(add):
+    "What is a template, and what is made of it."
+    add(
+        '--min-sn',
+        type=float,
+        default=30.0,
+        metavar='SN',
+        help='least median S/N per pixel of a template (default: 30)',
+    )
+    add(
+        '--without',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='file that is no template, such as a star taken for a galaxy; may be '
+        'given several times',
+    )
+    add(
+        '--mix',
+        choices=['survey', 'templates'],
+        default='survey',
+        help='classes in the proportion of SDSS, or of the templates (default: survey)',
+    )
+    add(
+        '--varied',
+        type=float,
+        default=0.2,
+        metavar='PART',
+        help='part that has any S/N, whatever its brightness (default: 0.2)',
     )
 
 # %% ../nbs/11_options.ipynb #b1674664
@@ -652,6 +724,7 @@ _ADDERS = (  # in the order of --help
     _add_query,
     _add_download,
     _add_known,
+    _add_resample,
     _add_paper,
     _add_benchmark,
     _add_tune,

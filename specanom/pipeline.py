@@ -406,7 +406,8 @@ def _check_size(run: Run):
     if run.borrowed is None and accepted < MIN_TRAIN:
         raise ValueError(
             f'only {accepted} spectra passed the selection, fewer than the {MIN_TRAIN} '
-            'needed to train; score them with a finished run instead: --model RUN'
+            'needed to train; make a survey of your best ones, specanom resample '
+            'FOLDER, or score them with a finished run: --model RUN'
         )
 
 

@@ -184,7 +184,13 @@ def total_snr(
 REST_UNIT = '1e-17 erg / (s cm2)'  # lambda f_lambda at the distance of z = 0.1
 
 
-def _by_catalog(catalog: Table, z_min: float, z_max: float) -> list[tuple]:
+def _by_catalog(
+    catalog: Table,
+    z_min: float,
+    z_max: float,
+    good_plates: bool = True,
+    zwarning: bool = True,
+) -> list[tuple]:
     "Cuts that need the catalogue only: (criterion, which fail, the value to report)."
     fibre = np.asarray(catalog['objtype'])
     kind = np.asarray(catalog['class'])
@@ -192,11 +198,12 @@ def _by_catalog(catalog: Table, z_min: float, z_max: float) -> list[tuple]:
     quality = np.asarray(catalog['platequality'])
     z = np.asarray(catalog['z'])
     inside = (z > z_min) & (z < z_max)
+    bad_plate = good_plates & ~np.isin(quality, ['good', ''])
     return [
         ('sky fibre', fibre == 'SKY', fibre),
         ('not a galaxy or QSO', ~np.isin(kind, ['GALAXY', 'QSO']), kind),
-        ('redshift warning', warning != 0, warning),
-        ('plate not good', ~np.isin(quality, ['good', '']), quality),
+        ('redshift warning', zwarning & (warning != 0), warning),
+        ('plate not good', bad_plate, quality),
         (f'outside {z_min:g} < z < {z_max:g}', ~inside, np.round(z, 5)),
     ]
 
@@ -310,6 +317,8 @@ def preprocess(
     wave_max: float = 8318.0,  # Last edge of the rest-frame bins, AA
     n_wave: int = 1000,  # Bins
     spacing: str = 'log',  # Of the bins: equal velocity, or 'linear': equal width
+    good_plates: bool = True,  # Only of plates of good quality
+    zwarning: bool = True,  # Only without redshift warning; failures have one
     grid: Grid = None,  # Rest-frame bins instead of those four numbers
     executor=None,  # Any `concurrent.futures` executor; threads do
 ) -> Spectra:  # On the bins; catalogue with masked_fraction and snr
@@ -325,7 +334,8 @@ def preprocess(
     _check_mask(mask)
     grid = _at_rest(grid or _bins(wave_min, wave_max, n_wave, spacing))
     _check_raw(raw)
-    kept = _set_aside(raw, _by_catalog(raw.catalog, z_min, z_max))
+    cuts = _by_catalog(raw.catalog, z_min, z_max, good_plates, zwarning)
+    kept = _set_aside(raw, cuts)
     floor = dict(max_pixel_snr=max_pixel_snr, mask=mask, edges=grid.edges)
     flux, ivar = _on_grid(partial(_rest_frame, **floor), kept, grid, executor)
     absurd = ~(np.isfinite(flux) & np.isfinite(ivar)).all(1)
@@ -518,11 +528,13 @@ def interpolate(
     return np.where(good, between, 0), inverse.astype('f4')
 
 
-def _cuts_of_o25(catalog: Table, z_min: float, z_max: float, min_sn: float) -> list:
+def _cuts_of_o25(
+    catalog: Table, z_min: float, z_max: float, min_sn: float, zwarning: bool
+) -> list:
     "Cuts that need the catalogue only, as `_by_catalog`; any plate will do."
     sn, kind = np.asarray(catalog['sn_median']), np.asarray(catalog['class'])
-    cuts = _by_catalog(catalog, z_min, z_max)
-    return [cut for cut in cuts if cut[0] != 'plate not good'] + [
+    cuts = _by_catalog(catalog, z_min, z_max, good_plates=False, zwarning=zwarning)
+    return cuts + [
         ('not a galaxy', kind != 'GALAXY', kind),
         (f'median S/N not above {min_sn:g}', ~(sn > min_sn), sn),
     ]
@@ -545,6 +557,7 @@ def preprocess_o25(
     z_max: float = 0.5,  # Largest redshift, exclusive
     min_sn: float = 4.0,  # Smallest median S/N, exclusive
     max_undefined: float = 0.1,  # Largest fraction of undefined wavelengths, exclusive
+    zwarning: bool = True,  # Only without redshift warning; failures have one
     curve: str = 'f99',  # Extinction of our Galaxy; 'o25': as in the authors' code
     grid: Grid = None,  # Rest-frame wavelengths; None: O25's own
     executor=None,  # Any `concurrent.futures` executor; threads do
@@ -554,7 +567,7 @@ def preprocess_o25(
     Raises `ValueError` on spectra that are not raw, or a grid that is not at rest."""
     grid = _at_rest(grid or O25_GRID)
     _check_raw(raw)
-    kept = _set_aside(raw, _cuts_of_o25(raw.catalog, z_min, z_max, min_sn))
+    kept = _set_aside(raw, _cuts_of_o25(raw.catalog, z_min, z_max, min_sn, zwarning))
     kept = deredden(kept, curve)
     flux, ivar = _on_grid(partial(_without_airglow, grid=grid), kept, grid, executor)
     undefined = (ivar == 0).mean(1)
