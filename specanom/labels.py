@@ -499,9 +499,9 @@ def plot_agreement(
         place = [labels.index(label) for label in pair['label']]
         ax.plot(pair['kappa'], place, 'o', alpha=0.7, label=f'{first} and {second}')
     means = [mean_kappa(table, label) for label in labels]
-    ax.plot(means, range(len(labels)), '|', ms=18, color='k', label='mean of the pairs')
+    ax.plot(means, range(len(labels)), '|', ms=14, color='k', label='mean of the pairs')
     ax.axvline(0, color='.7', lw=0.7, zorder=0)
     ax.set(yticks=range(len(labels)), yticklabels=labels, xlim=(-0.3, 1.05))
     ax.set(xlabel="Cohen's κ (0: chance, 1: full agreement)")
-    ax.invert_yaxis()
+    ax.set_ylim(len(labels) - 0.5, -0.5)
     return ax
