@@ -864,3 +864,20 @@ def main(
         print(_sentence(args.command, error), file=sys.stderr)
         return 2
     return _say(text, status)
+
+# %% ../nbs/12_cli.ipynb #b0e7e383
+from .inspecting import labels_command, more_command, rerank_command
+
+# %% ../nbs/12_cli.ipynb #087535d8
+def _rerank_part(args) -> list[str]:
+    "What labels are worth."
+    from specanom.rerank import run_rerank, summarize_rerank
+
+    path = args.out / 'rerank.ecsv'
+    summary = summarize_rerank(run_rerank(args.model, path))
+    said = summary.pformat(max_lines=-1, max_width=-1, show_dtype=False)
+    return [*said, f'precision among the first 50 (mock), all of it in {path}']
+
+
+_PARTS['rerank'] = _rerank_part
+_COMMANDS |= dict(labels=labels_command, rerank=rerank_command, more=more_command)

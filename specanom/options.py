@@ -424,7 +424,15 @@ def _add_benchmark(commands):
     )
     add(
         '--only',
-        choices=['detection', 'speed', 'training', 'flow', 'stability', 'robust'],
+        choices=[
+            'detection',
+            'speed',
+            'training',
+            'flow',
+            'stability',
+            'rerank',
+            'robust',
+        ],
         help='one part of it; robust, which trains everything in RUN again with other '
         'seeds and networks, is done only when it is asked for',
     )
@@ -572,3 +580,89 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument('--debug', action='store_true', help=where)
     parser.commands = commands.choices
     return parser
+
+# %% ../nbs/11_options.ipynb #6f2df534
+def _with_examples(commands, name: str, purpose: str, description: str, *examples: str):
+    "A function that adds options to a new command, whose help ends with examples."
+    return commands.add_parser(
+        name,
+        help=purpose,
+        description=description,
+        epilog='\n'.join(['examples:', *(f'  specanom {one}' for one in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).add_argument
+
+
+def _add_labels(commands):
+    add = _with_examples(
+        commands,
+        'labels',
+        'check and merge what inspectors say, and how far they agree',
+        'Check files of labels, ours or those of prospect; merge several inspectors.',
+        'labels mine.csv',
+        'labels anna.csv ben.csv --out both.csv',
+        'labels desi_vi.csv --out mine.csv    (from prospect; --vi FILE: to it)',
+    )
+    add(
+        'files',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='CSV of specobjid,label,note,quality,scanner,time, or a file of prospect',
+    )
+    add(
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help='write one label for each object, .csv; disputed where no label has most '
+        'voices',
+    )
+    add('--vi', type=Path, metavar='FILE', help='write the same as prospect has it')
+
+
+def _add_rerank(commands):
+    add = _with_examples(
+        commands,
+        'rerank',
+        'rank the objects of a run as labels teach, and what to label next',
+        'Learn from labels which objects are of interest, and rank a run by it.\n'
+        'The result is a ranking and no probability; p-values stay as they are.',
+        'rerank runs/demo --labels mine.csv --out again.ecsv',
+        'rerank runs/demo --labels mine.csv --interest lens --batch 50',
+    )
+    add('run', type=Path, metavar='RUN', help='a finished run')
+    add(
+        '--labels',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help='as specanom labels reads them',
+    )
+    add(
+        '--interest',
+        default='interesting',
+        metavar='LABEL',
+        help='the label that is looked for (default: interesting, and known)',
+    )
+    add('--batch', type=int, default=20, help='objects to label next (default: 20)')
+    add('--rows', type=int, default=20, help='rows to print (default: 20)')
+    add('--seed', type=int, default=0, help='of who is presumed ordinary (default: 0)')
+    _add_table(add)
+
+
+def _add_more(commands):
+    add = _with_examples(
+        commands,
+        'more',
+        'the objects of a run that are most like one, and why',
+        'List the objects that share what is odd about one, with what they share.',
+        'more runs/demo 0266-51602-0162',
+        'more runs/demo 299489676975171584 --n 50 --out like.ecsv',
+    )
+    add('run', type=Path, metavar='RUN', help='a finished run')
+    add('id', metavar='ID', help='specobjid, or plate-mjd-fiber')
+    add('--n', type=int, default=10, help='objects (default: 10)')
+    _add_table(add)
+
+
+_ADDERS += (_add_labels, _add_rerank, _add_more)
