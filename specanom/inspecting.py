@@ -90,7 +90,13 @@ def _rows(table, names: list[str]) -> list[str]:
     for name, form in dict(p_all='.1e', z='.4f').items():
         if name in shown.colnames:
             shown[name].info.format = form
-    return shown.pformat(max_lines=-1, max_width=-1, show_dtype=False, align='<')
+    lines = shown.pformat(max_lines=-1, max_width=-1, show_dtype=False, align='<')
+    return [_cut(line.rstrip()) for line in lines]
+
+
+def _cut(line: str, width: int = 100) -> str:
+    "A line that fits a window; what is left out is in the file."
+    return line if len(line) <= width else f'{line[: width - 1]}…'
 
 
 _SEEN = ['rank', 'rank_before', 'specobjid', 'z', 'p_all', 'label', 'why']
