@@ -14,6 +14,7 @@ import sys
 
 from .answers import Nothing, folded
 from .fetching import download_command, known_command, query_command
+from .inspecting import labels_command, more_command, rerank_command
 from .options import make_parser
 from specanom.studying import (
     benchmark_command,
@@ -51,6 +52,9 @@ _COMMANDS = {
     'paper': paper_command,
     'benchmark': benchmark_command,
     'tune': tune_command,
+    'labels': labels_command,
+    'rerank': rerank_command,
+    'more': more_command,
     'check': check_command,
     'info': info_command,
     'cite': cite_command,

@@ -573,7 +573,7 @@ def _add_benchmark(commands):
     add(
         '--only',
         choices=['detection', 'speed', 'training', 'flow', 'stability', 'robust']
-        + ['real'],
+        + ['real', 'rerank'],
         help='one part of it; robust, which trains everything in RUN again with other '
         'seeds and networks, and real, which needs --real, are done only when they are '
         'asked for',
@@ -698,6 +698,84 @@ def _add_templates(add):
         help='part that has any S/N, whatever its brightness (default: 0.2)',
     )
 
+# %% ../nbs/11_options.ipynb #79e9d9f3
+def _add_labels(commands):
+    add = add_command(
+        commands,
+        'labels',
+        'check and merge what inspectors say, and how far they agree',
+        'Check files of labels, ours or those of prospect; merge several inspectors.',
+        examples={
+            'mine.csv': 'what is in it',
+            'anna.csv ben.csv --out both.csv': 'how far they agree, and one label each',
+            'desi_vi.csv --out mine.csv': 'from prospect; --vi FILE writes for it',
+        },
+    )
+    add(
+        'files',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='CSV of specobjid,label,note,quality,scanner,time, or a file of prospect',
+    )
+    add(
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help='write one label for each object, .csv; disputed where no label has most '
+        'voices',
+    )
+    add('--vi', type=Path, metavar='FILE', help='write the same as prospect has it')
+
+
+def _add_rerank(commands):
+    add = add_command(
+        commands,
+        'rerank',
+        'rank the objects of a run as labels teach, and what to label next',
+        'Learn from labels which objects are of interest, and rank a run by it.\n'
+        'The result is a ranking and no probability; p-values stay as they are.',
+        examples={
+            'runs/demo --labels mine.csv --out again.ecsv': 'the whole ranking in a table',
+            'runs/demo --labels mine.csv --interest lens --batch 50': 'what to look at next',
+        },
+    )
+    add('run', type=Path, metavar='RUN', help='a finished run')
+    add(
+        '--labels',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help='as specanom labels reads them',
+    )
+    add(
+        '--interest',
+        default='interesting',
+        metavar='LABEL',
+        help='the label that is looked for (default: interesting, and known)',
+    )
+    add('--batch', type=int, default=20, help='objects to label next (default: 20)')
+    add('--rows', type=int, default=20, help='rows to print (default: 20)')
+    add('--seed', type=int, default=0, help='of who is presumed ordinary (default: 0)')
+    _add_table(add)
+
+
+def _add_more(commands):
+    add = add_command(
+        commands,
+        'more',
+        'the objects of a run that are most like one, and why',
+        'List the objects that share what is odd about one, with what they share.',
+        examples={
+            'runs/demo 0266-51602-0162': 'ten that are like it',
+            'runs/demo 299489676975171584 --n 50 --out like.ecsv': 'fifty, in a table',
+        },
+    )
+    add('run', type=Path, metavar='RUN', help='a finished run')
+    add('id', metavar='ID', help='specobjid, or plate-mjd-fiber')
+    add('--n', type=int, default=10, help='objects (default: 10)')
+    _add_table(add)
+
 # %% ../nbs/11_options.ipynb #b1674664
 def _add_completion(commands):
     add = add_command(
@@ -728,6 +806,9 @@ _ADDERS = (  # in the order of --help
     _add_paper,
     _add_benchmark,
     _add_tune,
+    _add_labels,
+    _add_rerank,
+    _add_more,
     _add_check,
     _add_info,
     _add_cite,

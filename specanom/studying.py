@@ -152,7 +152,17 @@ def _real_part(args) -> list[str]:
     return [*table_lines(shown, names), f'share of p < 0.05, by spectrograph in {path}']
 
 
-_APART = 'robust', 'real'  # are done only when they are asked for
+def _rerank_part(args) -> list[str]:
+    "What labels are worth."
+    from specanom.rerank import run_rerank, summarize_rerank
+
+    path = args.out / 'rerank.ecsv'
+    summary = summarize_rerank(run_rerank(args.model, path))
+    said = summary.pformat(max_lines=-1, max_width=-1, show_dtype=False)
+    return [*said, f'precision among the first 50 (mock), all of it in {path}']
+
+
+_APART = 'robust', 'real', 'rerank'  # are done only when they are asked for
 _PARTS = {
     'detection': _detection_part,
     'speed': _speed_part,
@@ -161,6 +171,7 @@ _PARTS = {
     'stability': _stability_part,
     'robust': _robust_part,
     'real': _real_part,
+    'rerank': _rerank_part,
 }
 
 # %% ../nbs/11e_studying.ipynb #ef3688eb
