@@ -25,7 +25,7 @@ def plot_overview(
     "The examples with their reconstructions, one for each score; returns the figure."
     import matplotlib.pyplot as plt
 
-    form = dict(figsize=(9, 8), sharex=True, layout='constrained', dpi=66)
+    form = dict(figsize=(9, 8), sharex=True, layout='constrained', dpi=60)
     fig, axes = plt.subplots(4, 2, **form)
     wave = facts.segments.wave
     for i, ax in enumerate(axes.T.flat):
@@ -68,7 +68,7 @@ def plot_examples(
 
     names = list(names)
     rows = len(names) // 2
-    form = dict(figsize=(11, 2.5 * rows), layout='constrained', sharex='col', dpi=72)
+    form = dict(figsize=(11, 2.5 * rows), layout='constrained', sharex='col', dpi=64)
     fig, axes = plt.subplots(2 * rows, 2, height_ratios=[3, 1] * rows, **form)
     for i, name in enumerate(names):
         row, column = divmod(i, 2)

@@ -141,7 +141,7 @@ PREPARED = dict(good_plates=False, zwarning=False)
 def small_chain(
     data: Spectra,  # From `preprocess`
     *,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,  # Seed
     network: dict = NETWORK,  # Options of `fit_pair`
 ) -> Model:
     """One network, one density, and what its scores are on the test side. Raises as
