@@ -337,7 +337,7 @@ def clusters_command(args) -> str:
 def _check_explanation(score: str, kind: str, n: int):
     "Raise `ValueError`, before anything is read, for what does not exist."
     from specanom.segments import SEGMENTATIONS
-    from specanom.scores import ANOMALY_SCORES
+    from specanom.model import ANOMALY_SCORES  # where scores are entered
 
     if score != '':  # that of the recipe
         _check_word('score', score, [*ANOMALY_SCORES])
