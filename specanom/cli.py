@@ -356,7 +356,7 @@ def explain_command(args) -> str:
     score = args.score or ('mse' if run.config.recipe == 'o25' else 're')
     how = dict(kind=args.segments, n=args.n)
     several, segments = explain_spectra(run.model, data, score, **how)
-    _write_weights(table, several, args.out)
+    _write_weights(table, several, args.out, score)
     _draw_weights(table, several[: args.figures], args.out, score)
     table['score'].info.format = table['r2'].info.format = '.3g'
     said = _lines(table, ['file', 'z', 'p_all', 'score', 'r2', 'words']) + aside
@@ -365,7 +365,18 @@ def explain_command(args) -> str:
     return '\n'.join([*said, _demonstration(run.model)]).rstrip()
 
 
-def _write_weights(table, several: list, folder: Path):
+def _explained_in_words(table, several: list, score: str) -> list[str]:
+    "What raises a score, and what the score itself has to say."
+    from specanom.scores import ANOMALY_SCORES
+
+    words = [why.words() for why in several]
+    details = getattr(ANOMALY_SCORES.get(score), 'details', None)
+    if details is None:
+        return words
+    return [f'{own}: {one}' for own, one in zip(details.words(table), words)]
+
+
+def _write_weights(table, several: list, folder: Path, score: str):
     "Add explanations to a table of scores, and write it into a folder."
     import numpy as np
 
@@ -373,7 +384,7 @@ def _write_weights(table, several: list, folder: Path):
 
     table['score'] = [why.score for why in several]
     table['r2'] = [why.r2 for why in several]
-    table['words'] = [why.words() for why in several]
+    table['words'] = _explained_in_words(table, several, score)
     table['weights'] = np.array([why.weights for why in several])
     folder.mkdir(parents=True, exist_ok=True)
     write_table(table, folder / 'weights.ecsv')

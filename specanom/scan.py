@@ -6,7 +6,7 @@
 __all__ = ['OUT', 'GROUPS', 'FEW', 'SMALLEST', 'WIDTHS', 'NAMED', 'Ordinary', 'Largest', 'Strongest', 'largest', 'strongest',
            'by_pieces', 'Windows', 'pulls', 'snr_of', 'as_arrays', 'part_of', 'line_within']
 
-# %% ../nbs/06h_scan.ipynb #949f1d4c
+# %% ../nbs/06h_scan.ipynb #2595a32f
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from .linelist import LINES
 from .scores import Details, Evidence, add_score
 
-# %% ../nbs/06h_scan.ipynb #a1f3e9e4
+# %% ../nbs/06h_scan.ipynb #3cca39e1
 OUT = 0.025  # of ordinary values beyond either quantile that says a scatter
 GROUPS = 4  # of S/N, in which ordinary objects are looked at
 FEW = 10  # values in a group that say nothing
@@ -98,7 +98,7 @@ def _rising(x: np.ndarray, y: np.ndarray) -> np.ndarray:  # (2, m)
     slope = np.maximum(slope, 0)
     return np.stack([np.maximum(level - slope * middle, SMALLEST**2), slope])
 
-# %% ../nbs/06h_scan.ipynb #340912b4
+# %% ../nbs/06h_scan.ipynb #5a2eb01c
 class Largest(NamedTuple):
     "What the largest of many is among ordinary objects: Gumbel's law."
 
@@ -168,7 +168,7 @@ def by_pieces(
     empty = Strongest(np.zeros(0), np.zeros(0, int), np.zeros(0))
     return Strongest(*map(np.concatenate, zip(empty, *pieces)))
 
-# %% ../nbs/06h_scan.ipynb #fe8ac65f
+# %% ../nbs/06h_scan.ipynb #c783f890
 WIDTHS = (1, 2, 4, 6, 10, 16, 25, 40, 63, 100)  # of windows, in bins
 
 
@@ -274,7 +274,7 @@ def _scan(evidence: Evidence) -> Strongest:
 
     return by_pieces(find, len(pull))
 
-# %% ../nbs/06h_scan.ipynb #f179edfa
+# %% ../nbs/06h_scan.ipynb #6f046fe1
 NAMED = 25  # bins: no line is named in a wider window
 
 
@@ -282,13 +282,12 @@ def line_within(
     low: np.ndarray,  # (n,) AA, rest frame
     high: np.ndarray,  # (n,)
 ) -> np.ndarray:  # (n,) strings, '': none
-    "The line of `LINES` that is nearest to the middle of each range."
-    wave = np.asarray(LINES['wave'], float)
-    label = np.array([f'{row["label"]} {row["wave"]:.0f}' for row in LINES])
+    "The name in `LINES` of the line that is nearest to the middle of each range."
+    wave, name = np.asarray(LINES['wave'], float), np.asarray(LINES['name'])
     off = np.abs(np.log(np.sqrt(low * high))[:, None] - np.log(wave))
     inside = (wave >= low[:, None]) & (wave <= high[:, None])
     nearest = np.where(inside, off, np.inf).argmin(1)
-    return np.where(inside.any(1), label[nearest], '')
+    return np.where(inside.any(1), name[nearest], '')
 
 
 def _where(evidence: Evidence) -> dict:
@@ -314,7 +313,8 @@ def _words(table: Table) -> list[str]:
 def _sentence(wave: float, width: float, sigma: float, line: str) -> str:
     side = 'above' if sigma > 0 else 'below'
     name = f' ({line})' if line else ''
-    return f'{abs(sigma):.1f} scatters {side} at {wave:.0f} Å, {width:.0f} Å wide{name}'
+    where = f'{wave:.0f} AA, {width:.0f} AA wide{name}'
+    return f'{abs(sigma):.1f} scatters {side} at {where}'
 
 
 _COLUMNS = dict(
