@@ -6,7 +6,7 @@
 __all__ = ['OUT', 'GROUPS', 'FEW', 'SMALLEST', 'WIDTHS', 'NAMED', 'Ordinary', 'Largest', 'Strongest', 'largest', 'strongest',
            'by_pieces', 'Windows', 'pulls', 'snr_of', 'as_arrays', 'part_of', 'line_within']
 
-# %% ../nbs/06h_scan.ipynb #2595a32f
+# %% ../nbs/06h_scan.ipynb #32b91a9c
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from .linelist import LINES
 from .scores import Details, Evidence, add_score
 
-# %% ../nbs/06h_scan.ipynb #3cca39e1
+# %% ../nbs/06h_scan.ipynb #2b17df0f
 OUT = 0.025  # of ordinary values beyond either quantile that says a scatter
 GROUPS = 4  # of S/N, in which ordinary objects are looked at
 FEW = 10  # values in a group that say nothing
@@ -98,7 +98,7 @@ def _rising(x: np.ndarray, y: np.ndarray) -> np.ndarray:  # (2, m)
     slope = np.maximum(slope, 0)
     return np.stack([np.maximum(level - slope * middle, SMALLEST**2), slope])
 
-# %% ../nbs/06h_scan.ipynb #5a2eb01c
+# %% ../nbs/06h_scan.ipynb #035ad9f1
 class Largest(NamedTuple):
     "What the largest of many is among ordinary objects: Gumbel's law."
 
@@ -168,7 +168,7 @@ def by_pieces(
     empty = Strongest(np.zeros(0), np.zeros(0, int), np.zeros(0))
     return Strongest(*map(np.concatenate, zip(empty, *pieces)))
 
-# %% ../nbs/06h_scan.ipynb #c783f890
+# %% ../nbs/06h_scan.ipynb #9709902e
 WIDTHS = (1, 2, 4, 6, 10, 16, 25, 40, 63, 100)  # of windows, in bins
 
 
@@ -274,7 +274,7 @@ def _scan(evidence: Evidence) -> Strongest:
 
     return by_pieces(find, len(pull))
 
-# %% ../nbs/06h_scan.ipynb #6f046fe1
+# %% ../nbs/06h_scan.ipynb #c6b82231
 NAMED = 25  # bins: no line is named in a wider window
 
 

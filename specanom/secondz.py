@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXCITED', 'Z_MOST', 'NEAR', 'STAR', 'WIDE', 'LEAST_SEEN', 'KINDS', 'Bank', 'trials']
 
-# %% ../nbs/06j_secondz.ipynb #5fde3090
+# %% ../nbs/06j_secondz.ipynb #2d453ede
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from specanom.scan import (
 )
 from .scores import Details, Evidence, add_score
 
-# %% ../nbs/06j_secondz.ipynb #337415e6
+# %% ../nbs/06j_secondz.ipynb #5b63d493
 EXCITED = {
     3727.1: 0.6,
     3729.9: 0.8,
@@ -99,7 +99,7 @@ def _bank(first: float, step: float, d: int, z_least: float, z_most: float) -> B
     both = (rfft(x, size) for x in (flat, flat**2))
     return Bank(step * shift, starts, *both, size)
 
-# %% ../nbs/06j_secondz.ipynb #c508129d
+# %% ../nbs/06j_secondz.ipynb #b5a436b4
 def _to_lattice(grid: Grid) -> tuple:  # First ln wavelength, step, bins (d,)
     "Where a lattice of ln wavelength begins, its step, and which bin each point is."
     log_wave = np.log(grid.wave)
@@ -112,8 +112,8 @@ def _to_lattice(grid: Grid) -> tuple:  # First ln wavelength, step, bins (d,)
 
 
 def _matched(white: np.ndarray, root: np.ndarray, bank: Bank) -> tuple:
-    """(n, k, s) the amplitude of each template at each shift over its error, of whitened
-    residuals and the root of the weights of their flux; and whether it is seen."""
+    """(n, k, s) the amplitude of each template at each shift over its error, of
+    whitened residuals and the root of their weights; and whether it is seen."""
     root = root / np.sqrt(np.maximum((root**2).mean(1, keepdims=True), 1e-300))
     weight = root**2
     flux = np.divide(white, root, out=np.zeros_like(white), where=root > 0)
@@ -195,7 +195,7 @@ def _second(evidence: Evidence) -> Strongest:
 
     return by_pieces(find, len(search.z))
 
-# %% ../nbs/06j_secondz.ipynb #592aaf36
+# %% ../nbs/06j_secondz.ipynb #28c0589c
 def trials(
     evidence: Evidence,  # On n spectra, with what `secondz` learnt
 ) -> tuple[np.ndarray, dict]:  # (n, s) redshifts; kind -> (n, s) scatters, 0: not tried
@@ -244,7 +244,7 @@ add_score(
     'second redshift in the residual',
     _score,
     log=False,
-    weight=0.1,
+    weight=0.3,
     learn=_learn,
     details=Details(_COLUMNS, _which, _words),
 )

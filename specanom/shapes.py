@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AXES', 'EPOCHS', 'shapes_of', 'fit_axes', 'along_axes', 'fit_density', 'log_density']
 
-# %% ../nbs/06i_shapes.ipynb #e40eaa83
+# %% ../nbs/06i_shapes.ipynb #9da9e3a7
 import numpy as np
 import torch
 
@@ -13,15 +13,15 @@ from .flow import ClassDensity, make_density
 from .objects import id_fraction
 from .scores import Evidence, add_score
 
-# %% ../nbs/06i_shapes.ipynb #da201b4b
+# %% ../nbs/06i_shapes.ipynb #db1d228e
 AXES = 8  # principal components
 
 
 def shapes_of(
     flux: np.ndarray,  # (n, d) denoised spectra
 ) -> np.ndarray:  # (n, d) float64
-    """Spectra over their own median, by arcsinh: brightness is gone, and a line a hundred
-    times the continuum is only six times as far from zero."""
+    """Spectra over their own median, by arcsinh: brightness is gone, and a line that is
+    a hundred times the continuum is only six times as far from zero."""
     flux = np.asarray(flux, float)
     level = np.median(np.abs(flux), axis=1, keepdims=True)
     return np.arcsinh(flux / np.maximum(level, 1e-30))
@@ -46,7 +46,7 @@ def along_axes(
     "Where shapes lie along the axes."
     return (shapes - learnt['mean']) @ learnt['axes'].T
 
-# %% ../nbs/06i_shapes.ipynb #2be0849d
+# %% ../nbs/06i_shapes.ipynb #d856ba78
 EPOCHS = 40  # of the warp
 
 
@@ -62,7 +62,7 @@ def fit_density(
 ) -> dict[str, np.ndarray]:  # 'density.NAME' -> array
     "A density of points."
     both = [(points[keep], np.zeros(keep.sum(), int)) for keep in (~held, held)]
-    state = _density().fit(both[0], validation=both[1]).state()
+    state = _density().fit(*both[0], validation=both[1]).state()
     return {f'density.{n}': np.asarray(a) for n, a in state.items()}
 
 
@@ -78,7 +78,7 @@ def log_density(
 
 
 def _learn(evidence: Evidence) -> dict:
-    "Axes and density of the shapes of ordinary objects, a fifth of which are checked on."
+    "Axes and density of the shapes of ordinary objects, a fifth of them validation."
     shapes = shapes_of(evidence.denoised)
     axes = fit_axes(shapes)
     ids = np.asarray(evidence.data.catalog['specobjid'], np.uint64)
@@ -92,4 +92,4 @@ def _score(evidence: Evidence) -> np.ndarray:
     return -log_density(points, learnt)
 
 
-add_score('shapes', 'density of shapes', _score, log=False, weight=0.05, learn=_learn)
+add_score('shapes', 'density of shapes', _score, log=False, weight=0.0, learn=_learn)
