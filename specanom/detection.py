@@ -292,7 +292,8 @@ def pae_scores(
 ) -> dict[str, np.ndarray]:  # method -> (n,)
     """The scores of a model, raw and as p-values, larger is more anomalous; without a
     calibration only the raw ones."""
-    raw, own = raw_scores(model.score(data)), own_p()
+    raw = raw_scores(model.score(data))
+    own = own_p(raw.colnames)
     others = [name for name in raw.colnames if name not in own]
     names = [*own, *others] if eight else own
     scores = {method_of(name): np.asarray(raw[name]) for name in names}

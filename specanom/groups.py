@@ -33,7 +33,7 @@ from .reconstruction import SCORES
 from .pages import save_figure
 from .results import ranked_scores
 from .runs import Run
-from .scores import AnomalyScore, Evidence, find_score
+from .scores import AnomalyScore, find_score
 from .segments import Segments, segment
 from .sources import rows_of
 
@@ -54,7 +54,7 @@ def _of_flux(member: Member, one: Spectra, score: AnomalyScore) -> Callable:
         n = len(flux)
         ivar, catalog = np.repeat(one.ivar, n, 0), one.catalog[np.zeros(n, int)]
         many = Spectra(flux, ivar, one.grid, catalog, unit=one.unit)
-        return score.compute(Evidence(many, member.chain, member.density, level))
+        return score.compute(member.evidence(many, level))
 
     return function
 
@@ -108,12 +108,15 @@ def explain_spectra(
     **options,  # Of `explain_many`
 ) -> tuple[list, Segments]:  # Of `Explanation`, and their segments
     """Explain a score of a model, by the first judge of each spectrum. Raises
-    `ValueError` for an unknown score."""
+    `ValueError` for an unknown score, or one that the model has not learnt."""
     if isinstance(model, O25Model):
         asked = data, score or next(iter(SCORES)), kind, n, options
         several, cut = _explain_o25(model, *asked)
         return _with_names(several, data), cut
     asked = find_score(score or 're')
+    if asked.name not in model.names:
+        known = ', '.join(model.names)
+        raise ValueError(f"the model has not learnt '{asked.name}', only {known}")
     several, cut = [None] * len(data), None
     for rows, member in model.by_judge(data):
         why, cut = _explain_by(member, data[rows], asked, kind, n, options)

@@ -28,6 +28,7 @@ from specanom.model import (
     Model,
     fit_densities,
     fit_networks,
+    fit_scores,
     judges,
     load_members,
     raw_scores,
@@ -36,7 +37,7 @@ from specanom.model import (
 from .preprocess import selection_funnel, split_ids, split_name
 from .query import query_catalog
 from .runs import Run
-from .scores import column_of, own_p
+from .scores import column_of, detail_columns, own_p
 from .significance import Calibration
 from .triage import Triage
 
@@ -164,6 +165,7 @@ def score_spectra(
     if run.borrowed is None:
         run.forget('model')
         model = _new_model(run)
+        _learn_scores(run, model)
         ids, keep = split_ids(run.spectra.catalog), run.config.anomalies.keep
         run.opinions = model.align(_scored(run, model), ids, keep=keep)
         with run.writing('models/scales.json') as aside:
@@ -180,9 +182,21 @@ def _new_model(run: Run) -> Model:
     fitted = run.__dict__.pop('fitted', None)
     members = fitted or load_members(run.folder / 'models', run.config.ensemble)
     for member in members:
-        member.centre, member.width = 0.0, 1.0
+        member.centre, member.width, member.learnt = 0.0, 1.0, {}
     trained_on = 'mock' if run.config.source == 'mock' else 'files'
     return Model(members, trained_on=trained_on, grid=grid_of(run.spectra))
+
+
+def _learn_scores(run: Run, model: Model):
+    "Scores that learn see ordinary objects; B23's recipe has none."
+    if run.config.recipe != 'best':
+        return
+    held_out = known_here(run, run.spectra.catalog)
+    fit_scores(run.spectra, model.members, held_out=held_out)
+    with run.writing('models/learnt') as aside:
+        aside.mkdir()
+        for number, member in enumerate(model.members, 1):
+            member.save_learnt(aside / f'member_{number}.safetensors')
 
 
 PIECE = 4096  # spectra that are scored at a time
@@ -216,8 +230,13 @@ def opinions_of(
 
 def _native(table: Table) -> Table:
     "FITS numbers in the order of this machine."
-    native = lambda column: column.astype(column.dtype.newbyteorder('='))
-    return Table({name: native(np.asarray(table[name])) for name in table.colnames})
+    return Table({name: _column(np.asarray(table[name])) for name in table.colnames})
+
+
+def _column(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == 'S':
+        return np.char.decode(values, 'utf-8')
+    return values.astype(values.dtype.newbyteorder('='))
 
 # %% ../nbs/08f_learning.ipynb #0a6be1af
 def ranked(
@@ -279,6 +298,8 @@ def _scores_with(run: Run, p: Table) -> Table:
     catalog, scores = run.spectra.catalog, opinions_of(run)
     kept = scores[_kept_columns(scores)]
     table = hstack([catalog, kept, p], metadata_conflicts='silent')
+    for name, text in detail_columns(run.model.names).items():
+        table[name].description = text
     table['zbin'] = bin_number(np.asarray(table['z']), run.model.edges)
     if run.config.ensemble == 1:
         table['split'] = split_name(split_ids(catalog))

@@ -277,6 +277,7 @@ class _ScoreHelp(str):
     "Help that names the scores when it is shown: the registry loads NumPy."
 
     def __mod__(self, values):
+        import specanom.model  # noqa: F401, where scores are entered
         from specanom.scores import describe_scores
 
         return str(self) % (values | dict(scores=describe_scores()))

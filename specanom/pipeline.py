@@ -83,8 +83,10 @@ def _other_model(run: Run) -> list:
 
 
 def _registered_scores(run: Run) -> list:
-    "Every score, and how it is judged."
-    return [(s.name, s.log, s.weight, s.group) for s in ANOMALY_SCORES.values()]
+    "Every score of the recipe, and how it is judged."
+    every = run.config.recipe == 'best'
+    several = [s for s in ANOMALY_SCORES.values() if every or s.learn is None]
+    return [(s.name, s.log, s.weight, s.group) for s in several]
 
 
 EVERY = ('best', 'b23', 'o25')  # recipes
@@ -134,7 +136,7 @@ add_stage(
 add_stage(
     'scores',
     score_spectra,
-    owns=['opinions.fits', 'models/scales.json'],
+    owns=['opinions.fits', 'models/scales.json', 'models/learnt'],
     after=['spectra', 'density', 'borrow'],
     config=['anomalies.keep'],
     reads=_registered_scores,

@@ -11,11 +11,28 @@ from specanom.cli import main
 from specanom.config import load_config
 from specanom.detection import our_methods, pae_scores
 from specanom.mock import mock_survey
-from specanom.model import Model, fit_densities, fit_networks, raw_scores
+from specanom.model import (
+    Model,
+    fit_densities,
+    fit_networks,
+    fit_scores,
+    load_members,
+    member_split,
+    raw_scores,
+)
 from specanom.groups import explain_spectra
 from specanom.pipeline import STAGES, Run
-from specanom.preprocess import preprocess
-from specanom.scores import ANOMALY_SCORES, add_score, score_weights, shown_columns
+from specanom.preprocess import preprocess, split_ids
+from specanom.results import SURE, add_words
+from specanom.scores import (
+    ANOMALY_SCORES,
+    add_score,
+    detail_columns,
+    find_score,
+    known_scores,
+    score_weights,
+    shown_columns,
+)
 from specanom.significance import Calibration
 
 
@@ -57,6 +74,17 @@ def trained(survey):
     return Model(members, redshift_bins(survey.catalog['z'], 5))
 
 
+LEARN = ('scan', 'shapes', 'secondz')
+
+
+@pytest.fixture(scope='module')
+def taught(trained, survey):
+    "The same model, whose scores have seen ordinary objects."
+    members = [dataclasses.replace(member) for member in trained.members]
+    fit_scores(survey, members)
+    return dataclasses.replace(trained, members=members)
+
+
 def calibrated(model, survey):
     "The same with what the scores of normal objects are."
     raw = raw_scores(model.score(survey))
@@ -78,8 +106,9 @@ def test_one_entry(entered, trained, survey, capsys):
     assert np.array_equal(table['bump'], smooth)
 
     judged = survey[:50].catalog.copy()
-    for name in shown_columns():
-        judged[name] = table[name]
+    for name in table.colnames:
+        if name in shown_columns():
+            judged[name] = table[name]
     best = top_anomalies(table['bump'], judged, shown=shown_columns())
     assert {'bump', 'p_bump'} <= set(best.colnames)
 
@@ -97,9 +126,15 @@ def test_one_entry(entered, trained, survey, capsys):
 
 
 def test_what_is_left(entered):
-    "Who names no weight shares with the others; the reconstruction error keeps its half."
-    weights = dict(zip(ANOMALY_SCORES, score_weights(ANOMALY_SCORES)))
+    """Who names no weight shares with the others; the reconstruction error keeps its
+    half of what those that learn leave."""
+    names = known_scores()
+    weights = dict(zip(names, score_weights(names)))
     assert weights['re'] == 0.5 and weights['bump'] == weights['mse'] == 0.05
+    every = dict(zip(ANOMALY_SCORES, score_weights(ANOMALY_SCORES)))
+    left = 1 - sum(every[name] for name in LEARN)
+    assert every['scan'] == find_score('scan').weight
+    assert every['re'] == 0.5 * left and every['bump'] == 0.05 * left
 
 
 def test_calibrations_keep_their_names(entered, trained, survey, tmp_path):
@@ -156,3 +191,53 @@ def test_what_is_no_score(trained, survey):
             trained.score(survey[:5])
     finally:
         del ANOMALY_SCORES['latents']
+
+
+def test_scores_that_learn(trained, taught, survey, tmp_path):
+    "Columns, p-values and words where they were learnt; nothing changes where not."
+    without = calibrated(trained, survey).judge(survey[:60])
+    model = calibrated(taught, survey)
+    table = model.judge(survey[:60])
+    assert not {*LEARN, *detail_columns(LEARN)} & set(without.colnames)
+    shown = {*LEARN, *(f'p_{name}' for name in LEARN), *detail_columns(LEARN)}
+    assert shown <= set(table.colnames)
+    for name in ('logp', 're', 'mse'):
+        assert np.array_equal(table[name], without[name])
+    assert model.score(survey[:0]).colnames == model.score(survey[:9]).colnames
+    apart = model.score(survey[20:30])
+    for name in ('scan', 'secondz', *detail_columns(LEARN)):
+        assert np.array_equal(table[name][20:30], apart[name]), name
+    assert np.allclose(table['shapes'][20:30], apart['shapes'], rtol=1e-9)
+
+    table['explanation'] = np.array(['unexplained'] * len(table))
+    table['p_scan'][:2] = SURE / 2, SURE * 2
+    add_words(table)
+    assert 'scan: ' in table['explanation'][0] and ' wide' in table['explanation'][0]
+    assert 'scan: ' not in table['explanation'][1]
+
+    (why,), segments = explain_spectra(model, survey[:1], 'scan')
+    assert np.isclose(why.score, table['scan'][0], rtol=1e-6)
+    with pytest.raises(ValueError, match="has not learnt 'scan', only as"):
+        explain_spectra(trained, survey[:1], 'scan')
+
+    taught.save(tmp_path)
+    (again,) = load_members(tmp_path, 1)
+    for name in LEARN:
+        for part, array in taught.members[0].learnt[name].items():
+            assert np.array_equal(again.learnt[name][part], array)
+
+
+def test_learnt_from_what_was_not_held_out(trained, survey, monkeypatch):
+    "Each of two members is shown objects that it does not judge, and no others."
+    members, shown = [dataclasses.replace(trained.members[0]) for _ in '12'], []
+
+    def look(evidence):
+        shown.append(evidence.data.catalog['specobjid'])
+        return {}
+
+    monkeypatch.setattr('specanom.model.learn_scores', look)
+    fit_scores(survey, members)
+    ids = survey.catalog['specobjid']
+    for number, some in enumerate(shown):
+        side = member_split(split_ids(survey.catalog), number, 2)
+        assert set(some) == set(ids[side != 'test'])
