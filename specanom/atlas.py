@@ -316,7 +316,7 @@ def plot_atlas(
     drawn = ax.pcolormesh(ends, np.arange(len(names) + 1), grid, vmin=0, vmax=8)
     ax.figure.colorbar(drawn, ax=ax, label='−log₁₀ p')
     ax.set(
-        xlabel='observed wavelength (Å, vacuum)', ylabel=f'{kind}, the strangest first'
+        xlabel='observed wavelength (Å, vacuum)', ylabel=f'{kind}, by p'
     )
     ax.invert_yaxis()
     return ax
