@@ -315,8 +315,6 @@ def plot_atlas(
     ends = np.append(low, part['high'].max())
     drawn = ax.pcolormesh(ends, np.arange(len(names) + 1), grid, vmin=0, vmax=8)
     ax.figure.colorbar(drawn, ax=ax, label='−log₁₀ p')
-    ax.set(
-        xlabel='observed wavelength (Å, vacuum)', ylabel=f'{kind}, the strangest first'
-    )
+    ax.set(xlabel='observed wavelength (Å, vacuum)', ylabel=f'{kind}, by p')
     ax.invert_yaxis()
     return ax

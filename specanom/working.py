@@ -217,7 +217,7 @@ def _score_columns(run) -> list[str]:
 def _check_explanation(score: str, kind: str, n: int):
     "Raise `ValueError`, before anything is read, for what does not exist."
     from specanom.segments import SEGMENTATIONS
-    from specanom.scores import ANOMALY_SCORES
+    from specanom.model import ANOMALY_SCORES  # where scores are entered
 
     if score != '':  # that of the recipe
         check_word('score', score, [*ANOMALY_SCORES])
@@ -238,7 +238,7 @@ def explain_command(
     score = args.score or ('mse' if run.config.recipe == 'o25' else 're')
     how = dict(kind=args.segments, n=args.n)
     several, segments = explain_spectra(run.model, data, score, **how)
-    _write_weights(table, several, args.out)
+    _write_weights(table, several, args.out, score)
     _draw_weights(table, several[: args.most], args, score)
     if args.json:
         return table_json(table, set_aside=aside, segments=list(segments.names))
@@ -249,7 +249,18 @@ def explain_command(
     return '\n'.join([*said, demonstration(run.model)]).rstrip()
 
 
-def _write_weights(table, several: list, folder: Path):
+def _explained_in_words(table, several: list, score: str) -> list[str]:
+    "What raises a score, and what the score itself has to say."
+    from specanom.scores import ANOMALY_SCORES
+
+    words = [why.words() for why in several]
+    details = getattr(ANOMALY_SCORES.get(score), 'details', None)
+    if details is None:
+        return words
+    return [f'{own}: {one}' for own, one in zip(details.words(table), words)]
+
+
+def _write_weights(table, several: list, folder: Path, score: str):
     "Add explanations to a table of scores, and write it into a folder."
     import numpy as np
 
@@ -257,7 +268,7 @@ def _write_weights(table, several: list, folder: Path):
 
     table['score'] = [why.score for why in several]
     table['r2'] = [why.r2 for why in several]
-    table['words'] = [why.words() for why in several]
+    table['words'] = _explained_in_words(table, several, score)
     table['weights'] = np.array([why.weights for why in several])
     folder.mkdir(parents=True, exist_ok=True)
     write_table(table, folder / 'weights.ecsv')
