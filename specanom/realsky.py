@@ -141,11 +141,12 @@ PREPARED = dict(good_plates=False, zwarning=False)
 def small_chain(
     data: Spectra,  # From `preprocess`
     *,
-    rng: int | np.random.Generator = 0,  # Seed
+    rng: int | np.random.Generator = 0,
     network: dict = NETWORK,  # Options of `fit_pair`
 ) -> Model:
     """One network, one density, and what its scores are on the test side. Raises as
     `fit_pair`, and `ValueError` when fewer than 300 objects are there to calibrate."""
+    rng = seed_of(rng)
     train, valid, test = split(data)
     chain = fit_pair(train, valid, rng=rng, quiet=True, device='cpu', **network)
     latent, checked = chain.encode(train.flux), chain.encode(valid.flux)
