@@ -435,20 +435,26 @@ def score_files(
     return data[order], table[order], data.rejected
 
 
+def _surveys(catalog: Table) -> np.ndarray:  # (n,) texts
+    "Names of surveys; SDSS does not say its own everywhere, but has plates."
+    names, plates = np.asarray(catalog['survey']), np.asarray(catalog['plate'])
+    return np.where((names == '') & (plates > 0), 'sdss', names.astype('U'))
+
+
 _ONE_SURVEY = ('sdss', 'segue1', 'segue2', 'boss', 'eboss', 'boss/sdss')
 
 
 def is_of_another_survey(
-    catalog: Table,  # n rows with survey; '' is not known, and taken for the run's own
+    catalog: Table,  # n rows with survey, plate; one not known is taken for its own
     run: Run,
 ) -> np.ndarray:  # (n,) bool
     """Whether spectra are of a survey of which a run that was trained on files has seen
     none: its calibration does not hold for them. A run on a mock survey knows none."""
-    theirs = np.asarray(catalog['survey']).astype('U')
+    theirs = _surveys(catalog)
     if run.config.source == 'mock' or not len(theirs):
         return np.zeros(len(theirs), bool)
-    seen = set(np.asarray(run.spectra.catalog['survey']).tolist())
-    if seen & {*_ONE_SURVEY, ''}:
+    seen = set(_surveys(run.spectra.catalog).tolist())
+    if seen & {*_ONE_SURVEY}:
         seen |= {*_ONE_SURVEY}
     return ~np.isin(theirs, [*seen, ''])
 

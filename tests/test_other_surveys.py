@@ -168,9 +168,10 @@ def test_objects_have_their_surveys_names(tmp_path, galaxies):
 
 def test_p_values_of_a_survey_that_was_not_seen():
     "Withheld, and the command says so; a survey that does not say its name is the run's own."
-    seen = SimpleNamespace(catalog=dict(survey=np.array(['sdss', 'boss'])))
+    ours = dict(survey=np.array(['sdss', '']), plate=np.array([266, 7102]))
+    seen = SimpleNamespace(catalog=ours)
     run = SimpleNamespace(config=SimpleNamespace(source='files'), spectra=seen)
-    table = dict(survey=np.array(['eboss', 'desi', '', 'lamost']))
+    table = dict(survey=np.array(['eboss', 'desi', '', 'lamost']), plate=np.zeros(4))
     assert is_of_another_survey(table, run).tolist() == [False, True, False, True]
     assert 'desi, lamost: their p-values are withheld' in about_other_surveys(
         table, run
