@@ -1,5 +1,6 @@
 """A stage of one's own: one entry, and every run does it. Copy this to begin another."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from conftest import SMALL, once
 
 from specanom.cli import main
 from specanom.config import load_config
+from specanom.files import read_table
 from specanom.settings import add_section, drop_section
 from specanom.pipeline import STAGES, Run, add_stage, run
 
@@ -117,3 +119,43 @@ def test_a_stage_that_cannot_be(tmp_path, entered):
     with pytest.raises(ValueError, match="did you mean 'census'"):
         run(small(), tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
+
+
+def test_tables_say_what_they_are(folder, capsys):
+    "Each names program, recipe and day; each column what it is; a paper's form is fixed."
+    tables = sorted((folder / 'tables').glob('*.ecsv'))
+    for path in [*tables, folder / 'scores.ecsv', folder / 'rejected.ecsv']:
+        table = read_table(path)
+        assert table.meta['creator'].startswith('specanom '), path
+        assert table.meta['recipe'] == 'best' and len(table.meta['date']) == 10
+        silent = [n for n in table.colnames if not table[n].info.description]
+        assert not silent, (path.name, silent)
+    assert read_table(folder / 'tables/anomalies.ecsv')['ra'].info.meta['ucd']
+    wanted = set(read_table(folder / 'tables/anomalies.ecsv').colnames)
+    printed = Table.read(folder / 'tables/anomalies.mrt', format='ascii.cds')
+    assert set(printed.colnames) == wanted
+
+
+def test_anomalies_leave_the_run_alone(folder, capsys):
+    "Another rate is another list; that of the run stays, also where it is named as --out."
+    own = folder / 'tables/discoveries.ecsv'
+    before = own.read_bytes()
+    assert main(['anomalies', str(folder), '--fdr', '0.5', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['fdr'] == 0.5
+    assert main(['anomalies', str(folder), '--fdr', '0.5', '--out', str(own)]) == 2
+    assert 'what the run itself listed' in capsys.readouterr().err
+    assert own.read_bytes() == before
+    assert main(['check', str(folder)]) == 0
+
+
+def test_a_run_shows_itself(folder):
+    "In Jupyter: what was run and what came of it; no page is no page."
+    r = Run.load(folder)
+    assert '<table>' in r._repr_html_() and 'ranked' in r._repr_html_()
+    for thing in (r.model, r.model.members[0].chain, r.model.members[0].density):
+        assert thing._repr_html_().startswith('<table>') and len(repr(thing)) < 200
+    if not (folder / 'report.html').exists():
+        with pytest.raises(FileNotFoundError, match='has no page'):
+            r.browse()
+        (folder / 'report.html').write_text('<p title="x">&amp;</p>')
+    assert 'srcdoc=' in r.browse()._repr_html_()
