@@ -102,6 +102,24 @@ def _add_run(commands):
         'recipe where it is not best)',
     )
     add('--refresh', action='store_true', help='repeat every stage')
+    _add_workers(add)
+
+
+def _add_workers(add):
+    "Who does the work."
+    add(
+        '--workers',
+        type=int,
+        metavar='N',
+        help='spread the chunks over N processes of one thread each; the same bytes as '
+        'one process on one thread (OMP_NUM_THREADS=1)',
+    )
+    add(
+        '--cluster',
+        metavar='ADDRESS',
+        help='spread them over the workers of a Dask scheduler, tcp://HOST:PORT, which '
+        "must reach the run folder; needs pip install 'specanom[scale]'",
+    )
 
 
 def _add_source(add):
@@ -109,7 +127,8 @@ def _add_source(add):
     add(
         '--source',
         help="'mock' (the default), 'sdss' (download from the survey), a folder of "
-        'SDSS files, or a store (.zarr) of raw spectra',
+        'SDSS files, or a store (.zarr) of raw spectra: a folder, or an address that '
+        'fsspec knows, such as s3://BUCKET/NAME.zarr',
     )
     add(
         '--n',
@@ -184,6 +203,7 @@ def _add_files(add):
         help='SDSS files, or folders of them',
     )
     add('--model', type=Path, required=True, metavar='RUN', help='a finished run')
+    _add_workers(add)
 
 
 def _add_table(add):
@@ -205,6 +225,33 @@ def _add_score(commands):
     )
     _add_files(add)
     _add_table(add)
+
+
+def _add_update(commands):
+    add = _command(
+        commands,
+        'update',
+        'score what is new with the model of a run, and say whether it has drifted',
+        'Score the spectra of a source that a finished run, and earlier updates of it, '
+        'do not hold; the rest is left alone. Results stand in RUN/updates. A second '
+        'call finds nothing new; one that was interrupted goes on. For example, every '
+        'night: specanom update runs/sdss --source night/',
+    )
+    add('run', type=Path, metavar='RUN', help='a finished run')
+    add(
+        '--source',
+        required=True,
+        metavar='NEW',
+        help='a folder of files, or a store (.zarr) of raw spectra',
+    )
+    add(
+        '--level',
+        type=float,
+        default=0.001,
+        help='drift is told where a distribution differs with a smaller p, corrected '
+        'for the number of comparisons (default: 0.001)',
+    )
+    _add_workers(add)
 
 
 def _add_anomalies(commands):
@@ -424,9 +471,18 @@ def _add_benchmark(commands):
     )
     add(
         '--only',
-        choices=['detection', 'speed', 'training', 'flow', 'stability', 'robust'],
+        choices=[
+            'detection',
+            'speed',
+            'training',
+            'flow',
+            'stability',
+            'robust',
+            'scale',
+        ],
         help='one part of it; robust, which trains everything in RUN again with other '
-        'seeds and networks, is done only when it is asked for',
+        'seeds and networks, and scale, which runs surveys of several sizes, are done '
+        'only when they are asked for',
     )
     add(
         '--out',
@@ -435,6 +491,19 @@ def _add_benchmark(commands):
         metavar='FOLDER',
         help='gets detection.ecsv, speed.json, training.ecsv and flow.json; '
         'robustness.ecsv and firmness.ecsv (default: benchmark)',
+    )
+    add(
+        '--sizes',
+        default='2000,5000,20000',
+        metavar='N,N,...',
+        help='scale: mock spectra of each run; what was measured before is kept '
+        '(default: 2000,5000,20000)',
+    )
+    add(
+        '--profile',
+        choices=PROFILES,
+        default='tiny',
+        help='scale: networks of the runs (default: tiny)',
     )
     add(
         '--spectra',
@@ -543,6 +612,7 @@ def _add_cite(commands):
 _ADDERS = (  # in the order of --help
     _add_run,
     _add_score,
+    _add_update,
     _add_anomalies,
     _add_explain,
     _add_clusters,
