@@ -421,6 +421,8 @@ class WarpFlow(WhitenedFlow, method='warp'):
                 device=self.device,
             )
 
+        # what threads must not begin at once, on a GPU
+        torch.linalg.slogdet(torch.eye(2, device=self.device))
         warps, histories = zip(*one_thread_each(fit, range(self.members)))
         self.warp = {k: torch.stack([warp[k] for warp in warps]) for k in warps[0]}
         self._choose_width(xv, counts_v)
