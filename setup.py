@@ -52,6 +52,7 @@ setup(
         "dev": c["dev_requirements"].split(),
         "tune": c["tune_requirements"].split(),
         "papers": c["papers_requirements"].split(),
+        "scale": c["scale_requirements"].split(),
     },
     entry_points={
         "console_scripts": c["console_scripts"].split(),

@@ -274,8 +274,8 @@ def _absolute(config: Config) -> Config:
 
 
 def _whole(name: str) -> str:
-    "The whole name of a place on disk; none stays none."
-    return str(Path(name).absolute()) if name else name
+    "The whole name of a place on disk; none stays none, an address an address."
+    return str(Path(name).absolute()) if name and '://' not in name else name
 
 
 def _run_name(config: Config) -> str:
