@@ -283,7 +283,7 @@ class Spectra:
         """Write to a Zarr store or a FITS file, complete or not at all.
 
         Raises `ValueError` for another ending."""
-        ending = Path(path).suffix
+        ending = Path(str(path)).suffix
         if ending == '.zarr':
             return write_chunks(path, [self])
         if ending == '.fits':
@@ -301,7 +301,7 @@ class Spectra:
 
         Raises `FileNotFoundError`, or `ValueError` naming the file that is damaged,
         missing or of another format."""
-        if Path(path).suffix == '.fits':
+        if Path(str(path)).suffix == '.fits':
             return read_fits_set(path, Spectra)
         return read_store(path, Spectra, lazy)
 
