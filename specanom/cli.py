@@ -661,7 +661,8 @@ def _scale_part(args) -> list[str]:
     except ValueError:
         raise ValueError(f'--sizes {args.sizes}: numbers with commas') from None
     path = args.out / 'scale.ecsv'
-    table = slopes(measure_growth(path, sizes, profile=args.profile))
+    how = dict(profile=args.profile, shorten=args.shorten)
+    table = slopes(measure_growth(path, sizes, **how))
     return [*_lines(table, table.colnames), f'all of it in {path}']
 
 

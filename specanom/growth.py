@@ -21,7 +21,7 @@ from astropy.table import Table, vstack
 from scipy.stats import linregress, t
 
 from .chunks import ordered_map
-from .config import load_config
+from .config import Config, load_config
 from .core import Usage, axes_or_new, log, versions
 from .files import read_table, write_table
 from .pipeline import run
@@ -32,20 +32,28 @@ DEFAULT_SIZES = (2_000, 5_000, 20_000)
 _KEPT = 1.2  # mock spectra for each that passes the cuts, and a few more
 
 
-_ABOUT = 'n', 'accepted', 'profile', 'seed', 'store', 'catalogue', 'scores'
+_SETTING = 'n', 'profile', 'seed', 'shorten'
+_ABOUT = *_SETTING, 'accepted', 'store', 'catalogue', 'scores'
+_TRAINED = 'autoencoder.ae1_epochs', 'autoencoder.ae2_epochs', 'flow.epochs'
 
 
-def _run_of(n: int, profile: str, seed: int, folder: str) -> Table:
+def _config(n: int, profile: str, seed: int, shorten: float) -> Config:
+    "One member, one thread, a part of the epochs."
+    config = load_config(profile, n=n, seed=seed, ensemble=1, threads=1)
+    fewer = {name: max(1, round(shorten * config.get(name))) for name in _TRAINED}
+    return config.replace(fewer)
+
+
+def _run_of(setting: tuple, folder: str) -> Table:
     "Do a run in a folder; a row for each stage."
     torch.set_num_threads(1)
-    config = load_config(profile, n=n, seed=seed, ensemble=1, threads=1)
-    stages = run(config, folder).manifest['stages']
+    stages = run(_config(*setting), folder).manifest['stages']
     files = {f: size for s in stages.values() for f, (size, *_) in s['files'].items()}
     store = sum(size for f, size in files.items() if f.startswith('spectra.zarr'))
     sizes = store, files['spectra.zarr/tables.fits'], files['scores.ecsv']
-    about = n, stages['spectra']['accepted'], profile, seed
     kept = (round(size / 2**20, 2) for size in sizes)
-    about, used = (*about, *kept), ('cpu', 'seconds', 'memory')
+    about = *setting, stages['spectra']['accepted'], *kept
+    used = 'cpu', 'seconds', 'memory'
     rows = [(*about, name, *(s[u] for u in used)) for name, s in stages.items()]
     names = *_ABOUT, 'stage', *used
     return Table(rows=rows, names=names)
@@ -57,6 +65,7 @@ def measure_growth(
     *,
     profile: str = 'tiny',  # Networks of the runs
     seed: int = 0,  # Of survey and networks
+    shorten: float = 0.1,  # Part of the epochs
     folder: Path = None,  # Where runs are kept; None: nowhere
 ) -> Table:  # A row for each size and stage
     """Run the chain on mock surveys of several sizes; what stands in the file already is
@@ -67,9 +76,9 @@ def measure_growth(
         raise ValueError(f'size {min(sizes)}: at least 2000 are needed to train')
     found = read_table(path) if path.exists() else None
     for size in sizes:
-        n = int(size * _KEPT)
-        if not _is_there(found, n, profile, seed):
-            rows = _measured(n, profile, seed, folder)
+        setting = int(size * _KEPT), profile, seed, shorten
+        if not _is_there(found, setting):
+            rows = _measured(setting, folder)
             found = rows if found is None else vstack([found, rows])
             _describe(found)
             write_table(found, path)
@@ -77,19 +86,17 @@ def measure_growth(
     return found
 
 
-def _is_there(table: Table | None, n: int, profile: str, seed: int) -> bool:
-    if table is None:
-        return False
-    same = (table['n'] == n) & (table['profile'] == profile) & (table['seed'] == seed)
-    return bool(same.any())
+def _is_there(table: Table | None, setting: tuple) -> bool:
+    rows = [] if table is None else zip(*(table[name].tolist() for name in _SETTING))
+    return setting in rows
 
 
-def _measured(n: int, profile: str, seed: int, folder: Path | None) -> Table:
+def _measured(setting: tuple, folder: Path | None) -> Table:
     "A run in a process of its own."
     pool = ProcessPoolExecutor(1, mp_context=get_context('spawn'))
     with pool, tempfile.TemporaryDirectory() as away:
-        place = Path(folder or away) / f'{profile}-{n}-{seed}'
-        return pool.submit(_run_of, n, profile, seed, str(place)).result()
+        place = Path(folder or away) / '-'.join(map(str, setting))
+        return pool.submit(_run_of, setting, str(place)).result()
 
 
 def _describe(table: Table):

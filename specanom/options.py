@@ -516,7 +516,7 @@ def _add_benchmark(commands):
         type=float,
         default=0.5,
         metavar='PART',
-        help='robust: part of the epochs of RUN (default: 0.5)',
+        help='robust and scale: part of the epochs (default: 0.5)',
     )
 
 
