@@ -8,7 +8,7 @@ __all__ = ['log', 'PRECISIONS', 'SETTLE', 'PACKAGES', 'progress', 'first_line', 
            'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
-import contextlib, ctypes, dataclasses, hashlib, json, logging, os, platform, resource
+import contextlib, ctypes, dataclasses, hashlib, json, logging, os, platform
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -125,6 +125,8 @@ def peak_memory() -> float:  # MiB
         lines = Path('/proc/self/status').read_text().splitlines()
         peak = next(line for line in lines if line.startswith('VmHWM'))
         return int(peak.split()[1]) / 1024
+    import resource  # not everywhere
+
     unit = 2**20 if platform.system() == 'Darwin' else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 

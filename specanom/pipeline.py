@@ -262,6 +262,7 @@ def run(
             torch.set_num_threads(config.threads)
         _begin(r, refresh)
         _do_all(r)
+    r.executor = None  # whose owner may close it now
     return r
 
 
