@@ -238,7 +238,7 @@ def _context():
     if sys.platform != 'linux':
         return get_context('spawn')
     context = get_context('forkserver')
-    context.set_forkserver_preload(['specanom.chunks'])
+    context.set_forkserver_preload(['specanom.pipeline'])  # all that a run needs
     return context
 
 
