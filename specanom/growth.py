@@ -32,7 +32,7 @@ DEFAULT_SIZES = (2_000, 5_000, 20_000)
 _KEPT = 1.2  # mock spectra for each that passes the cuts, and a few more
 
 
-_SETTING = 'n', 'profile', 'seed', 'shorten'
+_SETTING = 'n', 'profile', 'seed', 'shorten', 'until'
 _ABOUT = *_SETTING, 'accepted', 'store', 'catalogue', 'scores'
 _TRAINED = 'autoencoder.ae1_epochs', 'autoencoder.ae2_epochs', 'flow.epochs'
 
@@ -47,7 +47,8 @@ def _config(n: int, profile: str, seed: int, shorten: float) -> Config:
 def _run_of(setting: tuple, folder: str) -> Table:
     "Do a run in a folder; a row for each stage."
     torch.set_num_threads(1)
-    stages = run(_config(*setting), folder).manifest['stages']
+    *numbers, until = setting
+    stages = run(_config(*numbers), folder, until=until or None).manifest['stages']
     files = {f: size for s in stages.values() for f, (size, *_) in s['files'].items()}
     store = sum(size for f, size in files.items() if f.startswith('spectra.zarr'))
     sizes = store, files['spectra.zarr/tables.fits'], files['scores.ecsv']
@@ -66,6 +67,8 @@ def measure_growth(
     profile: str = 'tiny',  # Networks of the runs
     seed: int = 0,  # Of survey and networks
     shorten: float = 0.1,  # Part of the epochs
+    # The last stage that is done, '': all are; those after this one look at some objects
+    until: str = 'significance',
     folder: Path = None,  # Where runs are kept; None: nowhere
 ) -> Table:  # A row for each size and stage
     """Run the chain on mock surveys of several sizes; what stands in the file already is
@@ -76,7 +79,7 @@ def measure_growth(
         raise ValueError(f'size {min(sizes)}: at least 2000 are needed to train')
     found = read_table(path) if path.exists() else None
     for size in sizes:
-        setting = int(size * _KEPT), profile, seed, shorten
+        setting = int(size * _KEPT), profile, seed, shorten, until
         if not _is_there(found, setting):
             rows = _measured(setting, folder)
             found = rows if found is None else vstack([found, rows])

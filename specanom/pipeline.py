@@ -244,6 +244,7 @@ def run(
     model: Path = None,  # A finished run: score with its model instead of training
     refresh: bool = False,  # Repeat every stage
     executor: Executor = None,  # Who does chunks, see `chunks`; None: this process
+    until: str = None,  # The last stage that is done; None: all are
 ) -> Run:
     """Run the chain, or what is left of it, into a folder. Raises `ValueError` when too
     few spectra pass the selection, or the folder is not a run's or in use."""
@@ -261,7 +262,7 @@ def run(
         if config.threads:
             torch.set_num_threads(config.threads)
         _begin(r, refresh)
-        _do_all(r)
+        _do_all(r, until)
     r.executor = None  # whose owner may close it now
     return r
 
@@ -374,8 +375,8 @@ def _tidy(r: Run):
         (r.folder / name).unlink(missing_ok=True)
 
 
-def _do_all(r: Run):
-    "Every stage of the run; what others made goes first, and makes room."
+def _do_all(r: Run, until: str = None):
+    "Every stage of the run, or some; what others made goes first, and makes room."
     for name in r.manifest['stages'].keys() - STAGES.keys():
         r.remove(name)
     mine = [stage for stage in STAGES.values() if stage.belongs(r)]
@@ -386,6 +387,8 @@ def _do_all(r: Run):
         r.do(stage)
         if stage.name == 'spectra':
             _check_size(r)
+        if stage.name == until:
+            return
     r.manifest['finished'] = _now()
     r.write_manifest()
 
