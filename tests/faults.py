@@ -236,7 +236,7 @@ def main():
     parser.add_argument('--out', type=Path, help='table, .ecsv')
     args = parser.parse_args()
     torch.set_num_threads(1)
-    places, rows = {}, []
+    places, rows = {}, _known(args.out)
     with tempfile.TemporaryDirectory() as root:
         for name, (kind, _) in FAULTS.items():
             if args.only not in name:
@@ -248,12 +248,21 @@ def main():
             found = tried(name, places[kind], args.trials, args.seed)
             print(name, found, flush=True)
             same, told = found.pop(SAME, 0), found.pop(TOLD, 0)
-            rows.append((name, args.trials, same, told, args.trials - same - told))
+            rows[name] = name, args.trials, same, told, args.trials - same - told
             if args.out:
+                whole = [rows[name] for name in FAULTS if name in rows]
                 columns = 'fault', 'trials', 'same', 'told', 'other'
-                table = Table(rows=rows, names=columns)
-                write_table(table, args.out)
-    return int(any(row[-1] for row in rows))
+                write_table(Table(rows=whole, names=columns), args.out)
+    return int(any(row[-1] for row in rows.values()))
+
+
+def _known(path):
+    "Fault -> row of the table that is there already: other faults stay."
+    from specanom.files import read_table
+
+    if path is None or not path.exists():
+        return {}
+    return {row['fault']: tuple(row) for row in read_table(path)}
 
 
 if __name__ == '__main__':
