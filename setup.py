@@ -53,6 +53,7 @@ setup(
         "tune": c["tune_requirements"].split(),
         "tables": c["tables_requirements"].split(),
         "papers": c["papers_requirements"].split(),
+        "scale": c["scale_requirements"].split(),
     },
     entry_points={
         "console_scripts": c["console_scripts"].split(),

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -484,8 +485,8 @@ def fit_autoencoder(
     model.to(pick_device(device))
     x, weight = _tensors(model, train, loss)
     checked = _tensors(model, valid, loss)
-    steps = epochs * math.ceil(len(x) / batch_size)
-    pace = dict(n=len(x), epochs=epochs, batch_size=batch_size, patience=patience)
+    steps = epochs * math.ceil(x.n / batch_size)
+    pace = dict(n=x.n, epochs=epochs, batch_size=batch_size, patience=patience)
     words = dict(name=name, quiet=quiet, report=report, stopped=stopped)
     with _seeded(rng) if model.settings['dropout'] else contextlib.nullcontext():
         train_network(
@@ -532,23 +533,38 @@ def _seeded(seed: int):
         yield
 
 
+class _Scaled(NamedTuple):
+    "An image as it was measured, scaled a batch at a time: no second copy of a survey."
+
+    image: torch.Tensor  # (n, d) float32
+    factor: torch.Tensor  # In the precision of the network
+
+    @classmethod
+    def of(cls, array: np.ndarray, factor: float, weight: torch.Tensor) -> '_Scaled':
+        "On the device and in the precision of a weight of the network."
+        image = torch.from_numpy(np.require(array[:], requirements='W'))
+        return cls(image.to(weight.device), weight.new_tensor(factor))
+
+    @property
+    def n(self) -> int:
+        return len(self.image)
+
+    def batch(self, rows) -> torch.Tensor:
+        return self.image[rows].to(self.factor.dtype) * self.factor
+
+
 def _tensors(model: Autoencoder, data: Spectra, loss: str) -> tuple:
     "Scaled flux of a set, and its scaled inverse variance where the loss wants it."
-    dtype = np.dtype(model.settings['precision'])
-    device = next(model.parameters()).device
-
-    def tensor(array, factor):
-        scaled = np.asarray(array[:], dtype) * dtype.type(factor)
-        return torch.from_numpy(scaled).to(device)
-
-    weight = tensor(data.ivar, model.scale**2) if loss == 'chi2' else None
-    return tensor(data.flux, 1 / model.scale), weight
+    one = next(model.parameters())
+    weighted = loss == 'chi2'
+    weight = _Scaled.of(data.ivar, model.scale**2, one) if weighted else None
+    return _Scaled.of(data.flux, 1 / model.scale, one), weight
 
 
 def _batch_loss(model, x, weight, rows, generator) -> tuple:
     "Loss of some rows: what is minimised is what is reported."
-    here = None if weight is None else weight[rows]
-    loss = weighted_loss(model(x[rows]), x[rows], here)
+    here, own = x.batch(rows), None if weight is None else weight.batch(rows)
+    loss = weighted_loss(model(here), here, own)
     return loss, loss
 
 
@@ -556,10 +572,12 @@ def _evaluate(model, x, weight, size: int = 4096) -> float:
     "Loss over a whole set, pixel by pixel and not batch by batch."
     total = count = 0
     with torch.inference_mode():
-        for start in range(0, len(x), size):
+        for start in range(0, x.n, size):
             rows = slice(start, start + size)
             loss, _ = _batch_loss(model, x, weight, rows, None)
-            n = x[rows].numel() if weight is None else weight[rows].count_nonzero()
+            counted = x if weight is None else weight
+            own = counted.image[rows]
+            n = own.numel() if weight is None else own.count_nonzero()
             total, count = total + loss.item() * int(n), count + int(n)
     return float(total / max(count, 1))
 

@@ -34,6 +34,7 @@ from specanom.working import (
     explain_command,
     run_command,
     score_command,
+    update_command,
     view_command,
 )
 
@@ -41,6 +42,7 @@ from specanom.working import (
 _COMMANDS = {
     'run': run_command,
     'score': score_command,
+    'update': update_command,
     'anomalies': anomalies_command,
     'explain': explain_command,
     'view': view_command,

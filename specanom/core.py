@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['log', 'PRECISIONS', 'SETTLE', 'PACKAGES', 'hidden', 'progress', 'first_line', 'axes_or_new', 'masked_median',
-           'bounded_map', 'seed_of', 'check_precision', 'round_off', 'settle', 'digest', 'versions', 'provenance']
+           'bounded_map', 'give_back', 'peak_memory', 'Usage', 'seed_of', 'check_precision', 'round_off', 'settle',
+           'digest', 'versions', 'provenance']
 
 # %% ../nbs/00_core.ipynb #cfe51332
-import dataclasses, hashlib, json, logging, os, platform, subprocess
+import contextlib, ctypes, dataclasses, hashlib, json, logging, os, platform
+import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 from astropy.table import Table
@@ -103,6 +106,50 @@ def bounded_map(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+# %% ../nbs/00_core.ipynb #c5f42f2c
+def give_back():
+    "Return to the system what the C library holds and nobody uses, where it can."
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _processor() -> float:
+    "Seconds of all processors, for this process and its children that have ended."
+    used = os.times()
+    return sum(used[:4])
+
+
+def _forget_peak():
+    "Let the system count the most memory from here on: Linux does."
+    with contextlib.suppress(OSError):
+        Path('/proc/self/clear_refs').write_text('5')
+
+
+def peak_memory() -> float:  # MiB
+    "The most memory that this process has had, since it was last forgotten."
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path('/proc/self/status').read_text().splitlines()
+        peak = next(line for line in lines if line.startswith('VmHWM'))
+        return int(peak.split()[1]) / 1024
+    import resource  # not everywhere
+
+    unit = 2**20 if platform.system() == 'Darwin' else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+class Usage:
+    "Time and memory from here on."
+
+    def __init__(self):
+        _forget_peak()
+        self.start = perf_counter(), _processor()
+
+    def so_far(self) -> dict:  # seconds, cpu (s), memory (MiB)
+        "Clock, processors, and the most memory."
+        clock, processor = perf_counter() - self.start[0], _processor() - self.start[1]
+        memory = round(peak_memory(), 1)
+        return dict(seconds=round(clock, 2), cpu=round(processor, 2), memory=memory)
 
 # %% ../nbs/00_core.ipynb #5c1e07b2
 def seed_of(rng: int | np.random.Generator) -> int:

@@ -256,13 +256,13 @@ def write_json(
 
 
 def read_json(
-    path: Path,
+    path: Path,  # Or whatever has `read_text`
     **kinds,  # Name -> type of what must be there
 ) -> dict:
     """Read a JSON object.
 
     Raises `FileNotFoundError`, or `ValueError` naming the file and what is wrong."""
-    path = Path(path)
+    path = path if hasattr(path, 'read_text') else Path(path)
     try:
         found = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as error:

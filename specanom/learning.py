@@ -9,13 +9,13 @@ __all__ = ['PIECE', 'download_survey', 'prepare_spectra', 'lists_of', 'known_her
 # %% ../nbs/08f_learning.ipynb #41435685
 import dataclasses
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from astropy.table import Table, hstack
 
 from .anomalies import bin_number, quiescent, redshift_bins
 from .autoencoder import Chain
+from .chunks import map_chunks
 from .config import preparation
 from .core import progress
 from .files import read_table
@@ -39,6 +39,7 @@ from .query import query_catalog
 from .runs import Run
 from .scores import column_of, detail_columns, own_p
 from .significance import Calibration
+from .sources import prepared
 from .triage import Triage
 
 # %% ../nbs/08f_learning.ipynb #1e19bf9d
@@ -71,12 +72,9 @@ def prepare_spectra(
 
 def _preprocess_stream(run: Run):
     "Raw spectra of the source into the store of the run."
-    prepare, source = preparation(run.config), run.source
-    with ThreadPoolExecutor() as pool, run.writing('spectra.zarr') as aside:
-        pieces = (prepare(raw, executor=pool) for raw in source.stream())
-        shown = dict(unit='block', quiet=not source.pieces)
-        pieces = progress(pieces, 'preprocessing', source.pieces, **shown)
-        write_chunks(aside, pieces)
+    prepare = preparation(run.config)
+    with run.writing('spectra.zarr') as aside:
+        write_chunks(aside, prepared(run.source, prepare, run.executor))
 
 # %% ../nbs/08f_learning.ipynb #238802eb
 def lists_of(
@@ -138,6 +136,7 @@ def train_densities(
         run.spectra,
         _chains(run),
         rng=run.config.seed,
+        device=run.config.device,
         held_out=known_here(run, run.spectra.catalog),
         **dataclasses.asdict(run.config.flow),
     )
@@ -164,15 +163,16 @@ def score_spectra(
     has one."""
     if run.borrowed is None:
         run.forget('model')
-        model = _new_model(run)
+        model = run.model = _new_model(run)
         _learn_scores(run, model)
+        with run.writing('models/scales.json') as aside:
+            model.save_scales(aside)  # each on its own scale, for other processes
         ids, keep = split_ids(run.spectra.catalog), run.config.anomalies.keep
-        run.opinions = model.align(_scored(run, model), ids, keep=keep)
+        run.opinions = model.align(_scored(run), ids, keep=keep)
         with run.writing('models/scales.json') as aside:
             model.save_scales(aside)
-        run.model = model
     else:
-        run.opinions = _scored(run, run.model)
+        run.opinions = _scored(run)
     run.write(run.opinions, 'opinions.fits')
     return _medians(run.opinions)
 
@@ -202,9 +202,10 @@ def _learn_scores(run: Run, model: Model):
 PIECE = 4096  # spectra that are scored at a time
 
 
-def _scored(run: Run, model: Model) -> Table:
+def _scored(run: Run) -> Table:
     "Scores of all spectra, piece by piece."
-    pieces = map(model.score, run.spectra.chunks(PIECE))
+    score = run.with_model(type(run.model).score)
+    pieces = map_chunks(score, run.spectra, run.executor, size=PIECE)
     number = -(-len(run.spectra) // PIECE)
     return stack_rows(list(progress(pieces, 'scoring', number, 'piece')))
 

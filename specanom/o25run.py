@@ -7,11 +7,14 @@ __all__ = ['MOST', 'train_o25', 'score_o25', 'explain_o25', 'write_o25']
 
 # %% ../nbs/08i_o25run.ipynb #2ac726d4
 import dataclasses
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 from astropy.table import Table, hstack
 
 from .anomalies import recall, redshift_bins
+from .chunks import map_chunks
 from .clusters import departures, plot_population
 from .core import progress
 from .groups import Explained
@@ -55,7 +58,7 @@ def score_o25(
     run.forget('scores')
     if run.borrowed is None:
         _learn(run)
-    bins, scores = _scored(run.model.chain, run.spectra)
+    bins, scores = _scored(run, run.model.chain)
     p = run.model.p_values(bins, scores)
     parts = [run.spectra.catalog, Table(dict(sn_bin=bins)), scores, p]
     run.write(hstack(parts, metadata_conflicts='silent'), 'scores.ecsv')
@@ -66,17 +69,35 @@ def _learn(run: Run):
     "The model of a run: its networks, and the scores of its own spectra."
     chain = O25Chain.load(run.folder / 'models/o25.safetensors')
     trained_on = 'mock' if run.config.source == 'mock' else 'files'
-    run.model = O25Model(chain, *_scored(chain, run.spectra), trained_on=trained_on)
+    run.model = O25Model(chain, *_scored(run, chain), trained_on=trained_on)
     with run.writing('models/reference.safetensors') as aside:
         run.model.save_reference(aside)
 
 
-def _scored(chain: O25Chain, data: Spectra) -> tuple:  # (n,) bins, table of n rows
+def _scored(run: Run, chain: O25Chain) -> tuple:  # (n,) bins, table of n rows
     "S/N bins and scores, piece by piece."
-    pieces = progress(data.chunks(PIECE), 'scoring', -(-len(data) // PIECE), 'piece')
-    found = [(chain.bin_of(piece), chain.scores(piece)) for piece in pieces]
-    bins, scores = zip(*found)
+    score = partial(_bins_and_scores, chain)
+    if run.executor is not None:
+        path = (run.folder / 'models/o25.safetensors').resolve()
+        score = partial(_by_chain_at, str(path), path.stat().st_mtime_ns)
+    found = map_chunks(score, run.spectra, run.executor, size=PIECE)
+    number = -(-len(run.spectra) // PIECE)
+    bins, scores = zip(*progress(found, 'scoring', number, 'piece'))
     return np.concatenate(bins), stack_rows(scores)
+
+
+def _bins_and_scores(chain: O25Chain, data: Spectra) -> tuple:
+    return chain.bin_of(data), chain.scores(data)
+
+
+def _by_chain_at(path: str, seen: int, data: Spectra) -> tuple:
+    "The same by a chain on disk, which each process reads for itself, once."
+    return _bins_and_scores(_read_chain(path, seen), data)
+
+
+@lru_cache(maxsize=2)
+def _read_chain(path: str, seen: int) -> O25Chain:
+    return O25Chain.load(Path(path))
 
 # %% ../nbs/08i_o25run.ipynb #8adaf4bc
 def explain_o25(

@@ -99,6 +99,24 @@ def _add_run(commands):
     )
     _add_figures(add)
     add('--refresh', action='store_true', help='repeat every stage')
+    _add_workers(add)
+
+
+def _add_workers(add):
+    "Who does the work."
+    add(
+        '--workers',
+        type=int,
+        metavar='N',
+        help='spread the chunks over N processes of one thread each; the same bytes as '
+        'one process on one thread (OMP_NUM_THREADS=1)',
+    )
+    add(
+        '--cluster',
+        metavar='ADDRESS',
+        help='spread them over the workers of a Dask scheduler, tcp://HOST:PORT, which '
+        "must reach the run folder; needs pip install 'specanom[scale]'",
+    )
 
 
 def _add_source(add):
@@ -256,6 +274,33 @@ def _add_cite(commands):
     _add_run_folder(add, 'say it of this run', nargs='?')
 
 # %% ../nbs/11_options.ipynb #c11a0013
+def _add_update(commands):
+    add = add_command(
+        commands,
+        'update',
+        'score what is new with the model of a run, and say whether it has drifted',
+        'Score the spectra of a source that a finished run, and earlier updates of it, '
+        'do not hold; the rest is left alone. Results stand in RUN/updates. A second '
+        'call finds nothing new; one that was interrupted goes on.',
+        examples={'runs/sdss --source night/': 'every night'},
+    )
+    _add_run_folder(add)
+    add(
+        '--source',
+        required=True,
+        metavar='NEW',
+        help='a folder of files, or a store (.zarr) of raw spectra',
+    )
+    add(
+        '--level',
+        type=float,
+        default=0.001,
+        help='drift is told where a distribution differs with a smaller p, corrected '
+        'for the number of comparisons (default: 0.001)',
+    )
+    _add_workers(add)
+
+
 def _add_score(commands):
     add = add_command(
         commands,
@@ -574,7 +619,7 @@ def _add_benchmark(commands):
     add(
         '--only',
         choices=['detection', 'speed', 'training', 'flow', 'stability', 'robust']
-        + ['real', 'rerank'],
+        + ['real', 'rerank', 'scale'],
         help='one part of it; robust, which trains everything in RUN again with other '
         'seeds and networks, and real, which needs --real, are done only when they are '
         'asked for',
@@ -588,6 +633,24 @@ def _add_benchmark(commands):
         'robustness.ecsv and firmness.ecsv (default: benchmark)',
     )
     _add_again(add)
+    _add_sizes(add)
+
+
+def _add_sizes(add):
+    "How large runs are whose growth is measured."
+    add(
+        '--sizes',
+        default='2000,5000,20000',
+        metavar='N,N,...',
+        help='scale: mock spectra of each run; what was measured before is kept '
+        '(default: 2000,5000,20000)',
+    )
+    add(
+        '--profile',
+        choices=PROFILES,
+        default='tiny',
+        help='scale: networks of the runs (default: tiny)',
+    )
 
 
 def _add_again(add):
@@ -796,6 +859,7 @@ def _add_completion(commands):
 _ADDERS = (  # in the order of --help
     _add_run,
     _add_score,
+    _add_update,
     _add_anomalies,
     _add_explain,
     _add_view,

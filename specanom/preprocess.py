@@ -22,7 +22,8 @@ from .flux import FLUX_UNIT
 from .grid import REST_EDGES, Grid, box_means
 from .linelist import mark_lines
 from .objects import id_fraction, object_name
-from .spectra import Spectra, map_chunks
+from .chunks import map_chunks
+from .spectra import Spectra
 from .bits import BITS, PIXEL_FLAGS, flag_names
 
 # %% ../nbs/02_preprocess.ipynb #f924ff0c

@@ -18,16 +18,15 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from time import perf_counter
 
 from astropy.table import Table
 
 from . import __version__
 from .columns import describe_columns
 from .config import Config, load_config
-from .core import digest, log
+from .core import Usage, digest, give_back, log
 from .files import atomic, read_table, write_table
 from .spectra import Spectra
 from .keys import code_digest
@@ -258,6 +257,10 @@ class Run:
         run.borrowed = Path(model) if model else None
         return run
 
+    executor = (
+        None  # Who does chunks, see `chunks`; what comes out does not depend on it
+    )
+
     def __repr__(self):
         done = ', '.join(self.manifest['stages'])
         return f'Run {self.folder.name}: {done or "nothing yet"}'
@@ -305,6 +308,18 @@ class Run:
     def scores(self) -> Table:
         "Catalogue and scores of every spectrum."
         return read_table(self.folder / 'scores.ecsv')
+
+    def with_model(
+        self,
+        fn: Callable,  # (model, *arguments) -> anything
+    ) -> Callable:  # (*arguments) -> the same
+        """`fn` with the model of the run, which another process reads for itself, once."""
+        if self.executor is None:
+            return partial(fn, self.model)
+        folder = (self.folder / 'models').resolve()
+        finished = (folder / 'bins.json').exists()
+        seen = tuple(file.stat().st_mtime_ns for file in sorted(folder.glob('*.*')))
+        return partial(_with_model, fn, type(self.model), str(folder), finished, seen)
 
     def table(
         self,
@@ -387,14 +402,16 @@ class Run:
             return
         log.info('%-12s ...%s', stage.name, self._last_time(stage))
         log.debug('%-12s key %s', stage.name, key)
-        start = perf_counter()
+        usage = Usage()
         self.doing = stage.name, key
         try:
             facts = stage.make(self) or {}
         finally:
             self.doing = None
-        seconds = perf_counter() - start
-        self._enter(stage, dict(key=key, seconds=round(seconds, 2), **facts))
+        used = usage.so_far()
+        give_back()
+        seconds = used['seconds']
+        self._enter(stage, dict(key=key, **used, **facts))
         said = '  '.join(f'{k} {v}' for k, v in facts.items())
         log.info('%-12s %.1f s  %s', stage.name, seconds, said)
 
@@ -572,6 +589,18 @@ class Run:
         "Write what is known of the run."
         with atomic(self.folder / 'manifest.json') as aside:
             aside.write_text(json.dumps(self.manifest, indent=1))
+
+
+def _with_model(fn, kind, folder, finished, seen, *arguments):
+    "Apply a function to a model on disk."
+    return fn(_read_model(kind, folder, finished, seen), *arguments)
+
+
+@lru_cache(maxsize=2)
+def _read_model(kind: type, folder: str, finished: bool, seen: tuple):
+    "A model that was written, read once for as long as its files stay the same."
+    options = {} if kind is O25Model else dict(finished=finished)
+    return kind.load(Path(folder), **options)
 
 
 def _files_of(path: Path) -> list:

@@ -17,7 +17,7 @@ import torch
 from torch.special import ndtr, ndtri
 
 from .core import progress, round_off
-from .flow import WhitenedFlow, one_thread
+from .flow import WhitenedFlow, on_device, one_thread
 
 # %% ../nbs/04b_sliced.ipynb #7dc47422
 def _sort_within(
@@ -87,7 +87,7 @@ def sliced_axes(
     """Find the K orthonormal directions least like a Gaussian: the maximum K-sliced
     Wasserstein distance (Dai & Seljak 2021), by Cayley descent on the Stiefel manifold."""
     distance = partial(_distance, z=z, counts=counts, target=_normal_ranks(counts))
-    axes, angle = _random_axes(len(z), n_slices, rng), 0.1
+    axes, angle = _random_axes(len(z), n_slices, rng).to(z.device), 0.1
     value, gradient = distance(axes)
     for _ in range(steps):
         before = axes
@@ -113,7 +113,7 @@ def _read_quantiles(
     "Read the quantiles `_NODE_P` of each class and slice."
     start = (counts.cumsum(0) - counts)[:, None]
     last = (counts - 1).clamp(min=0)[:, None]
-    position = (_NODE_P * counts[:, None] - 0.5).clamp(min=0)
+    position = (_NODE_P.to(u.device) * counts[:, None] - 0.5).clamp(min=0)
     position = torch.minimum(position, last.double())
     below = position.floor().long()
     above = torch.minimum(below + 1, last)
@@ -126,8 +126,9 @@ def _read_quantiles(
 
 def _variance(quantiles):
     "Variance of the sample that was read at `_NODE_P`, kept on the last axis."
-    mean = (_NODE_WEIGHT * quantiles).sum(-1, keepdim=True)
-    squares = _NODE_WEIGHT * (quantiles - mean) ** 2
+    weight = _NODE_WEIGHT.to(quantiles.device)
+    mean = (weight * quantiles).sum(-1, keepdim=True)
+    squares = weight * (quantiles - mean) ** 2
     return squares.sum(-1, keepdim=True).clamp(min=1e-12)  # all equal: no width
 
 
@@ -150,7 +151,8 @@ def _pooled_nodes(
     def joined(a, b):
         return torch.cat([a.expand_as(own), b.expand_as(own)], -1)
 
-    weight = joined(w * _NODE_WEIGHT, (1 - w) * _NODE_WEIGHT)
+    share = _NODE_WEIGHT.to(u.device)
+    weight = joined(w * share, (1 - w) * share)
     return joined(own, everybody), weight, joined(width, width_of_all)
 
 # %% ../nbs/04b_sliced.ipynb #b3c42292
@@ -410,9 +412,14 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
 
     @one_thread()
     def _fit_rest(self, x, xv, counts_v):
+        with on_device(self.device) as device:
+            self._fit_layers(x, xv, counts_v, device)
+
+    def _fit_layers(self, x, xv, counts_v, device):
+        "Layer by layer, on a device; what comes out is on the CPU."
         rng = np.random.default_rng(self.rng)
-        train = _Cloud(*self._whiten(x), self.counts)
-        valid = _Cloud(*self._whiten(xv), counts_v)
+        sets = (*self._whiten(x), self.counts), (*self._whiten(xv), counts_v)
+        train, valid = (_Cloud(*(part.to(device) for part in one)) for one in sets)
         layers, history = [], [(train.mean_log_prob(), valid.mean_log_prob())]
         for _ in progress(range(self.max_layers), 'flow layers', quiet=self.quiet):
             layers.append(self._next_layer(train, rng))
@@ -423,7 +430,9 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
             if len(layers) - best >= self.patience:
                 break
         self.history = np.array(history)
-        self.axes, self.knots = (torch.stack(part)[:best] for part in zip(*layers))
+        self.axes, self.knots = (
+            torch.stack(part)[:best].cpu() for part in zip(*layers)
+        )
 
     def _push(self, x, c):
         """Sliced layers: points (n, d) to Gaussianised (..., d, n) and log-determinant

@@ -46,7 +46,7 @@ def benchmark_command(
 ) -> str:
     "Run the benchmark; returns the tables that matter and where the rest is."
     parts = [args.only] if args.only else [p for p in _PARTS if p not in _APART]
-    if parts not in (['speed'], ['robust'], ['real']):
+    if parts not in (['speed'], ['robust'], ['real'], ['scale']):
         _run_if_missing(args.model)
     return '\n'.join(line for part in parts for line in _PARTS[part](args))
 
@@ -152,6 +152,20 @@ def _real_part(args) -> list[str]:
     return [*table_lines(shown, names), f'share of p < 0.05, by spectrograph in {path}']
 
 
+def _scale_part(args) -> list[str]:
+    "Time and memory of runs of several sizes, and how they grow."
+    from specanom.growth import measure_growth, slopes
+
+    try:
+        sizes = [int(word) for word in args.sizes.split(',')]
+    except ValueError:
+        raise ValueError(f'--sizes {args.sizes}: numbers with commas') from None
+    path = args.out / 'scale.ecsv'
+    how = dict(profile=args.profile, shorten=args.shorten)
+    table = slopes(measure_growth(path, sizes, **how))
+    return [*table_lines(table, table.colnames), f'all of it in {path}']
+
+
 def _rerank_part(args) -> list[str]:
     "What labels are worth."
     from specanom.rerank import run_rerank, summarize_rerank
@@ -162,7 +176,7 @@ def _rerank_part(args) -> list[str]:
     return [*said, f'precision among the first 50 (mock), all of it in {path}']
 
 
-_APART = 'robust', 'real', 'rerank'  # are done only when they are asked for
+_APART = 'robust', 'real', 'rerank', 'scale'  # are done only when they are asked for
 _PARTS = {
     'detection': _detection_part,
     'speed': _speed_part,
@@ -172,6 +186,7 @@ _PARTS = {
     'robust': _robust_part,
     'real': _real_part,
     'rerank': _rerank_part,
+    'scale': _scale_part,
 }
 
 # %% ../nbs/11e_studying.ipynb #ef3688eb

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['READERS', 'Places', 'in_turn', 'Reader', 'readers', 'arms_meet', 'add_reader', 'find_spectra', 'file_of',
-           'iter_spectra', 'read_spectra', 'plot_raw']
+           'file_groups', 'read_group', 'repeats', 'drop_repeated', 'iter_spectra', 'log_rejected', 'read_spectra',
+           'plot_raw']
 
 # %% ../nbs/00g_surveys.ipynb #ffdc3fe8
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from astropy.table import Table
 
 from .core import axes_or_new, bounded_map, log, progress
 from .flux import FLUX_UNIT
@@ -199,9 +201,13 @@ def _some(files: list[Path], root: Path, names: Iterable[str]) -> list[Path]:
     return [f for f in files if name_below(f, root) in wanted]
 
 
-def _groups(files: list[Path], size: int, among: list[Path]) -> list[list[Path]]:
-    "Groups of every reader, one reader after the other."
-    theirs, chosen = _by_reader(among), _by_reader(files)
+def file_groups(
+    files: list[Path],  # Of `find_spectra`
+    size: int = 500,  # Files in a group, at most
+    among: list[Path] = None,  # All there are; None: these
+) -> list[list[Path]]:
+    "Files that are read together: groups of every reader, one reader after the other."
+    theirs, chosen = _by_reader(files if among is None else among), _by_reader(files)
     return [
         group
         for reader, some in chosen.items()
@@ -217,8 +223,11 @@ def _by_reader(files: list[Path]) -> dict[Reader, list[Path]]:
     return found
 
 # %% ../nbs/00g_surveys.ipynb #74e0c509
-def _read_group(files: list[Path], root: Path) -> Spectra:
-    "The files of a group, read by whose files they are."
+def read_group(
+    files: list[Path],  # Of one reader, see `file_groups`
+    root: Path,  # What names are relative to
+) -> Spectra:  # Raw
+    "The files of a group, read by whose files they are; `rejected` has the others."
     return _reader_of(files[0]).read(files, root)
 
 
@@ -247,7 +256,7 @@ def _alone(group: list[Path], root: Path) -> Spectra:
     "Read a group in a process of its own; when that dies, its halves."
     try:
         with _pool(1) as pool:
-            return pool.submit(_read_group, group, root).result()
+            return pool.submit(read_group, group, root).result()
     except BrokenExecutor:
         reader = _reader_of(group[0])
     halves = reader.groups(group, max(1, len(group) // 2), group)
@@ -262,7 +271,7 @@ def _read_by_several(
     groups: list[list[Path]], root: Path, jobs: int
 ) -> Iterator[Spectra]:
     "Read groups by several processes, in order."
-    read, done = partial(_read_group, root=root), 0
+    read, done = partial(read_group, root=root), 0
     while done < len(groups):
         pool = _pool(jobs)
         try:
@@ -280,15 +289,27 @@ def _read_by_several(
             pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/00g_surveys.ipynb #dfb1aa4c
-def _drop_repeated(spectra: Spectra, seen: dict) -> Spectra:
-    "Set aside spectra whose id was `seen` before (id -> file and numbers of the first)."
+def repeats(
+    catalog: Table,  # Of some spectra
+    seen: dict,  # Id -> file and numbers of the first; what is new is entered
+) -> dict:  # Row -> why it is the same object once more
+    "Which rows have an id that was seen before."
     columns = ('specobjid', 'file', 'plate', 'mjd', 'fiberid')
-    rows = zip(*(spectra.catalog[c].tolist() for c in columns))
+    rows = zip(*(catalog[c].tolist() for c in columns))
     reasons = {}
     for i, (specobjid, *one) in enumerate(rows):
         first = seen.setdefault(specobjid, one)
         if first is not one:
             reasons[i] = _why_repeated(specobjid, first, one)
+    return reasons
+
+
+def drop_repeated(
+    spectra: Spectra,
+    seen: dict,  # As of `repeats`
+) -> Spectra:
+    "Set aside spectra whose id was seen before."
+    reasons = repeats(spectra.catalog, seen)
     repeated = np.isin(np.arange(len(spectra)), list(reasons))
     return spectra.reject(repeated, 'read', reasons.values())
 
@@ -316,20 +337,27 @@ def iter_spectra(
     "Read files group by group; `rejected` has the others. Raises `FileNotFoundError`."
     files, root = find_spectra(source) if root is None else (list(source), root)
     chosen = files if only is None else _some(files, root, only)
-    groups = _groups(chosen, chunk, files)
+    groups = file_groups(chosen, chunk, files)
     if not groups:
         raise FileNotFoundError(f'{source}: no spectra, only the redshifts of plates')
     jobs = jobs or (1 if sum(map(len, groups)) <= _FEW else os.cpu_count())
     if jobs > 1 and len(groups) > 1:
         sets = _read_by_several(groups, root, jobs)
     else:
-        sets = (_read_group(group, root) for group in groups)
+        sets = (read_group(group, root) for group in groups)
     seen = {}
     for spectra in progress(sets, 'reading', len(groups), 'group'):
-        spectra = _drop_repeated(spectra, seen)
-        for row in spectra.rejected:
-            log.info('%s: %s', row['name'], row['reason'])
+        spectra = drop_repeated(spectra, seen)
+        log_rejected(spectra.rejected)
         yield spectra
+
+
+def log_rejected(
+    rejected: Table,  # Of `Spectra`
+):
+    "Say which files were not read, and why."
+    for row in rejected:
+        log.info('%s: %s', row['name'], row['reason'])
 
 
 def read_spectra(

@@ -190,9 +190,12 @@ def _run_json(folder: Path) -> str:
     return table_json(Table(rows), **facts, numbers=numbers)
 
 
+_USED = 'key', 'seconds', 'cpu', 'memory', 'files'
+
+
 def _numbers(facts: dict) -> dict:
     "What a stage says of its result."
-    return {n: v for n, v in facts.items() if n not in ('key', 'seconds', 'files')}
+    return {n: v for n, v in facts.items() if n not in _USED}
 
 
 def _run_lines(folder: Path) -> list[str]:

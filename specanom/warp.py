@@ -212,8 +212,9 @@ _WEIGHTS = 'w1', 'w2', 'w3'  # of the networks: they decay
 class _Trial:
     "Free parameters of the warp and the mixtures, and what they say."
 
-    def __init__(self, x, counts, mixtures, depth, hidden, rng, dtype):
-        nets, self.masks = _ar_nets(len(x), depth, hidden, rng)
+    def __init__(self, x, counts, mixtures, depth, hidden, rng, dtype, device):
+        nets, masks = _ar_nets(len(x), depth, hidden, rng)
+        self.masks = [mask.to(device) for mask in masks]
         self.order = nets.pop('order')
         classes = x.split(counts.tolist(), 1)
         started = [_class_mixture(one, mixtures, rng) for one in classes]
@@ -222,12 +223,13 @@ class _Trial:
         nets['tails'] = torch.zeros(4, len(x))
         nets['linear'] = torch.eye(len(x))
         nets['log_diagonal'] = _log_diagonal(nets['lower'])
-        self.free = {name: self._start(v, dtype) for name, v in nets.items()}
+        self.free = {name: self._start(v, dtype, device) for name, v in nets.items()}
 
     @staticmethod
-    def _start(values, dtype):
+    def _start(values, dtype, device):
         "Rounded to what all processors agree on, see `settle`."
-        return round_off(values.double(), 16).to(dtype).clone().requires_grad_()
+        start = round_off(values.double(), 16).to(device, dtype)
+        return start.clone().requires_grad_()
 
     def tensors(self):
         "The parameters with masks, positive diagonals and normalised weights."
@@ -349,6 +351,7 @@ def fit_warp(
     rng: int | np.random.Generator = 0,
     precision: str = 'float64',  # Of the training, or 'float32'
     quiet: bool = False,  # No progress bar
+    device: str = 'cpu',  # Where it is trained; what comes out is on the CPU
 ) -> (
     tuple
 ):  # Tensors by name; (checks, 2) mean log p of train (<= 20,000) and validation
@@ -356,11 +359,12 @@ def fit_warp(
     `ValueError` when no density is finite."""
     rng = np.random.default_rng(rng)
     dtype = getattr(torch, check_precision(precision))
-    trial = _Trial(*train, mixtures, depth, hidden, rng, dtype)
-    x, label = _labelled(*train, dtype)
+    trial = _Trial(*train, mixtures, depth, hidden, rng, dtype, device)
+    x, label = (part.to(device) for part in _labelled(*train, dtype))
     n = len(x)
-    some = torch.from_numpy(rng.permutation(n)[:20_000])
-    watch = _Watch((x[some], label[some]), _labelled(*valid, dtype), train[1])
+    some = torch.from_numpy(rng.permutation(n)[:20_000]).to(device)
+    checked = tuple(part.to(device) for part in _labelled(*valid, dtype))
+    watch = _Watch((x[some], label[some]), checked, train[1].to(device))
     batch = min(512, max(n // 8, 1))
     steps = min(max(epochs * n // batch, 20), 20_000)
     trial.prepare(rate, steps)
@@ -368,10 +372,11 @@ def fit_warp(
     for step in progress(range(steps), 'flow steps', quiet=quiet):
         if step % max(steps // 20, 1) == 0:
             watch.look(trial.tensors())
-        rows = next(batches)
+        rows = next(batches).to(device)
         trial.climb(x[rows], label[rows], n)
     watch.look(trial.tensors())
-    return watch.finished(), np.array(watch.history)
+    found = {name: values.cpu() for name, values in watch.finished().items()}
+    return found, np.array(watch.history)
 
 # %% ../nbs/04c_warp.ipynb #5764aaef
 # Factors of the inverse widths that are tried
@@ -413,8 +418,11 @@ class WarpFlow(WhitenedFlow, method='warp'):
                 rng=rngs[m],
                 precision=self.precision,
                 quiet=self.quiet or m > 0,
+                device=self.device,
             )
 
+        # what threads must not begin at once, on a GPU
+        torch.linalg.slogdet(torch.eye(2, device=self.device))
         warps, histories = zip(*one_thread_each(fit, range(self.members)))
         self.warp = {k: torch.stack([warp[k] for warp in warps]) for k in warps[0]}
         self._choose_width(xv, counts_v)

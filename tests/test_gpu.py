@@ -49,6 +49,22 @@ def test_pair(sets):
     assert losses['cuda'] < 1.5 * losses['cpu']
 
 
+@pytest.mark.parametrize('method', ['warp', 'sliced', 'published'])
+def test_density(method):
+    "A density fitted on the GPU is the one fitted on the CPU, and ends on the CPU."
+    from specanom.flow import bananas, make_density
+
+    data, checked = bananas(3000, 5, rng=0), bananas(800, 5, rng=1)
+    fewer = dict(epochs=5, members=1) if method == 'warp' else dict(max_layers=5)
+    found = {}
+    for device in ('cpu', 'cuda'):
+        density = make_density(method=method, n_classes=3, quiet=True, **fewer)
+        density.device = device
+        density.fit(*data, validation=checked)
+        found[device] = density.log_prob(*checked)
+    np.testing.assert_allclose(found['cuda'], found['cpu'], rtol=1e-3)
+
+
 def test_run(tmp_path):
     "The chain runs with device = auto."
     from specanom.config import load_config
