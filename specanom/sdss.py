@@ -545,11 +545,11 @@ def _raw_set(
 def read_files(
     files: list[Path],  # Of single spectra
     root: Path,  # Folder that names are relative to
-    read: Callable = read_spec,  # Path -> `Single`; raises where it cannot
+    read: Callable = None,  # Path -> `Single`, else raises; None: `read_spec`
 ) -> Spectra:  # Raw, observed frame; `rejected` has the files that cannot be used
     "Read files of single spectra into one set. Raises nothing."
     images, rows, refused = _empty_images(len(files)), [], []
-    for name, one in read_each(read, files, root, refused):
+    for name, one in read_each(read or read_spec, files, root, refused):
         for image, values in zip(images, (one.flux, one.ivar, one.mask)):
             image[len(rows), one.place] = values
         rows.append(one.row | dict(file=name))

@@ -171,6 +171,7 @@ def test_one_id_stated_by_two_spectra(tmp_path):
                 PLATE=None,
                 FIBERID=None,
                 CATALOGID=('K', [0]),
+                FIBERID_LIST=('8A', ['217']),
                 FIELD=('J', [15000]),
             ),
             'must be above 0',
