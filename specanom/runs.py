@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from time import perf_counter
 
@@ -561,9 +562,8 @@ class Run:
 
     def _key_of_model(self) -> str:
         "That of the last stage which made it, of those before the present one."
-        before = [*STAGES]
-        if self.doing:
-            before = before[: before.index(self.doing[0])]
+        present = self.doing[0] if self.doing else ''
+        before = [*takewhile(lambda name: name != present, STAGES)]
         made = [name for name in _OF_THE_MODEL if name in before]
         keys = [self._facts(name).get('key') for name in made]
         return next(filter(None, keys), '')
