@@ -446,7 +446,7 @@ def _title_with_rank(ax, row):
     "Bin and rank before the title that is there, the score behind it."
     rank = f"bin {row['zbin']}, rank {row['rank']}"
     title = f"{rank}: {ax.get_title()}   score {row['score']:.2f}"
-    ax.set_title(title, fontsize=8, pad=14)
+    ax.set_title(title, fontsize=8, pad=14, y=1)
 
 
 def _say(ax, words: str):

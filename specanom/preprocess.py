@@ -483,7 +483,7 @@ def plot_rest(
     )
     _shade(ax, data.wave, ~good)
     _mark_clipped(ax, data.wave, shown)
-    ax.set_title(_said_of(one.catalog), fontsize=9, pad=14)
+    ax.set_title(_said_of(one.catalog), fontsize=9, pad=14, y=1)  # to look takes long
     return mark_lines(ax)
 
 # %% ../nbs/02_preprocess.ipynb #450b1680
