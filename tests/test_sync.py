@@ -19,7 +19,7 @@ UNWANTED = (
     'audio/',
 )
 BY_HAND = {'__init__.py', '__main__.py'}  # what nbdev cannot make
-NO_MODULE = {'index', '10_b23', '11_o25'}  # notebooks that export nothing
+NO_MODULE = {'index', '10_b23', '11_o25', '13_scale'}  # notebooks that export nothing
 FLAGS = ('eval: false', 'notest', 'slow', 'skip_exec')
 
 
