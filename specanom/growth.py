@@ -247,10 +247,11 @@ def plot_growth(
     "Draw a cost of the most costly stages against the number of spectra; the axes."
     ax = axes_or_new(ax, figsize=(5, 3.4))
     stages = [*dict.fromkeys(table['stage'].tolist())]
+    colour = {s: dict(color=f'C{i % 10}', lw=1) for i, s in enumerate(stages)}
     stages.sort(key=lambda stage: -_costs(table, stage, column)[1][-1])
     for stage in ['all', *stages[:most]]:
         x, y = _costs(table, stage, column)
-        style = dict(color='k', lw=2) if stage == 'all' else dict(lw=1)
+        style = dict(color='k', lw=2) if stage == 'all' else colour[stage]
         ax.plot(x, y, 'o-', ms=3, label=stage, **style)
     what = 'time of the processor (s)' if column == 'cpu' else 'most memory (MiB)'
     ax.set(

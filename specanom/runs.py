@@ -18,27 +18,23 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-<<<<<<< /tmp/tmpzzlkjjxv/ours
 from functools import cached_property, lru_cache, partial
-=======
-from functools import cached_property
 from itertools import takewhile
->>>>>>> /tmp/tmpzzlkjjxv/theirs
 from pathlib import Path
 
 from astropy.table import Table
 
-from specanom import __version__
-from specanom.columns import describe_columns
-from specanom.config import Config, load_config
-from specanom.core import Usage, digest, give_back, log
-from specanom.files import atomic, read_table, write_table
-from specanom.spectra import Spectra
-from specanom.keys import code_digest
-from specanom.model import Model
-from specanom.o25chain import O25Model
-from specanom.pages import card
-from specanom.sources import open_source
+from . import __version__
+from .columns import describe_columns
+from .config import Config, load_config
+from .core import Usage, digest, give_back, log
+from .files import atomic, read_table, write_table
+from .spectra import Spectra
+from .keys import code_digest
+from .model import Model
+from .o25chain import O25Model
+from .pages import card
+from .sources import open_source
 
 # %% ../nbs/08e_runs.ipynb #c5f22a44
 def always(
