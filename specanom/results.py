@@ -157,7 +157,8 @@ def add_words(
     for score in ANOMALY_SCORES.values():
         if score.details is None or f'p_{score.name}' not in table.colnames:
             continue
-        words = np.char.add(f'; {score.name}: ', score.details.words(table))
+        words = np.asarray(score.details.words(table), str)  # of no rows too
+        words = np.char.add(f'; {score.name}: ', words)
         said = np.asarray(table[f'p_{score.name}']) < SURE
         more = np.where(said, words, '')
         description = table['explanation'].info.description
