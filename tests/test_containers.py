@@ -608,7 +608,7 @@ def test_tables(tmp_path):
     (tmp_path / 'bom.csv').write_bytes(b'\xef\xbb\xbfplate,z\n1,0.5\n')
     assert read_table(tmp_path / 'bom.csv').colnames == ['plate', 'z']
     with pytest.raises(
-        ValueError, match="must end in .ecsv, .fits, .csv, not in '.txt'"
+        ValueError, match="must end in .ecsv, .fits, .csv, .parquet, not in '.txt'"
     ):
         write_table(table, tmp_path / 't.txt')
     with pytest.raises(FileNotFoundError, match='no such table'):

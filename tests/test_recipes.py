@@ -102,7 +102,7 @@ def test_answers(folder, capsys):
 def test_explain_o25(folder, capsys):
     "The command explains O25's scores with O25's networks, and knows no other."
     files, model = str(folder / 'files'), str(folder / 'o25')
-    words = ['explain', files, '--model', model, '--figures', '1', '--n', '16']
+    words = ['explain', files, '--model', model, '--most', '1', '--n', '16']
     assert main([*words, '--segments', 'uniform', '--out', str(folder / 'why')]) == 0
     assert len(read_table(folder / 'why/weights.ecsv')['weights'][0]) >= 16
     assert list((folder / 'why').glob('mse-*.png'))
