@@ -123,7 +123,7 @@ _MANY = {  # pattern of names -> what they say
     r'p_(\w+)': 'p-value of {}',
     r'found_(\d+)': 'known objects among the first {} of a bin or class',
     r'bin (\d+)': 'in redshift bin {}',
-    r'(logp|re)_(\d+)': '{} by the judge of this number',
+    r'(logp|re|scan|secondz|shapes)_(\d+)': '{} by the judge of this number',
     r'(mse|chi2)(\w*)': 'residual score of O25: {}',
 }
 

@@ -86,7 +86,7 @@ def plot_cuts(
     import matplotlib.pyplot as plt
 
     cuts, wave = facts.tables['cuts'], facts.segments.wave
-    form = dict(figsize=(9, 6), sharex=True, layout='constrained', dpi=80)
+    form = dict(figsize=(9, 6), sharex=True, layout='constrained', dpi=70)
     fig, axes = plt.subplots(
         len(cuts) + 1, 1, height_ratios=[2] + len(cuts) * [1], **form
     )
@@ -129,7 +129,7 @@ def plot_all_weights(
     "Mean and median weights of the top of each score; returns the figure."
     import matplotlib.pyplot as plt
 
-    form = dict(figsize=(10, 7), sharex=True, sharey=True, layout='constrained', dpi=80)
+    form = dict(figsize=(10, 7), sharex=True, sharey=True, layout='constrained', dpi=68)
     fig, axes = plt.subplots(4, 2, **form)
     for ax, name in zip(axes.T.flat, SCORES):
         plot_averages(ax, facts.weights(name), facts.segments)
