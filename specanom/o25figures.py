@@ -25,7 +25,7 @@ def plot_overview(
     "The examples with their reconstructions, one for each score; returns the figure."
     import matplotlib.pyplot as plt
 
-    form = dict(figsize=(9, 8), sharex=True, layout='constrained', dpi=60)
+    form = dict(figsize=(9, 8), sharex=True, layout='constrained', dpi=54)
     fig, axes = plt.subplots(4, 2, **form)
     wave = facts.segments.wave
     for i, ax in enumerate(axes.T.flat):

@@ -307,7 +307,9 @@ def test_nothing_came_of_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         pipeline,
         'score_files',
-        lambda files, run, *rest: seen.append(files) or (none, none.catalog, none.rejected),
+        lambda files, run, *rest: (
+            seen.append(files) or (none, none.catalog, none.rejected)
+        ),
     )
     monkeypatch.setattr(download, 'download_spectra', lambda *a, **k: none)
     write_table(make_catalog(dict(specobjid=[1], run2d=['26'])), tmp_path / 'c.ecsv')
