@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'RECIPES', 'PROFILES', 'PAPERS', 'FIGURES', 'SHELLS', 'STATUS', 'setting', 'Parser', 'nearest',
-           'add_command']
+           'add_command', 'add_run_folder', 'add_table', 'add_json']
 
 # %% ../nbs/11_operands.ipynb #c11a0004
 import argparse
@@ -12,6 +12,7 @@ import difflib
 import re
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 # %% ../nbs/11_operands.ipynb #c11a0007
 def setting(
@@ -108,3 +109,31 @@ def _examples(command: str, examples: dict) -> str:
         for words, does in examples.items()
     ]
     return '\n'.join(['examples:', *shown]) if shown else ''
+
+# %% ../nbs/11_operands.ipynb #c11a000e2
+def add_run_folder(
+    add: Callable,  # From `add_command`
+    what: str = 'a finished run',
+    **how,  # Of `add_argument`
+):
+    "A run that is there."
+    add('run', type=Path, metavar='RUN', help=what, **how)
+
+
+def add_table(
+    add: Callable,  # From `add_command`
+):
+    "A table to write beside what is printed."
+    add(
+        '--out',
+        type=Path,
+        metavar='TABLE',
+        help='also write all columns: .ecsv, .fits, .csv or .parquet',
+    )
+
+
+def add_json(
+    add: Callable,  # From `add_command`
+):
+    "Answers for other programs."
+    add('--json', action='store_true', help='print JSON, with all columns')
