@@ -262,8 +262,9 @@ class Spectra:
     @staticmethod
     def concatenate(sets: Iterable['Spectra']) -> 'Spectra':
         """One set out of several on the same grid; their rejected tables are joined
-        too, those of empty sets on any grid. Raises `ValueError` for none, and for sets on different grids, in different
-        units, or of which only some have a mask."""
+        too, those of empty sets on any grid. Raises `ValueError` for none, and for
+        sets on different grids, in different units, or of which only some have a
+        mask."""
         sets = list(sets)
         if not sets:
             raise ValueError('nothing to concatenate: no set of spectra was given')
