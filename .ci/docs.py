@@ -14,12 +14,14 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import nbdev.serve
 from api import write_entries
 from latex2mathml.converter import convert
 from nbdev.config import get_config
-from nbdev.serve import proc_nbs
 from smalldocs.site import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +46,13 @@ FONTS = re.compile(
 
 
 ABOVE = 'above:'  # in a link from a how-to page to a notebook
+
+
+def each_alone(function, items, n_workers, **options):
+    "As fastcore's `parallel`, with a process for each item."
+    options.pop('pause', None)
+    with get_context('fork').Pool(n_workers, maxtasksperchild=1) as pool:
+        return pool.map(partial(function, **options), items, chunksize=1)
 
 
 def page_name(notebook: Path) -> str:
@@ -74,7 +83,8 @@ def prepare():
     shutil.rmtree(PROC, ignore_errors=True)
     # nbdev's: of imports beside other code, in cells that are hidden
     os.environ['PYTHONWARNINGS'] = 'ignore::UserWarning:nbdev.processors'
-    proc_nbs(config.nbs_path, n_workers=os.cpu_count())
+    nbdev.serve.parallel = each_alone  # registries are filled by a room once
+    nbdev.serve.proc_nbs(config.nbs_path, n_workers=os.cpu_count())
     notebooks = sorted(PROC.glob('*.ipynb'), key=lambda p: (p.stem != 'index', p.name))
     names = {p.name: page_name(p) for p in notebooks}
     pages = [old.rename(old.with_name(names[old.name])) for old in notebooks]
