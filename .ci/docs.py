@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -50,9 +49,8 @@ ABOVE = 'above:'  # in a link from a how-to page to a notebook
 
 def each_alone(function, items, n_workers, **options):
     "As fastcore's `parallel`, with a process for each item."
-    options.pop('pause', None)
     with get_context('fork').Pool(n_workers, maxtasksperchild=1) as pool:
-        return pool.map(partial(function, **options), items, chunksize=1)
+        return pool.map(function, items, chunksize=1)
 
 
 def page_name(notebook: Path) -> str:
