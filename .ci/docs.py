@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -81,6 +82,7 @@ def prepare():
     shutil.rmtree(PROC, ignore_errors=True)
     # nbdev's: of imports beside other code, in cells that are hidden
     os.environ['PYTHONWARNINGS'] = 'ignore::UserWarning:nbdev.processors'
+    warnings.filterwarnings('ignore', module='nbdev.processors')
     nbdev.serve.parallel = each_alone  # registries are filled by a room once
     nbdev.serve.proc_nbs(config.nbs_path, n_workers=os.cpu_count())
     notebooks = sorted(PROC.glob('*.ipynb'), key=lambda p: (p.stem != 'index', p.name))
@@ -90,6 +92,8 @@ def prepare():
         write_entries(page)
     for page in pages + sorted(PROC.glob('howto/*.ipynb')):
         text = relink(page.read_text(encoding='utf-8'), names, config)
+        if page.parent != PROC:  # pages of the library are above
+            text = re.sub(r'\]\((\w+\.html)', r'](../\1', text)
         page.write_text(text, encoding='utf-8')
     about = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
     for old, new in names.items():
