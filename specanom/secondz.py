@@ -18,9 +18,9 @@ from .grid import Grid
 from .inject import load_m_stars
 from .redshifts import STAR_FORMING, high_pass, populations, shifted_sums
 from specanom.scan import (
-    Largest,
+    LargestLaw,
     Ordinary,
-    Strongest,
+    StrongestWindow,
     as_arrays,
     by_pieces,
     largest,
@@ -174,7 +174,7 @@ def _learn(evidence: Evidence) -> dict:
     pieces = [slice(i, i + 256) for i in range(0, len(z), 256)]
     starts = search.bank.starts
     top = [largest(search.scatters(rows, usual), starts) for rows in pieces]
-    law = Largest.fit(np.concatenate(top))
+    law = LargestLaw.fit(np.concatenate(top))
     return as_arrays(bins=bins, templates=usual, law=law) | dict(hosts=hosts)
 
 
@@ -185,12 +185,12 @@ def _learnt_search(evidence: Evidence) -> tuple:  # `_Search`, and what is ordin
     return _Search(evidence, bins, learnt['hosts']), usual
 
 
-def _second(evidence: Evidence) -> Strongest:
+def _second(evidence: Evidence) -> StrongestWindow:
     "The most significant second redshift of each spectrum."
     search, usual = evidence.once(_learnt_search)
-    law = part_of(evidence.learnt['secondz'], 'law', Largest)
+    law = part_of(evidence.learnt['secondz'], 'law', LargestLaw)
 
-    def find(rows: slice) -> Strongest:
+    def find(rows: slice) -> StrongestWindow:
         return strongest(search.scatters(rows, usual), search.bank.starts, law)
 
     return by_pieces(find, len(search.z))
