@@ -3,8 +3,10 @@
 import ast
 import importlib
 import inspect
+import json
 import re
 import typing
+from collections import Counter
 
 import pytest
 
@@ -139,3 +141,19 @@ def test_registries_are_complete(kind):
     for name, said in REGISTERED[kind].items():
         assert said, f'the {kind} {name} has no docstring'
         assert f"'{name}'" in shown, f'no test names the {kind} {name}'
+
+
+@pytest.mark.parametrize('notebook', NOTEBOOKS, ids=lambda n: n.stem)
+def test_places_on_a_page(notebook):
+    "Names and headings of one notebook stay apart where capitals do not count."
+    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
+    places = Counter()
+    for cell in cells:
+        text = ''.join(cell['source'])
+        if cell['cell_type'] == 'markdown':
+            headings = re.findall(r'^##+ (.*)', text, re.M)
+            places.update(h.lower().replace(' ', '-') for h in headings)
+        elif re.search(r'^#\| exporti?$', text, re.M):
+            names = re.findall(r'^(?:def|class) ([a-zA-Z]\w*)', text, re.M)
+            places.update(n.lower() for n in names)
+    assert [p for p, n in places.items() if n > 1] == []
