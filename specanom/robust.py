@@ -494,9 +494,12 @@ def plot_robustness(
     bars = [overlap - rows['low'], rows['high'] - overlap]
     axes[0].errorbar(overlap, y, xerr=bars, fmt='o', ms=4, color='k', ecolor='.7')
     axes[1].plot(pearson, y, 'o', ms=4, color='k')
+    for where, row in zip(y, rows):
+        theirs = [float(r) for r in row['authors'].split(', ') if r]
+        axes[1].plot(theirs, [where] * len(theirs), '|', ms=9, color='C3')
     names = [f"{r['again']} {r['number'] or ''}" for r in rows]
     axes[0].set(xlim=(-0.02, 1.02), xlabel='part of Table A1 that is shared')
     axes[0].set_yticks(y, names)
     axes[0].invert_yaxis()
-    axes[1].set(xlabel="Pearson's r of log p")
+    axes[1].set(xlabel="Pearson's r of log p (red: the authors')")
     return axes
