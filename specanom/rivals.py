@@ -453,7 +453,7 @@ class ForestDistance:
         x: np.ndarray,  # (n, k) pictures
     ) -> np.ndarray:  # (n,) from 0 to 1
         "Mean distance of each from the others."
-        pieces = np.array_split(self._leaves(x), -(-len(x) // 500) or 1)
+        pieces = np.array_split(self._leaves(x), -(-len(x) // 500))
         return np.concatenate([_mean_distance(p, self.others) for p in pieces])
 
 
