@@ -60,7 +60,7 @@ def _add_benchmark(commands):
         'Inject anomalies of every kind into a mock survey, score them with the model '
         'of a run and with other methods; race the steps of the chain.',
         examples={
-            '--model runs/demo --only detection': 'how many of the injected anomalies are found',
+            '--model runs/demo --only detection': 'how many of the injected anomalies are found; stopped and repeated, it goes on where it was',
             '--only speed': 'how fast the steps are on this machine',
         },
     )
@@ -90,8 +90,22 @@ def _add_benchmark(commands):
         type=Path,
         default=Path('benchmark'),
         metavar='FOLDER',
-        help='gets detection.ecsv, speed.json, training.ecsv and flow.json; '
+        help='gets detection.ecsv, tables.ecsv, speed.json, training.ecsv, flow.json; '
         'robustness.ecsv and firmness.ecsv (default: benchmark)',
+    )
+    add(
+        '--amplitudes',
+        default='1,2,4,8,16,32',
+        metavar='A,A,...',
+        help='detection: of the injections, in units of the noise '
+        '(default: 1,2,4,8,16,32)',
+    )
+    add(
+        '--seeds',
+        default='0,1,2,1001,1002,1003',
+        metavar='S,S,...',
+        help='detection: of the injections; those from 1001 on are locked '
+        '(default: 0,1,2,1001,1002,1003)',
     )
     _add_again(add)
     _add_sizes(add)
@@ -114,7 +128,7 @@ def _add_sizes(add):
     )
 
 
-PARTS = ['detection', 'speed', 'training', 'flow', 'stability']
+PARTS = ['detection', 'tables', 'speed', 'training', 'flow', 'stability']
 PARTS += ['robust', 'real', 'rerank', 'scale']
 
 

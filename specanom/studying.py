@@ -53,28 +53,42 @@ def _run_if_missing(folder: Path):
 
 def _detection_part(args) -> list[str]:
     "What is found, on the seeds for development and on those that were locked."
-    from specanom.detection import (
-        DEVELOPMENT,
-        LOCKED,
-        compare,
-        run_detection,
-        run_tables,
-    )
+    from specanom.detection import DEVELOPMENT, LOCKED, compare, ranking, run_detection
 
+    amplitudes = _numbers('--amplitudes', args.amplitudes, float)
+    seeds = _numbers('--seeds', args.seeds, int)
     path = args.out / 'detection.ecsv'
-    table = run_detection(args.model, path, n=args.n)
-    run_tables(args.model, args.out / 'tables.ecsv')
-    sides = [
-        table[[s in seeds for s in table['seed']]] for seeds in (DEVELOPMENT, LOCKED)
-    ]
-    comparison = compare(*sides)
-    for name in ('value', 'baseline', 'margin'):
-        comparison[name].info.format = '.3f'
+    how = dict(n=args.n, amplitudes=amplitudes, seeds=seeds)
+    table = run_detection(args.model, path, **how)
+    chosen, judged = (
+        table[[s in side for s in table['seed']]] for side in (DEVELOPMENT, LOCKED)
+    )
+    found = ranking(judged if len(judged) else table)
+    said = table_lines(found, found.colnames)
+    if len(chosen) and len(judged):
+        comparison = compare(chosen, judged)
+        for name in ('value', 'baseline', 'margin'):
+            comparison[name].info.format = '.3f'
+        said += table_lines(comparison, comparison.colnames)
     what = 'average precision at 1 % prevalence (mock)'
-    return [
-        *table_lines(comparison, comparison.colnames),
-        f'{what}, all of it in {path}',
-    ]
+    return [*said, f'{what}, all of it in {path}']
+
+
+def _numbers(option: str, words: str, kind: type) -> list:
+    "Numbers with commas between them. Raises `ValueError`, naming the option."
+    try:
+        return [kind(word) for word in words.split(',')]
+    except ValueError:
+        raise ValueError(f'{option} {words}: numbers with commas') from None
+
+
+def _tables_part(args) -> list[str]:
+    "Whether what was injected would stand in B23's tables."
+    from specanom.detection import run_tables
+
+    path = args.out / 'tables.ecsv'
+    run_tables(args.model, path)
+    return [f'who stands in the tables of B23 (mock) in {path}']
 
 
 def _speed_part(args) -> list[str]:
@@ -146,10 +160,7 @@ def _scale_part(args) -> list[str]:
     "Time and memory of runs of several sizes, and how they grow."
     from specanom.growth import measure_growth, slopes
 
-    try:
-        sizes = [int(word) for word in args.sizes.split(',')]
-    except ValueError:
-        raise ValueError(f'--sizes {args.sizes}: numbers with commas') from None
+    sizes = _numbers('--sizes', args.sizes, int)
     path = args.out / 'scale.ecsv'
     how = dict(profile=args.profile, shorten=args.shorten)
     table = slopes(measure_growth(path, sizes, **how))
@@ -169,6 +180,7 @@ def _rerank_part(args) -> list[str]:
 _APART = 'robust', 'real', 'rerank', 'scale'  # are done only when they are asked for
 _PARTS = {
     'detection': _detection_part,
+    'tables': _tables_part,
     'speed': _speed_part,
     'training': _training_part,
     'flow': _flow_part,

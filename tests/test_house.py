@@ -18,6 +18,7 @@ from specanom.settings import CHOICES, RANGES, SECTIONS, options_of
 from specanom.surveys import readers
 from specanom.flow import METHODS, find_method
 from specanom.pipeline import STAGES
+from specanom.rivals import RIVALS
 from specanom.scores import ANOMALY_SCORES
 
 NOTEBOOKS = sorted((ROOT / 'nbs').glob('[0-9]*.ipynb'))
@@ -127,6 +128,7 @@ def test_no_default_stands_twice():
 # What is registered: name -> where it says what it is
 REGISTERED = {
     'density': {name: find_method(name).__doc__ for name in METHODS},
+    'method': {name: method.description for name, method in RIVALS.items()},
     'reader': {name: reader.read.__doc__ for name, reader in readers().items()},
     'score': {name: s.description for name, s in ANOMALY_SCORES.items()},
     'stage': {name: stage.make.__doc__ for name, stage in STAGES.items()},
