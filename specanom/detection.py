@@ -24,7 +24,7 @@ from .objects import id_fraction
 from .spectra import Spectra
 from .config import Config
 from .flow import ClassDensity, make_density
-from .inject import ANOMALIES, inject, natural_hosts
+from .inject import ANOMALIES
 from .mock import mock_chunks
 from .model import Model, raw_scores
 from .runs import Run
@@ -32,6 +32,7 @@ from .preprocess import preprocess, split_name
 from .reconstruction import reconstruction_error
 from .scores import ANOMALY_SCORES, find_score, own_p
 from .significance import Conditioner
+from .strangers import EVERY_KIND, hosts_of, inject_any
 
 # %% ../nbs/09a_detection.ipynb #cecef88f
 MEASURES = ('auc', 'ap', 'precision', 'found')
@@ -315,7 +316,7 @@ class _Injections:
     "Anomalies that are put into hosts and go the way of every spectrum."
 
     hosts: Spectra  # Raw, observed frame
-    kinds: Iterable[str] | None  # Of `ANOMALIES`; None: all
+    kinds: Iterable[str] | None  # Of `EVERY_KIND`; None: `ANOMALIES`
     amplitudes: Iterable[float]
     seeds: Iterable[int]
     n: int  # Per kind, amplitude and seed
@@ -332,20 +333,20 @@ class _Injections:
             raw = self._drawn(kind, seed)
             every = raw[np.tile(np.arange(len(raw)), len(amplitudes))]
             every.catalog['asked'] = np.repeat(amplitudes, len(raw))
-            changed = inject(every, kind, every.catalog['asked'], rng=seed)[0]
+            changed = inject_any(every, kind, every.catalog['asked'], rng=seed)[0]
             yield seed, kind, len(raw), preprocess(changed, **(self.selection or {}))
 
     def _drawn(self, kind: str, seed: int) -> Spectra:
         "`n` hosts by hash, another draw for each kind and seed."
         catalog = self.hosts.catalog
-        rows = np.flatnonzero(natural_hosts(kind, catalog) | (not self.natural))
+        rows = np.flatnonzero(hosts_of(kind, catalog) | (not self.natural))
         if not len(rows):
-            wanted = ANOMALIES.loc[kind]['hosts']
+            wanted = EVERY_KIND.loc[kind]['hosts']
             raise ValueError(
                 f"none of {len(catalog)} spectra is a natural host of '{kind}' "
                 f'({wanted}); give more, or natural=False'
             )
-        salt = 1000 * list(ANOMALIES['name']).index(kind) + seed + 1
+        salt = 1000 * list(EVERY_KIND['name']).index(kind) + seed + 1
         order = np.argsort(id_fraction(catalog['specobjid'][rows], salt=salt))
         return self.hosts[np.sort(rows[order[: self.n]])]
 
@@ -362,7 +363,7 @@ def evaluate(
     normal: Spectra,  # Rest frame, not seen in training
     hosts: Spectra,  # Raw, observed frame, not seen in training
     *,
-    kinds: Iterable[str] = None,  # Of `ANOMALIES`; None: all
+    kinds: Iterable[str] = None,  # Of `EVERY_KIND`; None: `ANOMALIES`
     amplitudes: Iterable[float] = AMPLITUDES,
     seeds: Iterable[int] = DEVELOPMENT,
     n: int = 100,  # Injections per kind, amplitude and seed
@@ -375,8 +376,8 @@ def evaluate(
     ordinary, rows = score(normal), []
     injections = _Injections(hosts, kinds, amplitudes, seeds, n, natural, selection)
     for seed, kind, size, injected in injections:
-        like = natural_hosts(kind, normal.catalog) | (not natural)
-        where = ANOMALIES.loc[kind]['hosts'] if natural else 'any'
+        like = hosts_of(kind, normal.catalog) | (not natural)
+        where = EVERY_KIND.loc[kind]['hosts'] if natural else 'any'
         about = dict(kind=kind, hosts=where, seed=seed, injected=size)
         reference = {method: values[like] for method, values in ordinary.items()}
         for amplitude, scores in _by_asked(score(injected), injected.catalog['asked']):
@@ -561,7 +562,7 @@ def in_tables(
     normal: Spectra,  # Rest frame, not seen in training
     hosts: Spectra,  # Raw, observed frame, not seen in training
     *,
-    kinds: Iterable[str] = None,  # Of `ANOMALIES`; None: all
+    kinds: Iterable[str] = None,  # Of `EVERY_KIND`; None: `ANOMALIES`
     amplitudes: Iterable[float] = AMPLITUDES,
     n: int = 100,  # Injections per kind and amplitude
     k: int = 8,  # Rows per redshift bin
@@ -677,10 +678,10 @@ def plot_heatmap(
 def _methods_by_kinds(
     table: Table, measure: str
 ) -> tuple[list[str], list[str], np.ndarray]:
-    "Methods, the best first, kinds in the order of `ANOMALIES`, and means (methods, kinds)."
+    "Methods, the best first, kinds in the order of `EVERY_KIND`, and means (methods, kinds)."
     value = _values(table, measure)
     present = {kind for _, kind in value}
-    kinds = [kind for kind in ANOMALIES['name'] if kind in present]
+    kinds = [kind for kind in EVERY_KIND['name'] if kind in present]
     names = sorted({method for method, _ in value})
     grid = np.array([[value[name, kind] for kind in kinds] for name in names])
     order = np.argsort([-row.mean() for row in grid], kind='stable')
