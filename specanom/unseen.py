@@ -7,7 +7,7 @@ __all__ = ['GATES', 'MAY_BE_LOST', 'run_strangers', 'strangers_found', 'anomaly_
            'choose_decision', 'decisions_elsewhere', 'Lists', 'first_hundred', 'run_hundred', 'measure_lists']
 
 # %% ../nbs/09a_unseen.ipynb #87484ee0
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from .config import preparation
 from .core import progress, seed_of, versions
 from specanom.detection import (
     LOCKED,
+    Baselines,
+    evaluate,
     method_of,
     our_methods,
-    run_detection,
+    pae_scores,
     summarize,
 )
 from .files import read_table, write_table
@@ -36,35 +38,101 @@ from .strangers import EVERY_KIND, STRANGERS, hosts_of, inject_any
 from .triage import Triage
 
 # %% ../nbs/09a_unseen.ipynb #5988dc9b
+def _mock(run: Run):
+    "Raise `ValueError` unless a run is on the mock survey."
+    if run.config.source != 'mock':
+        raise ValueError(f'{run.folder} is no run on the mock survey: it has no truth')
+
+
+def _anomalous(run: Run) -> np.ndarray:  # (n,) bool
+    "Which objects of a mock run are not ordinary."
+    truth = read_table(run.folder / 'truth.ecsv')['specobjid']
+    return np.isin(np.asarray(run.scores['specobjid'], 'u8'), np.asarray(truth, 'u8'))
+
+
+def _tested(run: Run) -> np.ndarray:  # (m,) rows
+    "The ordinary objects of the test split."
+    side = split_name(np.asarray(run.scores['specobjid'], 'u8'))
+    return np.flatnonzero((side == 'test') & ~_anomalous(run))
+
+
+def _all_methods(run: Run) -> Callable:  # As `evaluate` wants it
+    "The methods that `run_detection` compares."
+    side = split_name(np.asarray(run.spectra.catalog['specobjid'], 'u8'))
+    train = run.spectra[np.flatnonzero(side == 'train')]
+    ae1 = run.model.members[0].chain.ae1
+    classical = Baselines(train, ae1, rng=run.config.seed)
+    return lambda data: classical(data) | pae_scores(run.model, data, eight=True)
+
+
+def _once(score: Callable, normal: Spectra) -> Callable:
+    "The same scores; those of the normal objects are computed only once."
+    ordinary = score(normal)
+    return lambda data: ordinary if data is normal else score(data)
+
+
 def run_strangers(
     folder: Path,  # A finished run on the mock survey
-    path: Path,  # Table to write, .ecsv, anew after each seed
+    path: Path,  # Table to write, .ecsv, anew after each kind
     *,
     n: int = 100,  # Injections per kind, amplitude and seed
+    kinds: Iterable[str] = None,  # None: all `STRANGERS`
     seeds: Iterable[int] = LOCKED,
-    **settings,  # Further ones of `run_detection`
-) -> Table:  # As `run_detection`, of `STRANGERS`
+) -> Table:  # As `run_detection`
     """What every method finds of kinds that no score was made with. Raises
-    `ValueError` for a run that is not on the mock survey, or a table of another n."""
-    path, kinds = Path(path), STRANGERS['name'].tolist()
-    found = read_table(path) if path.exists() else None
-    if found is not None and found['injected'].max() != n:
-        raise ValueError(f'{path} holds injections of another number than {n}')
-    for seed in seeds:
-        if found is not None and seed in found['seed']:
-            continue
-        aside = path.with_suffix('.part.ecsv')
-        settings |= dict(kinds=kinds, seeds=[seed])
-        part = run_detection(folder, aside, n=n, **settings)
-        found = part if found is None else _joined(found, read_table(aside))
+    `ValueError` for a run that is not on the mock survey, or a table of another run."""
+    run, path, kinds = Run.load(folder), Path(path), list(kinds or STRANGERS['name'])
+    _mock(run)
+    about = dict(profile=run.config.profile, survey=run.config.n, seed=run.config.seed)
+    found = _begun(path, about | dict(of_each=n))
+    cases = [(seed, kind) for seed in seeds for kind in kinds]
+    cases = [case for case in cases if case not in _done(found)]
+    if cases:
+        rows = _tested(run)
+        normal = run.spectra[rows]
+        hosts = run.source.ordinary().fetch(run.scores[rows])
+        score = _once(_all_methods(run), normal)
+    how = dict(n=n, selection=vars(run.config.preprocess))
+    for seed, kind in cases:
+        part = evaluate(score, normal, hosts, kinds=[kind], seeds=[seed], **how)
+        found = _with(found, part)
         write_table(found, path)
-        aside.unlink()
-    return read_table(path)
+    return found
 
 
-def _joined(one: Table, other: Table) -> Table:
-    "Rows of two tables that were made alike."
-    return vstack([one[other.colnames], other], metadata_conflicts='silent')
+def _begun(path: Path, about: dict) -> Table:
+    "What stands in a table already. Raises `ValueError` when it was made otherwise."
+    if not path.exists():
+        return Table(meta=about | dict(versions=_versions()))
+    found = read_table(path)
+    if {name: found.meta.get(name) for name in about} != about:
+        raise ValueError(f'{path} is of another run or number; give another folder')
+    return found
+
+
+def _done(found: Table) -> set:
+    return set(zip(found['seed'], found['kind'])) if len(found) else set()
+
+
+def _with(found: Table, part: Table) -> Table:
+    "A table with further rows: of intervals those of `auc` and `ap`."
+    kept = [c for c in part.colnames if not c.startswith(('precision_', 'found_'))]
+    part = _rounded(part[kept])
+    more = vstack([found, part], metadata_conflicts='silent') if len(found) else part
+    more.meta = found.meta
+    return more
+
+
+def _versions() -> dict:
+    return {row['package']: row['version'] for row in versions()}
+
+
+def _rounded(table: Table) -> Table:
+    "Four digits behind the point."
+    for name in table.colnames:
+        if table[name].dtype.kind == 'f':
+            table[name] = table[name].round(4)
+    return table
 
 
 def strangers_found(
@@ -112,9 +180,7 @@ def _without(triage: Triage, kind: str) -> Triage:
 
 def _hosts(run: Run, kinds: list, n: int, seed: int) -> dict[str, np.ndarray]:
     "Kind -> rows of natural hosts among ordinary objects of the test split, by hash."
-    catalog, hosts = run.scores, {}
-    tested = split_name(np.asarray(catalog['specobjid'], 'u8')) == 'test'
-    ordinary = np.flatnonzero(tested & ~_anomalous(run))
+    catalog, ordinary, hosts = run.scores, _tested(run), {}
     for kind in kinds:
         able = ordinary[hosts_of(kind, catalog[ordinary])]
         number = EVERY_KIND['name'].tolist().index(kind)
@@ -122,12 +188,6 @@ def _hosts(run: Run, kinds: list, n: int, seed: int) -> dict[str, np.ndarray]:
         order = np.argsort(id_fraction(ids, salt=81000 + 1000 * seed + number))
         hosts[kind] = able[order[:n]]
     return hosts
-
-
-def _anomalous(run: Run) -> np.ndarray:  # (n,) bool
-    "Which objects of a mock run are not ordinary."
-    truth = read_table(run.folder / 'truth.ecsv')['specobjid']
-    return np.isin(np.asarray(run.scores['specobjid'], 'u8'), np.asarray(truth, 'u8'))
 
 
 def _judged(run: Run, data: Spectra, kind: str) -> Table:
@@ -154,8 +214,7 @@ def anomaly_pool(
 ) -> Table:  # kind, amplitude, p_all, p_re, learnt, unseen, artefact
     """Anomalies in ordinary objects, with what the run says of them. Raises `ValueError`
     for a run that is not on the mock survey."""
-    if run.config.source != 'mock':
-        raise ValueError(f'{run.folder} is no run on the mock survey: it has no truth')
+    _mock(run)
     kinds, seed, tables = list(kinds or EVERY_KIND['name']), seed_of(rng), []
     hosts = _hosts(run, kinds, n, seed)
     rows = np.unique(np.concatenate([*hosts.values()]))
@@ -343,10 +402,6 @@ def run_hundred(
     return table, kinds
 
 
-def _versions() -> dict:
-    return {row['package']: row['version'] for row in versions()}
-
-
 def _beside(path: Path) -> Path:
     return path.with_name(f'{path.stem}_kinds.ecsv')
 
@@ -395,11 +450,3 @@ def _kinds_table(pool: Table, elsewhere: dict) -> Table:
         row |= dict(threshold=decision.threshold, gate=decision.gate)
         rows.append(row)
     return Table(rows)
-
-
-def _rounded(table: Table) -> Table:
-    "Four digits behind the point."
-    for name in table.colnames:
-        if table[name].dtype.kind == 'f':
-            table[name] = table[name].round(4)
-    return table
