@@ -69,13 +69,21 @@ def _all_methods(run: Run) -> Callable:  # As `evaluate` wants it
     train = run.spectra[np.flatnonzero(side == 'train')]
     ae1 = run.model.members[0].chain.ae1
     classical = Baselines(train, ae1, rng=run.config.seed)
-    return lambda data: classical(data) | pae_scores(run.model, data, eight=True)
+
+    def score(data):
+        return classical(data) | pae_scores(run.model, data, eight=True)
+
+    return score
 
 
 def _once(score: Callable, normal: Spectra) -> Callable:
     "The same scores; those of the normal objects are computed only once."
     ordinary = score(normal)
-    return lambda data: ordinary if data is normal else score(data)
+
+    def score_once(data):
+        return ordinary if data is normal else score(data)
+
+    return score_once
 
 
 def run_strangers(
