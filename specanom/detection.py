@@ -31,6 +31,7 @@ from .rivals import RIVALS, Rivals, Training, find_method
 from .runs import Run
 from .preprocess import preprocess, split_name
 from .scores import ANOMALY_SCORES, find_score, own_p
+from .strangers import EVERY_KIND, hosts_of, inject_any
 
 # %% ../nbs/09a_detection.ipynb #cecef88f
 MEASURES = ('auc', 'ap', 'precision', 'found')
@@ -196,20 +197,20 @@ class _Injections:
         raw = self._drawn(kind, seed)
         every = raw[np.tile(np.arange(len(raw)), len(self.amplitudes))]
         every.catalog['asked'] = np.repeat(self.amplitudes, len(raw))
-        changed = inject(every, kind, every.catalog['asked'], rng=seed)[0]
+        changed = inject_any(every, kind, every.catalog['asked'], rng=seed)[0]
         return len(raw), preprocess(changed, **(self.selection or {}))
 
     def _drawn(self, kind: str, seed: int) -> Spectra:
         "`n` hosts by hash, another draw for each kind and seed."
         catalog = self.hosts.catalog
-        rows = np.flatnonzero(natural_hosts(kind, catalog) | (not self.natural))
+        rows = np.flatnonzero(hosts_of(kind, catalog) | (not self.natural))
         if not len(rows):
-            wanted = ANOMALIES.loc[kind]['hosts']
+            wanted = EVERY_KIND.loc[kind]['hosts']
             raise ValueError(
                 f"none of {len(catalog)} spectra is a natural host of '{kind}' "
                 f'({wanted}); give more, or natural=False'
             )
-        salt = 1000 * list(ANOMALIES['name']).index(kind) + seed + 1
+        salt = 1000 * list(EVERY_KIND['name']).index(kind) + seed + 1
         order = np.argsort(id_fraction(catalog['specobjid'][rows], salt=salt))
         return self.hosts[np.sort(rows[order[: self.n]])]
 
@@ -226,7 +227,7 @@ def evaluate(
     normal: Spectra,  # Rest frame, not seen in training
     hosts: Spectra,  # Raw, observed frame, not seen in training
     *,
-    kinds: Iterable[str] = None,  # Of `ANOMALIES`; None: all
+    kinds: Iterable[str] = None,  # Of `EVERY_KIND`; None: `ANOMALIES`
     amplitudes: Iterable[float] = AMPLITUDES,
     seeds: Iterable[int] = DEVELOPMENT,
     n: int = 100,  # Injections per kind, amplitude and seed
@@ -265,8 +266,8 @@ class _Trial:
         "A row per method and amplitude."
         natural, rows = self.injections.natural, []
         size, injected = self.injections.of(kind, seed)
-        like = natural_hosts(kind, self.normal.catalog) | (not natural)
-        where = ANOMALIES.loc[kind]['hosts'] if natural else 'any'
+        like = hosts_of(kind, self.normal.catalog) | (not natural)
+        where = EVERY_KIND.loc[kind]['hosts'] if natural else 'any'
         about = dict(kind=kind, hosts=where, seed=seed, injected=size)
         scores = self.score(injected)
         for amplitude, values in _by_asked(scores, injected.catalog['asked']):
@@ -552,7 +553,7 @@ def in_tables(
     normal: Spectra,  # Rest frame, not seen in training
     hosts: Spectra,  # Raw, observed frame, not seen in training
     *,
-    kinds: Iterable[str] = None,  # Of `ANOMALIES`; None: all
+    kinds: Iterable[str] = None,  # Of `EVERY_KIND`; None: `ANOMALIES`
     amplitudes: Iterable[float] = AMPLITUDES,
     n: int = 100,  # Injections per kind and amplitude
     k: int = 8,  # Rows per redshift bin
@@ -697,10 +698,10 @@ def plot_heatmap(
 def _methods_by_kinds(
     table: Table, measure: str
 ) -> tuple[list[str], list[str], np.ndarray]:
-    "Methods, the best first, kinds in the order of `ANOMALIES`, and means (methods, kinds)."
+    "Methods, the best first, kinds in the order of `EVERY_KIND`, and means (methods, kinds)."
     value = _values(table, measure)
     present = {kind for _, kind in value}
-    kinds = [kind for kind in ANOMALIES['name'] if kind in present]
+    kinds = [kind for kind in EVERY_KIND['name'] if kind in present]
     names = sorted({method for method, _ in value})
     grid = np.array([[value[name, kind] for kind in kinds] for name in names])
     order = np.argsort([-row.mean() for row in grid], kind='stable')

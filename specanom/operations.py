@@ -81,9 +81,10 @@ def _add_benchmark(commands):
         '--only',
         choices=PARTS,
         metavar='PART',
-        help=f'one part of it: {", ".join(PARTS)}. The last four are done only when '
+        help=f'one part of it: {", ".join(PARTS)}. The last six are done only when '
         'they are asked for: robust trains everything in RUN again with other seeds '
-        'and networks, real needs --real, rerank labels, scale runs many sizes',
+        'and networks, real needs --real, rerank labels, scale runs many sizes, '
+        'strangers and hundred ask RUN about kinds that it never saw',
     )
     add(
         '--out',
@@ -129,7 +130,7 @@ def _add_sizes(add):
 
 
 PARTS = ['detection', 'tables', 'speed', 'training', 'flow', 'stability']
-PARTS += ['robust', 'real', 'rerank', 'scale']
+PARTS += ['robust', 'real', 'rerank', 'scale', 'strangers', 'hundred']
 
 
 def _add_again(add):

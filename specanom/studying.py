@@ -30,6 +30,31 @@ def paper_command(
     kept = [f'facts    {args.facts}'] if args.facts else []
     return '\n'.join([f'page     {out}', *kept])
 
+# %% ../nbs/11e_studying.ipynb #e0b5d4c4
+def _strangers_part(args) -> list[str]:
+    "What is found of kinds that no score was made with."
+    from specanom.unseen import run_strangers, strangers_found
+
+    path = args.out / 'strangers.ecsv'
+    found = strangers_found(run_strangers(args.model, path, n=args.n))
+    for name in ('value', 'low', 'high', 'baseline', 'margin'):
+        found[name].info.format = '.3f'
+    what = 'average precision of all scores at 1 % prevalence (mock)'
+    return [*table_lines(found, found.colnames), f'{what}, all of it in {path}']
+
+
+def _hundred_part(args) -> list[str]:
+    "How many artefacts stand first in a list of astrophysical anomalies."
+    from specanom.unseen import run_hundred
+
+    path = args.out / 'hundred.ecsv'
+    table = run_hundred(args.model, path)[0]
+    names = 'survey', 'decision', 'artefacts', 'low', 'high', 'ordinary', 'lost'
+    shown = table.copy()
+    shown.rename_columns(['artefacts_low', 'artefacts_high'], ['low', 'high'])
+    what = 'artefacts among the first hundred, share of the others lost (mock)'
+    return [*table_lines(shown, names), f'{what}, all of it in {path}']
+
 # %% ../nbs/11e_studying.ipynb #c11a0055
 def benchmark_command(
     args,  # Words, as `make_parser` reads them
@@ -177,7 +202,8 @@ def _rerank_part(args) -> list[str]:
     return [*said, f'precision among the first 50 (mock), all of it in {path}']
 
 
-_APART = 'robust', 'real', 'rerank', 'scale'  # are done only when they are asked for
+# Done only when they are asked for
+_APART = 'robust', 'real', 'rerank', 'scale', 'strangers', 'hundred'
 _PARTS = {
     'detection': _detection_part,
     'tables': _tables_part,
@@ -189,6 +215,8 @@ _PARTS = {
     'real': _real_part,
     'rerank': _rerank_part,
     'scale': _scale_part,
+    'strangers': _strangers_part,
+    'hundred': _hundred_part,
 }
 
 # %% ../nbs/11e_studying.ipynb #ef3688eb
