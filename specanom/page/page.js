@@ -97,6 +97,7 @@ function smoothMore() {
 
 function otherFrame() {
   const choice = byId('frame');
+  if (choice.disabled) { say('without a redshift there is no other frame'); return; }
   choice.selectedIndex = 1 - choice.selectedIndex;
   choice.dispatchEvent(new Event('change'));
 }
@@ -170,7 +171,10 @@ function climb() {
 function redshifts() {
   const own = current.z ?? 0, most = Math.max(own, ...current.others.map(([z]) => z));
   byId('z').max = Math.max(1, Math.ceil(most + 0.2));
-  byId('z-own').textContent = `pipeline ${written(own, 'z')}`;
+  const unknown = current.z === null;
+  byId('z-own').textContent = unknown ? 'z unknown: 0' : `pipeline ${written(own, 'z')}`;
+  byId('frame').disabled = unknown;
+  byId('frame').value = plot.frame;
   byId('z-others').replaceChildren(...current.others.map(([z, words]) => {
     const button = make('button', {type: 'button'}, `${words} ${written(z, 'z')}`);
     button.addEventListener('click', () => setRedshift(z));
@@ -189,7 +193,7 @@ function setRedshift(z) {
 
 /** The next of the redshifts that the object may have. */
 function otherRedshift() {
-  const all = [[current.z ?? 0, 'pipeline'], ...current.others];
+  const all = [[current.z ?? 0, current.z === null ? 'unknown' : 'pipeline'], ...current.others];
   if (all.length === 1) { say('no other redshift is known'); return; }
   const at = all.findIndex(([z]) => Math.abs(z - plot.z) < 1e-6);
   const [z, words] = all[(at + 1) % all.length];
@@ -217,18 +221,24 @@ function refreshLabels() {
   if (labels.safe === false) say('the browser keeps nothing here: export before you leave');
 }
 
-/** A label; given twice it goes. Of a wrong redshift the one that the labels show is kept. */
+/** The redshift at which the lines stand, where an inspector has moved them; else null. */
+function movedTo() {
+  const moved = Math.abs(plot.z - (current.z ?? 0)) > 1e-6;
+  return moved ? Number(plot.z.toFixed(4)) : null;
+}
+
+/** A label; given twice it goes. The redshift of the slider is kept of one that is wrong or unknown. */
 function toggle(label) {
   const had = labels.of(current.id).label === label;
-  const moved = Math.abs(plot.z - (current.z ?? 0)) > 1e-6;
-  const z = label === 'wrong z' && !had && moved ? Number(plot.z.toFixed(4)) : null;
-  labels.set(current.id, {label: had ? '' : label, z});
+  const doubted = label === 'wrong z' || current.z === null;
+  labels.set(current.id, {label: had ? '' : label, z: doubted && !had ? movedTo() : null});
   say(had ? `${current.name}: no label` : `${current.name}: ${label}`);
 }
 
 function grade(quality) {
   const had = labels.of(current.id).quality === quality;
-  labels.set(current.id, {quality: had ? '' : quality});
+  const found = current.z === null && !had ? {z: movedTo()} : {};
+  labels.set(current.id, {quality: had ? '' : quality, ...found});
   say(had ? `${current.name}: no quality` : `${current.name}: quality ${quality}`);
 }
 

@@ -61,7 +61,7 @@ class Plot {
     this.tell = tell;
     this.options = {errors: true, model: true, near: false, end: false, why: true, lines: true};
     this.width = 1;
-    this.frame = 'rest';
+    this.wanted = 'rest';
     this.canvas.addEventListener('pointerdown', event => this.press(event));
     this.canvas.addEventListener('pointermove', event => this.move(event));
     this.canvas.addEventListener('pointerup', event => this.release(event));
@@ -71,6 +71,9 @@ class Plot {
     this.canvas.addEventListener('wheel', event => this.wheel(event), {passive: false});
     new ResizeObserver(() => this.render()).observe(canvas);
   }
+
+  /** The frame that is drawn: without a redshift there is no other than that of the data. */
+  get frame() { return this.object.z === null ? this.grid.frame : this.wanted; }
 
   /** Take an object; decode its arrays. */
   show(object) {
@@ -117,7 +120,7 @@ class Plot {
   setFrame(frame) {
     const own = 1 + (this.object.z ?? 0), view = this.view;
     const factor = frame === this.frame ? 1 : frame === 'rest' ? 1 / own : own;
-    this.frame = frame;
+    this.wanted = frame;
     this.place();
     this.view = view.map(x => x * factor);
     this.render();
