@@ -2,7 +2,10 @@
 
 import csv
 import io
+import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from test_browser import CONTRAST, PATIENCE, browser  # noqa: F401
 from test_stages import small
 
 from specanom.cli import main
+from specanom.labels import COLUMNS, read_any
 from specanom.mock import mock_survey
 from specanom.pipeline import run
 from specanom.preprocess import preprocess
@@ -261,7 +265,134 @@ def test_view(tmp_path, capsys):
         assert said in error and len(error.splitlines()) == 1, error
 
 
+# what page and command say to each other
+
+TIME = '2026-11-27T14:05:00Z'
+SEEN = [
+    dict(id='2399', z=0.1, version='26', desi={}, **{'class': 'GALAXY'}),
+    dict(id='18446744073709551615', z=None, version='', desi={}, **{'class': ''}),
+    dict(id='7', z=1.5, version='0.5', desi=dict(TARGETID='7', TILEID='80613'),
+         **{'class': 'QSO'}),
+    dict(id='8', z=0.2, version='26', desi={}, **{'class': 'GALAXY'}),
+]  # fmt: skip
+SPOKEN = {
+    '2399': dict(label='artefact', note='odd,\nand "odd"', quality=3),
+    '18446744073709551615': dict(label='interesting', note='Ünïcode, 100 %', z=0.8),
+    '7': dict(label='wrong z', quality=0, z=1.25, note='[not a label'),
+    '8': dict(quality=4),
+}  # what the page keeps
+OWN = f"""specobjid,label,note,quality,scanner,time
+2399,artefact,"odd,
+and ""odd""\",3,"Jane, ""JD""\",{TIME}
+18446744073709551615,interesting,"Ünïcode, 100 %",,"Jane, ""JD""\",{TIME}
+7,wrong z,[not a label,0,"Jane, ""JD""\",{TIME}
+8,inspected,,4,"Jane, ""JD""\",{TIME}
+"""  # as the page writes it
+THEIRS = f"""{VI}
+2399,-1,-1,-1,26,-1,-1,GALAXY,0.1000,-1,"Jane, ""JD""\",3,S,,,"odd,
+and ""odd""\"
+18446744073709551615,-1,-1,-1,-1,-1,-1,,-1,-1,"Jane, ""JD""\",-1,,0.8000,,"[interesting] Ünïcode, 100 %"
+7,-1,-1,80613,0.5,-1,-1,QSO,1.5000,-1,"Jane, ""JD""\",0,R,1.2500,,[not a label
+8,-1,-1,-1,26,-1,-1,GALAXY,0.2000,-1,"Jane, ""JD""\",4,,,,
+"""
+EXCHANGE = """({objects, said, files}) => {
+    const before = FACTS.objects;
+    FACTS.objects = objects;
+    const empty = () => Object.assign(new Labels('exchange', () => {}), {said: {}});
+    try {
+        const one = empty();
+        one.put(said);
+        const back = files.map(text => {
+            const other = empty();
+            other.read(text);
+            return other.csv();
+        });
+        return {own: one.csv(), theirs: one.vi(), back};
+    }
+    finally { FACTS.objects = before; }
+}"""
+
+
+def words():
+    "What an inspector said, as the page keeps it."
+    nothing = dict(label='', note='', quality='', z=None, issue='')
+    who = dict(scanner='Jane, "JD"', time=TIME)
+    return {one: nothing | who | said for one, said in SPOKEN.items()}
+
+
+def by_command(folder):
+    "The files of the page, read by the command and written again, ours and prospect's."
+    (folder / 'own.csv').write_text(OWN, encoding='utf-8')
+    (folder / 'theirs.csv').write_text(THEIRS, encoding='utf-8')
+    found = []
+    for name in ('own', 'theirs'):
+        out = [folder / f'{name}-{kind}.csv' for kind in ('ours', 'vi')]
+        ask = ['labels', folder / f'{name}.csv', '--out', out[0], '--vi', out[1]]
+        assert main([str(word) for word in ask]) == 0
+        found += [path.read_text(encoding='utf-8') for path in out]
+    return found
+
+
+def check_exchange(said, files):
+    "The page writes what is expected of it, and reads what the command has written."
+    assert said['own'] == OWN and said['theirs'] == THEIRS
+    assert len(files) == len(said['back']) == 4
+    for written, back in zip(files, said['back']):
+        timed = TIME in written  # prospect has no column for it
+        assert back == (OWN if timed else OWN.replace(TIME, '')), written
+
+
+def test_files_of_the_page_are_read(tmp_path, capsys):
+    "By the command, both kinds: nothing is lost, and its own file is that of the page byte by byte."
+    ours, vi, from_vi, vi_again = by_command(tmp_path)
+    assert ours == OWN and from_vi == OWN.replace(TIME, '') and vi == vi_again
+    capsys.readouterr()
+    (tmp_path / 'vi.csv').write_text(vi, encoding='utf-8')
+    for name in ('theirs', 'vi'):
+        table = read_any(tmp_path / f'{name}.csv')
+        own = read_any(tmp_path / 'own.csv')
+        for column in COLUMNS[:5]:
+            assert table[column].tolist() == own[column].tolist(), column
+
+
+def test_page_teaches(tmp_path, capsys):
+    "What was said on the page of a run orders the run again."
+    folder = once('run', lambda folder: run(small(), folder))
+    shown = [one['id'] for one in read_page(folder / 'report.html')['objects']]
+    text = OWN
+    for one, other in zip(SPOKEN, shown):
+        text = text.replace(f'\n{one},', f'\n{other},')
+    (tmp_path / 'labels.csv').write_text(text, encoding='utf-8')
+    assert main(['rerank', str(folder), '--labels', str(tmp_path / 'labels.csv')]) == 0
+    assert '1 objects are interesting, 2 are not' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not shutil.which('node'), reason='needs Node')
+def test_exchange_in_node(tmp_path):
+    "Scripts of the page without a page: what they write is read by the command, and the reverse."
+    files = by_command(tmp_path)
+    given = dict(objects=SEEN, said=words(), files=files)
+    facts = json.dumps(json.dumps(dict(objects=[])))
+    script = tmp_path / 'exchange.js'
+    lines = [
+        f'globalThis.document = {{getElementById: () => ({{textContent: {facts}}})}};',
+        'globalThis.addEventListener = () => {};',
+        *map(page_file, ('data.js', 'labels.js')),
+        f'console.log(JSON.stringify(({EXCHANGE})({json.dumps(given)})));',
+    ]
+    script.write_text('\n'.join(lines), encoding='utf-8')
+    ran = subprocess.run(['node', script], capture_output=True, text=True, check=True)
+    check_exchange(json.loads(ran.stdout), files)
+
+
 # what it does, in a browser
+
+
+def test_exchange(open_page, tmp_path):
+    "The page writes what the command reads, and reads what that writes."
+    files = by_command(tmp_path)
+    given = dict(objects=SEEN, said=words(), files=files)
+    check_exchange(open_page().evaluate(EXCHANGE, given), files)
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
