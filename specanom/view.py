@@ -6,16 +6,18 @@
 __all__ = ['MOST_VIEWED', 'MOST_ASIDE', 'view_facts', 'view_files']
 
 # %% ../nbs/08l_view.ipynb #53107cb6
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 
 from .core import digest
 from .desi import READER as DESI
-from .desi import read_without_redshifts
+from .desi import read_desi
 from .fitsfile import read_each
 from .grid import Grid
 from .objects import stack_tables
@@ -93,10 +95,23 @@ def _without_redshifts(paths: list[Path]) -> Iterator[Spectra]:
     theirs = [path for path in files if DESI.recognises(path)]
     groups = DESI.groups(theirs, 1, theirs)
     alone = [group[0] for group in groups if len(group) == 1]
-    for name, one in read_each(read_without_redshifts, alone, root, []):
+    for name, one in read_each(_unplaced, alone, root, []):
         files = [f'{name}#{word.rpartition("#")[2]}' for word in one.catalog['file']]
         one.catalog['file'] = np.array(files, 'U')
         yield one
+
+
+def _unplaced(path: Path) -> Spectra:
+    "A file of DESI with redshifts of which none is known."
+    with fits.open(path) as hdus:
+        targets = np.unique(hdus['FIBERMAP'].data['TARGETID'])
+    nothing, word = np.full(len(targets), np.nan), np.zeros(len(targets), 'S6')
+    none = dict(TARGETID=targets, Z=nothing, ZERR=nothing, DELTACHI2=nothing)
+    none |= dict(ZWARN=np.zeros(len(targets), 'i8'), SPECTYPE=word)
+    with tempfile.TemporaryDirectory() as folder:
+        redrock = Path(folder) / 'redrock.fits'
+        fits.BinTableHDU(Table(none), name='REDSHIFTS').writeto(redrock)
+        return read_desi(path, redrock)
 
 
 def _not_shown(aside: Table, sets: list[Spectra]) -> Table:

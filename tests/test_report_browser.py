@@ -23,6 +23,7 @@ from specanom.report import page_links
 from specanom.runs import Run
 from specanom.segments import segment
 from specanom.viewer import (
+    SCRIPTS,
     column_facts,
     grid_facts,
     histogram,
@@ -367,7 +368,19 @@ def test_page_teaches(tmp_path, capsys):
     assert '1 objects are interesting, 2 are not' in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not shutil.which('node'), reason='needs Node')
+NODE = pytest.mark.skipif(not shutil.which('node'), reason='needs Node')
+
+
+@NODE
+def test_scripts_are_scripts(tmp_path):
+    "All of them together are JavaScript."
+    (tmp_path / 'page.js').write_text('\n'.join(map(page_file, SCRIPTS)))
+    checked = [shutil.which('node'), '--check', tmp_path / 'page.js']
+    ran = subprocess.run(checked, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+@NODE
 def test_exchange_in_node(tmp_path):
     "Scripts of the page without a page: what they write is read by the command, and the reverse."
     files = by_command(tmp_path)

@@ -11,8 +11,8 @@ const DRAWN = [
   ['data', 'data', () => true, ''],
   ['errors', '1σ', () => true, 'block i-band'],
   ['model', 'reconstruction', () => plot.model, 'i-model'],
-  ['why', 'raises the score, too bright', () => plot.weights, 'block i-more'],
-  ['', 'too faint', () => plot.weights, 'block i-less'],
+  ['why', 'raises the score, too bright', () => plot.raising, 'block i-more'],
+  ['', 'too faint', () => plot.raising, 'block i-less'],
   ['near', 'nearest ordinary', () => plot.near, 'dashed i-near'],
   ['end', 'end of the ascent', () => plot.end, 'dotted i-end'],
   ['', 'not measured', () => true, 'block i-gap'],
@@ -107,8 +107,9 @@ function read(i) {
   const {wave, flux, sigma, model, residual, grid, weights} = plot;
   const parts = [`${wave[i].toFixed(1)} Å`];
   if (isFinite(flux[i])) {
-    parts.push(`flux ${brief(flux[i])} ± ${brief(sigma[i])}`);
-    if (model) parts.push(`expected ${brief(model[i])}, ${residual[i].toFixed(1)} σ`);
+    parts.push(`flux ${brief(flux[i])}${isFinite(sigma[i]) ? ` ± ${brief(sigma[i])}` : ''}`);
+    if (model) parts.push(`expected ${brief(model[i])}`);
+    if (residual) parts.push(`${residual[i].toFixed(1)} σ`);
   }
   else parts.push('not measured');
   if (weights) parts.push(`${grid.segments.names[grid.label[i]]}: weight ${written(weights[grid.label[i]])}`);
@@ -120,9 +121,8 @@ function tell() {
   const {flux, sigma, model, wave, weights, grid} = plot;
   const said = [];
   const level = finite(flux).sort((a, b) => a - b);
-  const unit = current.unit ? ` × ${current.unit}` : '';
-  if (level.length) said.push(`Median flux ${brief(level[level.length >> 1])}${unit}.`);
-  if (model) {
+  if (level.length) said.push(`Median flux ${measured(level[level.length >> 1], current.unit)}.`);
+  if (plot.residual) {
     const pulls = Array.from(flux, (f, i) => Math.abs((f - model[i]) / sigma[i]));
     let worst = -1;
     pulls.forEach((pull, i) => { if (isFinite(pull) && !(pulls[worst] >= pull)) worst = i; });
@@ -134,9 +134,9 @@ function tell() {
   if (weights) {
     const order = [...weights.keys()].filter(s => isFinite(weights[s]));
     order.sort((a, b) => Math.abs(weights[b]) - Math.abs(weights[a]));
-    const words = order.slice(0, 3).filter(s => Math.abs(weights[s]) > 0.02).map(
+    const words = order.slice(0, 3).filter(s => Math.abs(weights[s]) > LEAST).map(
       s => `${grid.segments.names[s]} (${weights[s] > 0 ? 'too bright' : 'too faint'})`);
-    if (words.length) said.push(`The score is raised most by ${words.join(', ')}.`);
+    said.push(words.length ? `The score is raised most by ${words.join(', ')}.` : 'No single part raises the score.');
   }
   if (current.scan) said.push(`The scan fired ${current.scan.map(scan => scan[2]).join('; ')}.`);
   if (current.near) said.push(`Nearest ordinary: ${current.near.said}.`);
@@ -388,6 +388,13 @@ function buttons() {
     ([letter, [words]]) => make('span', {}, make('kbd', {}, letter), ` ${words}`)));
 }
 
+/** One object as a figure, without a list and without labels. */
+function asFigure() {
+  document.body.classList.add('figure');
+  for (const key of [...Object.keys(LABELS), ...'01234tunp/?']) delete KEYS[key];
+}
+
+if (FACTS.figure) asFigure();
 byId('theme').value = kept('specanom theme') || '';
 theme(byId('theme').value);
 about();
