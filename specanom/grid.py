@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SDSS_K', 'SDSS_WAVE', 'REST_EDGES', 'REST_GRID', 'FRAMES', 'SDSS_GRID', 'B23_GRID', 'vacuum_to_air', 'air_to_vacuum',
-           'between_pixels', 'Grid', 'box_means']
+           'between_pixels', 'Grid', 'box_means', 'good_densities', 'means_of']
 
 # %% ../nbs/00_grid.ipynb #24d3055c
 import hashlib
@@ -230,7 +230,7 @@ def box_means(
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, ..., b) means and their ivar, float32
     """Mean flux density of what was measured in each bin: every good pixel by the
     width that it shares with the bin; 0 where there is none."""
-    pixels = _densities(flux, ivar)
+    pixels = good_densities(flux, ivar)
     pixel, overlap = _cut_pixels(
         edges, np.broadcast_to(bins, (len(flux), *bins.shape[1:]))
     )
@@ -244,11 +244,15 @@ def box_means(
         for part, power in zip(range(3), (1, 2, 1)):
             shares[part] += cut[part][..., :-1] * first**power
             shares[part] += cut[part][..., 1:] * last**power
-        return _mean_of(*shares)
+        return means_of(*shares)
 
 
-def _densities(flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
-    "(3, n, d + 1) flux, variance and 1 of good pixels, 0 elsewhere, and one more."
+def good_densities(
+    flux: np.ndarray,  # (n, d) flux density
+    ivar: np.ndarray,  # (n, d), 0: no measurement
+) -> np.ndarray:  # (3, n, d + 1)
+    """Flux, variance and 1 of good pixels, 0 elsewhere. The last pixel is padding: a bin
+    beyond the data starts there."""
     good, (n, d) = ivar > 0, flux.shape
     pixels = np.zeros((3, n, d + 1), np.float32)
     np.copyto(pixels[0, :, :d], flux, where=good)
@@ -296,8 +300,12 @@ def _whole_pixels(
     return sums
 
 
-def _mean_of(total: np.ndarray, variance: np.ndarray, width: np.ndarray) -> tuple:
-    "Means and their inverse variance; 0 where nothing was measured."
+def means_of(
+    total: np.ndarray,  # Sums of flux density times width; any shape
+    variance: np.ndarray,  # Of these sums
+    width: np.ndarray,  # What was measured of each bin: a width or a count of pixels
+) -> tuple[np.ndarray, np.ndarray]:  # Means and their ivar
+    "Means of bins and their inverse variance; 0 where nothing was measured."
     some = (width > 0) & np.isfinite(variance)
     mean, inverse = np.zeros_like(total), np.zeros_like(total)
     np.divide(width**2, variance, out=inverse, where=some)

@@ -19,7 +19,7 @@ from astropy.table import Table
 from .core import axes_or_new, log, masked_median
 from .dust import galactic_extinction
 from .flux import FLUX_UNIT
-from .grid import REST_EDGES, Grid, box_means
+from .grid import REST_EDGES, Grid, box_means, good_densities, means_of
 from .linelist import mark_lines
 from .objects import id_fraction, object_name
 from .chunks import map_chunks
@@ -53,20 +53,8 @@ def _first_pixels(wave: np.ndarray, z: np.ndarray, edges: np.ndarray) -> np.ndar
     return np.clip(first, 0, len(wave)).astype(np.int64)
 
 
-def _good_pixels(flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
-    """(3, n, d + 1) flux, variance and 1 of good pixels, 0 elsewhere. The last pixel is
-    padding: a bin beyond the data starts there."""
-    good, (n, d) = ivar > 0, flux.shape
-    pixels = np.zeros((3, n, d + 1), np.float32)
-    np.copyto(pixels[0, :, :d], flux, where=good)
-    with np.errstate(over='ignore'):
-        np.divide(1, ivar, out=pixels[1, :, :d], where=good)
-    pixels[2, :, :d] = good
-    return pixels
-
-
 def _sums(
-    pixels: np.ndarray,  # (3, n, d + 1) of `_good_pixels`
+    pixels: np.ndarray,  # (3, n, d + 1) of `good_densities`
     first: np.ndarray,  # (n, ..., bins + 1) first pixel of each bin
 ) -> np.ndarray:  # (3, n, ..., bins)
     "Sums of pixels from each edge to the next; the count of an empty bin is 0."
@@ -78,16 +66,6 @@ def _sums(
     empty = np.diff(first, axis=-1) < 1  # of these, reduceat returns one pixel
     sums[2][empty] = 0
     return sums
-
-
-def _means(total: np.ndarray, variance: np.ndarray, count: np.ndarray) -> tuple:
-    "Means of bins and their inverse variance; 0 where nothing was measured."
-    some = (count > 0) & np.isfinite(variance)
-    mean, inverse = np.zeros_like(total), np.zeros_like(total)
-    np.divide(count**2, variance, out=inverse, where=some)
-    # a variance beyond single precision is no measurement
-    np.divide(total, count, out=mean, where=inverse > 0)
-    return mean, inverse
 
 
 def rebin(
@@ -108,7 +86,7 @@ def rebin(
         bins = (1 + z)[..., None] * edges
         return box_means(flux, ivar, Grid(wave).edges, bins)
     first = _first_pixels(wave, z, edges)
-    return _means(*_sums(_good_pixels(flux, ivar), first))
+    return means_of(*_sums(good_densities(flux, ivar), first))
 
 # %% ../nbs/02_preprocess.ipynb #07f6a7ca
 _OF_PIXEL = set(PIXEL_FLAGS['name'][PIXEL_FLAGS['of'] == 'pixel'])

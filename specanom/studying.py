@@ -6,11 +6,10 @@
 __all__ = ['paper_command', 'benchmark_command', 'resample_command', 'tune_command']
 
 # %% ../nbs/11e_studying.ipynb #c11a0050
-import errno
 import tempfile
 from pathlib import Path
 
-from .answers import finished_run, table_lines
+from .answers import check_page, finished_run, table_lines
 
 # %% ../nbs/11e_studying.ipynb #c11a0053
 def paper_command(
@@ -18,7 +17,7 @@ def paper_command(
 ) -> str:
     "Show the results of a paper on a run; returns where."
     out = args.out or Path(f'{args.paper}.html')
-    _check_page(out)
+    check_page(out)
     from specanom.papers import check_paper, check_tools, collect, execute_chapter
 
     check_tools()
@@ -30,15 +29,6 @@ def paper_command(
         execute_chapter(args.paper, facts, out)
     kept = [f'facts    {args.facts}'] if args.facts else []
     return '\n'.join([f'page     {out}', *kept])
-
-
-def _check_page(path: Path):
-    "Raise, before any work, where a page cannot be written."
-    if path.suffix != '.html':
-        raise ValueError(f"{path}: a page must end in .html, not in '{path.suffix}'")
-    if path.is_dir():
-        why = 'a folder of this name is in the place of the page'
-        raise FileExistsError(errno.EEXIST, why, str(path))
 
 # %% ../nbs/11e_studying.ipynb #c11a0055
 def benchmark_command(

@@ -6,13 +6,13 @@
 __all__ = ['run_command', 'update_command', 'score_command', 'explain_command', 'view_command']
 
 # %% ../nbs/11b_working.ipynb #c11a0027
-import errno
 import os
 from pathlib import Path
 
 from specanom.answers import (
     Nothing,
     check_folder,
+    check_page,
     check_table,
     check_word,
     demonstration,
@@ -326,23 +326,11 @@ def _draw_weights(table, several: list, args, score: str):
         save_figure(fig, args.out / f'{score}-{name}', kind=kind, dpi=dpi)
 
 # %% ../nbs/11b_working.ipynb #57e39534
-def _check_page(path: Path):
-    "Raise, before any work, where a page cannot be written."
-    if path.suffix != '.html':
-        raise ValueError(f'{path}: a page must end in .html')
-    if path.is_dir():
-        reason = 'is a folder, and a page is to be written there'
-        raise IsADirectoryError(errno.EISDIR, reason, str(path))
-    if not path.absolute().parent.is_dir():
-        reason = 'there is no such folder to write a page into'
-        raise FileNotFoundError(errno.ENOENT, reason, str(path.absolute().parent))
-
-
 def view_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
     "A page to look through files; returns where."
-    _check_page(args.out)
+    check_page(args.out)
     if args.n < 1:
         raise ValueError(f'--n {args.n}: at least one spectrum is needed')
     from specanom.view import view_files
