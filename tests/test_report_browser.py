@@ -1,6 +1,7 @@
 """The page of a run: what is in it, and, where there is a browser, what it does (Chrome, Chromium or Edge; SPECANOM_BROWSER may name the program)."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -33,6 +34,7 @@ from specanom.viewer import (
     page_file,
     page_html,
     read_page,
+    show_object,
     table_facts,
     unpack,
     write_page,
@@ -266,6 +268,17 @@ def test_view(tmp_path, capsys):
         assert said in error and len(error.splitlines()) == 1, error
 
 
+def test_browse():
+    "In a notebook a run shows its page, whole, in a frame of its own; a terminal says where it is."
+    from IPython.core.formatters import DisplayFormatter
+
+    folder = once('run', lambda folder: run(small(), folder))
+    shown, _ = DisplayFormatter().format(Run.load(folder).browse())
+    assert str(folder / 'report.html') in shown['text/plain']
+    page = re.search('<iframe srcdoc="(.*?)" style', shown['text/html'], re.S)[1]
+    assert html.unescape(page) == (folder / 'report.html').read_text(encoding='utf-8')
+
+
 # what page and command say to each other
 
 TIME = '2026-11-27T14:05:00Z'
@@ -464,6 +477,8 @@ def test_sort_filter_open(open_page, facts):
     few = [one for one in facts['objects'] if one['cells'][0] < 0.2]
     assert sorted(names(page)) == sorted(one['name'] for one in few)
     assert page.locator('#count').inner_text() == f'{len(few)} of 12 objects'
+    page.fill('#filter', 'p_none<1')
+    assert 'no column p_none' in page.locator('#count').inner_text()
     page.fill('#filter', facts['objects'][3]['name'])
     assert names(page) == [facts['objects'][3]['name']]
     page.fill('#filter', '')
@@ -610,6 +625,56 @@ def test_keyboard_alone(open_page):
     whole = page.evaluate('plot.view')
     page.keyboard.press('ArrowUp')
     assert page.evaluate('plot.view') != whole
+
+
+def test_browse_in_a_kernel(open_page, tmp_path):
+    "A kernel of Jupyter runs `browse`, and what it displays works in the page of a notebook."
+    import nbformat
+    from nbclient import NotebookClient
+
+    folder = once('run', lambda folder: run(small(), folder))
+    said = f'from specanom.runs import Run\nRun.load({str(folder)!r}).browse()'
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(said)])
+    NotebookClient(notebook, timeout=PATIENCE / 1000).execute()
+    shown = notebook.cells[0].outputs[-1]['data']['text/html']
+    (tmp_path / 'notebook.html').write_text(f'<!doctype html>{shown}', encoding='utf-8')
+    inside = open_page(path=tmp_path / 'notebook.html').frame_locator('iframe')
+    second = inside.locator('#rows th button').nth(1)
+    second.click()
+    assert inside.locator('#name').inner_text() == second.inner_text()
+    inside.locator('#label-buttons [data-label="boring"]').click()
+    inside.locator('#labelled', has_text='1 labelled').wait_for()
+
+
+def test_figure_of_a_notebook(open_page, facts, tmp_path):
+    "One object alone: lines follow the slider, the pointer reads segments, nothing else is there."
+    shown = show_object(facts, 1)._repr_html_()
+    (tmp_path / 'notebook.html').write_text(f'<!doctype html>{shown}', encoding='utf-8')
+    inside = open_page(path=tmp_path / 'notebook.html').frame_locator('iframe')
+    for gone in ('#list', '#note', '#label-buttons', '#filter'):
+        assert not inside.locator(gone).is_visible()
+    inside.locator('#spectrum').hover(position=dict(x=300, y=150))
+    assert 'weight' in inside.locator('#reading').inner_text()
+    inside.locator('#z').fill('0.5')
+    assert inside.locator('#z-number').input_value() == '0.5000'
+
+
+def test_without_a_redshift(open_page, facts, tmp_path):
+    "As observed; the slider begins at zero, and the label keeps what it finds."
+    first = facts['objects'][1] | dict(z=None, others=[])
+    observed = [grid | dict(frame='observed') for grid in facts['grids']]
+    alone = facts | dict(objects=[first], grids=observed)
+    write_page(alone, tmp_path / 'page.html')
+    page = open_page(path=tmp_path / 'page.html')
+    assert page.evaluate('[plot.frame, plot.z]') == ['observed', 0]
+    assert page.locator('#frame').is_disabled()
+    assert page.locator('#z-own').inner_text() == 'z unknown: 0'
+    page.locator('#z').fill('0.5')
+    assert page.evaluate('plot.lineAt(4000)') == 6000
+    page.keyboard.press('f')
+    assert page.evaluate('plot.frame') == 'observed'
+    page.locator('#spectrum').press('4')
+    assert page.evaluate('labels.of(current.id).z') == 0.5
 
 
 def test_page_of_a_run(open_page):

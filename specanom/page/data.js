@@ -63,8 +63,8 @@ function written(value, name = '') {
   if (value === true) return 'yes';
   if (value === false) return 'no';
   if (typeof value !== 'number') return String(value);
-  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value);
   if (/^z(_alternative)?$/.test(name)) return value.toFixed(4);
+  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value);
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(1);
   return String(Number(value.toPrecision(4)));

@@ -9,7 +9,7 @@ let current = null;
 /** What is drawn, in the order of the legend: option, words, whether there is one. */
 const DRAWN = [
   ['data', 'data', () => true, ''],
-  ['errors', '1σ', () => true, 'block i-band'],
+  ['errors', '1σ', () => plot.sigma.some(Number.isFinite), 'block i-band'],
   ['model', 'reconstruction', () => plot.model, 'i-model'],
   ['why', 'raises the score, too bright', () => plot.raising, 'block i-more'],
   ['', 'too faint', () => plot.raising, 'block i-less'],
@@ -102,18 +102,18 @@ function otherFrame() {
   choice.dispatchEvent(new Event('change'));
 }
 
-/** The numbers at the pointer. */
+/** The numbers at the pointer, in the units of the axes. */
 function read(i) {
   const {wave, flux, sigma, model, residual, grid, weights} = plot;
-  const parts = [`${wave[i].toFixed(1)} Å`];
+  const parts = [`${wave[i].toFixed(1)} Å`], shown = value => brief(value / 10 ** plot.tens);
   if (isFinite(flux[i])) {
-    parts.push(`flux ${brief(flux[i])}${isFinite(sigma[i]) ? ` ± ${brief(sigma[i])}` : ''}`);
-    if (model) parts.push(`expected ${brief(model[i])}`);
+    parts.push(`flux ${shown(flux[i])}${isFinite(sigma[i]) ? ` ± ${shown(sigma[i])}` : ''}`);
+    if (model) parts.push(`expected ${shown(model[i])}`);
     if (residual) parts.push(`${residual[i].toFixed(1)} σ`);
   }
   else parts.push('not measured');
   if (weights) parts.push(`${grid.segments.names[grid.label[i]]}: weight ${written(weights[grid.label[i]])}`);
-  byId('reading').textContent = parts.join('   ');
+  byId('reading').textContent = parts.join(', ');
 }
 
 /** What the figure shows, in words. */

@@ -61,6 +61,7 @@ class Plot {
     this.options = {errors: true, model: true, near: false, end: false, why: true, lines: true};
     this.width = 1;
     this.wanted = 'rest';
+    this.tens = 0;
     this.canvas.addEventListener('pointerdown', event => this.press(event));
     this.canvas.addEventListener('pointermove', event => this.move(event));
     this.canvas.addEventListener('pointerup', event => this.release(event));
@@ -485,6 +486,7 @@ class Plot {
     pen.translate(12, (panel.top + panel.bottom) / 2);
     pen.rotate(-Math.PI / 2);
     pen.textAlign = 'center';
+    if (title === 'flux') this.tens = tens;  // in which the axis of the flux is written
     const own = unitParts(unit), exponent = tens + own.power;
     const said = [exponent ? `10${raised(exponent)}` : '', own.words].filter(Boolean).join(' ');
     pen.fillText(said ? `${title} (${said})` : title, 0, 0);
