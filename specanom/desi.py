@@ -27,7 +27,7 @@ from .flux import contradiction, contradicts, implausible_flux
 from .grid import Grid
 from .lines import measured_subclass
 from .objects import hash_id, make_catalog, reject_table, stack_tables
-from .sdss import in_unit, unit_factor
+from .units import in_unit, unit_factor
 from .spectra import Spectra
 from .surveys import Reader
 

@@ -335,4 +335,5 @@ SCAN = add_score(
     weight=0.4,
     learn=_learn,
     details=Details(_COLUMNS, _where, _words),
+    tail=0.3,
 )

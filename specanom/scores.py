@@ -97,6 +97,7 @@ class AnomalyScore(NamedTuple):
     group: str = None  # Whose variant it is; None: it has a p-value of its own
     learn: Callable = None  # `Evidence` on ordinary spectra -> {name: array}
     details: Details = None  # Columns beside it
+    tail: float = 0.15  # Least shape of the law of its largest ordinary values
 
 
 ANOMALY_SCORES = {}  # by name, in the order of all tables
@@ -140,6 +141,7 @@ def add_score(
     group: str = None,  # Whose variant it is; None: it has a p-value of its own
     learn: Callable = None,  # `Evidence` on ordinary spectra -> {name: array}
     details: Details = None,  # Columns beside it
+    tail: float = 0.15,  # Least shape of the law of its largest ordinary values
 ) -> AnomalyScore:  # Also the last of `ANOMALY_SCORES`
     """Enter a score: models, calibration, benchmark, explanations and help know it from
     here on. A finished run is repeated from its scores on when an entry is new or its
@@ -149,7 +151,7 @@ def add_score(
     _check_weight(name, weight, learn)
     if not callable(compute):
         raise TypeError(f"compute of the score '{name}' is no function: {compute!r}")
-    how = log, weight, group, learn, details
+    how = log, weight, group, learn, details, tail
     score = AnomalyScore(name, description, compute, *how)
     ANOMALY_SCORES[name] = score
     return score

@@ -247,4 +247,5 @@ SECONDZ = add_score(
     weight=0.3,
     learn=_learn,
     details=Details(_COLUMNS, _which, _words),
+    tail=0.3,
 )

@@ -61,12 +61,16 @@ CATEGORIES = (
     'starburst',
     'star-forming',
     'quasar',
+    'broad lines',  # and the narrow ones of gas that is not quiescent
 )  # of the pipeline's class
+_BROAD = 3, 5, 7  # classes of that last category
 
 
 def _category(catalog: Table) -> np.ndarray:
     "Number of the category of each object."
-    return np.digitize(spectral_class(catalog), [2, 4, 6, 8])
+    label = spectral_class(catalog)
+    broad = np.isin(label, _BROAD)
+    return np.where(broad, len(CATEGORIES) - 1, np.digitize(label, [2, 4, 6, 8]))
 
 
 def _terms(x: np.ndarray) -> np.ndarray:
@@ -137,7 +141,7 @@ def _ridge(terms: np.ndarray, y: np.ndarray, objects: float) -> np.ndarray:
 
 def _fit_categories(
     terms: np.ndarray, y: np.ndarray, category: np.ndarray
-) -> np.ndarray:  # (5, t, k)
+) -> np.ndarray:  # (categories, t, k)
     "Coefficients of everybody, and what each category needs beside."
     everybody = _ridge(terms, y, 1)
     rest = y - terms @ everybody
@@ -249,8 +253,6 @@ class Tail:
         )
 
 # %% ../nbs/06b_significance.ipynb #7dcabf50
-# least shape of the law of a single score: most have heavier tails than a normal score
-_HEAVY = 0.15
 _STRANGE = 0.5  # listed at this false-discovery rate: no trend is learnt from it
 _TOP = 0.2  # fraction of a cell that is judged by the law
 
@@ -279,7 +281,8 @@ class Normal:
         usual = slice(None) if strange is None else np.flatnonzero(~strange)
         self.conditioner = Conditioner().fit(*(table[usual] for table in reference))
         self.samples = np.sort(self.conditioner(*reference), axis=0)
-        self.tails = [Tail.fit(column, least=_HEAVY) for column in self.samples.T]
+        columns = zip(self.conditioner.names, self.samples.T)
+        self.tails = [Tail.fit(x, least=find_score(name).tail) for name, x in columns]
         self.statistic = self.condense(*calibration)
         self.laws = [Tail.fit(column) for column in self.statistic.T]
         self.strata = self._strata(calibration[1])
@@ -437,6 +440,12 @@ class Calibration:
             self.thirds = [_third_of(arrays, n, names) for n in range(3)]
         except (KeyError, ValueError) as error:
             raise ValueError(f'{path} is damaged: it lacks {error}') from error
+        known = len(self.thirds[0].conditioner.mean)
+        if known != len(CATEGORIES):
+            raise ValueError(
+                f'{path} is of an older version: it knows {known} categories of '
+                f'objects, not {len(CATEGORIES)}; repeat the run in its folder'
+            )
         return self
 
 
