@@ -57,7 +57,7 @@ papers-robust: $(READY) ## train B23's networks and flows again, by other seeds 
 	@cp runs/papers/robust/robustness.ecsv runs/papers/robust/firmness.ecsv nbs/papers/b23/
 
 lab: $(READY) ## open the notebooks in JupyterLab
-	@cd nbs && ../$(BIN)/jupyter lab $(ARGS)
+	@cd nbs && ../$(BIN)/jupyter lab $(or $(ARGS),index.ipynb)
 
 docs: $(READY) ## build the site in _docs, with Quarto where it is installed
 	@$(BIN)/python .ci/docs.py

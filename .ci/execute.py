@@ -38,7 +38,15 @@ class RecordingShell(nbdev.test.CaptureShell):
         cell.outputs = []  # a cell that is silent now keeps nothing of what it said before
         super().cell(cell, **kwargs)
         if cell.cell_type == 'code':
-            self.outputs[cell.id] = cell.get('outputs', [])
+            self.outputs[cell.id] = [still(o) for o in cell.get('outputs', [])]
+
+
+def still(output: dict) -> dict:
+    "An output without the page that moves in it, whose scripts nobody wants in a notebook: its picture or its words stay."
+    data = output.get('data', {})
+    if ''.join(data.get('text/html', '')).startswith('<iframe srcdoc='):
+        del data['text/html']
+    return output
 
 
 def keep(notebook: Path, outputs: dict):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_SHOWN', 'OPEN_FIRST', 'MOST_EXPLAINED', 'MOST_ORDINARY', 'ASCENTS', 'CHANCE', 'by_turns', 'useful_columns',
-           'page_links', 'reconstructed', 'signed_weights', 'Near', 'nearest_shapes', 'scan_facts', 'other_redshifts',
-           'distributions', 'cautions', 'run_facts', 'write_report', 'page_key']
+           'page_links', 'reconstructed', 'signed_weights', 'show_explanation', 'Near', 'nearest_shapes', 'scan_facts',
+           'other_redshifts', 'distributions', 'cautions', 'run_facts', 'write_report', 'page_key']
 
 # %% ../nbs/08i_report.ipynb #03900051
 from collections.abc import Iterable
@@ -19,7 +19,9 @@ from astropy.table import Table
 from .anomalies import links
 from .clusters import departures, normalize_weights
 from .core import digest
+from .explain import Explanation
 from .files import read_table
+from .grid import Grid
 from .groups import Explained, explain_spectra
 from .known import known_as, known_lists
 from .learning import lists_of
@@ -33,6 +35,7 @@ from .segments import Segments
 from .sources import rows_of
 from .spectra import Spectra
 from specanom.viewer import (
+    Frame,
     column_facts,
     grid_facts,
     histogram,
@@ -41,6 +44,7 @@ from specanom.viewer import (
     object_names,
     pack,
     page_digest,
+    show_object,
     table_facts,
     write_page,
 )
@@ -282,6 +286,46 @@ def _kept_weights(run: Run, data: Spectra, drawn: np.ndarray) -> tuple:
         signed = kept.signed[rows_of(kept.ids, ids[known])]
         weights[known] = np.maximum(signed * side, 0) * side
     return weights, kept.segments, known
+
+# %% ../nbs/08i_report.ipynb #2e8fb6c6
+def show_explanation(
+    why: Explanation,
+    *,
+    z: float = 0.0,  # Of the object: where the slider of the lines begins
+    still=None,  # What a site shows instead, with `_repr_png_`
+) -> Frame:
+    "An explanation as a figure of a notebook, whose segments the pointer reads."
+    cut = why.segments
+    grid = grid_facts(Grid(cut.wave, 'rest'), cut.label, cut.names)
+    title = why.name or 'an explanation'
+    facts = make_facts(title, [_explained(why, title, z)], [grid], [], key='why')
+    return show_object(facts, still=still)
+
+
+def _explained(why: Explanation, title: str, z: float) -> dict:
+    "An object of a page, made of an explanation alone."
+    kind = {'class': '', 'desi': {}}
+    facts = dict(
+        id='1', name=title, said=why.words(), cells=[], grid=0, z=z, version=''
+    )
+    arrays = dict(
+        flux=pack(np.where(why.good, why.flux, np.nan)),
+        sigma=pack(np.full(len(why.flux), np.nan)),
+        model=None if why.expected is None else pack(why.expected),
+        weights=pack(_signed(why)),
+    )
+    return facts | kind | arrays | dict(unit=why.unit or '', links=[], others=[])
+
+
+def _signed(why: Explanation) -> np.ndarray:  # (S,)
+    "Weights of what raises the score, largest 1; below 0 where there is too little light."
+    raising = np.maximum(why.weights, 0)
+    raising = raising / (raising.max() or 1.0)
+    if why.expected is None:
+        return raising
+    residual = np.where(why.good, why.flux - why.expected.astype(float), 0)
+    light = np.bincount(why.segments.label, residual * np.abs(residual), len(raising))
+    return raising * np.sign(light)
 
 # %% ../nbs/08i_report.ipynb #387ae3b1
 MOST_ORDINARY = 2000  # spectra among which the nearest is looked for

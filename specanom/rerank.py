@@ -24,7 +24,7 @@ from .core import axes_or_new, progress, seed_of, versions
 from .files import read_table, write_table
 from .groups import Explained
 from .inject import ANOMALIES, STRONGEST, WEAKEST, inject, natural_hosts
-from .labels import DISPUTED, make_labels
+from .labels import DISPUTED, INSPECTED, make_labels
 from .learning import ranked
 from .model import stack_rows
 from .objects import id_fraction, spec_name
@@ -275,7 +275,7 @@ def learn(
 
 def _placed(features: Features, labels: Table, interest: str) -> tuple:
     "Rows of labelled objects, which are wanted, how many labels are of others."
-    labels = labels[np.asarray(labels['label'], 'U') != DISPUTED]
+    labels = labels[~np.isin(labels['label'], [DISPUTED, INSPECTED])]
     wanted, ids = _wanted(labels, interest), np.asarray(labels['specobjid'], np.uint64)
     here = np.isin(ids, features.ids)
     rows = rows_of(features.ids, ids[here])

@@ -6,13 +6,19 @@
 __all__ = ['MOST_VIEWED', 'MOST_ASIDE', 'view_facts', 'view_files']
 
 # %% ../nbs/08l_view.ipynb #53107cb6
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 
 from .core import digest
+from .desi import READER as DESI
+from .desi import read_desi
+from .fitsfile import read_each
 from .grid import Grid
 from .objects import stack_tables
 from .pipeline import score_files
@@ -29,7 +35,7 @@ from specanom.report import (
 )
 from .runs import Run
 from .spectra import Spectra
-from .surveys import iter_spectra
+from .surveys import drop_repeated, file_of, find_spectra, iter_spectra
 from specanom.viewer import (
     column_facts,
     grid_facts,
@@ -76,9 +82,54 @@ def _trimmed(data: Spectra) -> Spectra:
 
 def _plain(paths: list[Path], most: int) -> tuple:  # Sets, facts of each, set aside
     "Spectra as they are in files."
-    kept, aside = _few(iter_spectra(paths), most)
+    seen, everything = {}, chain(iter_spectra(paths), _without_redshifts(paths))
+    kept, aside = _few((drop_repeated(one, seen) for one in everything), most)
     sets = _by_grid(kept)
-    return sets, [dict(table=data.catalog) for data in sets], stack_tables(aside)
+    facts = [dict(table=data.catalog) for data in sets]
+    return sets, facts, _not_shown(stack_tables(aside), sets)
+
+
+def _without_redshifts(paths: list[Path]) -> Iterator[Spectra]:
+    "What is in files of DESI that no file of redshifts belongs to."
+    files, root = find_spectra(paths)
+    theirs = [path for path in files if DESI.recognises(path)]
+    groups = DESI.groups(theirs, 1, theirs)
+    alone = [group[0] for group in groups if len(group) == 1]
+    for name, one in read_each(_unplaced, alone, root, []):
+        files = [f'{name}#{word.rpartition("#")[2]}' for word in one.catalog['file']]
+        one.catalog['file'] = np.array(files, 'U')
+        yield one
+
+
+def _unplaced(path: Path) -> Spectra:
+    "A file of DESI with redshifts of which none is known."
+    with fits.open(path) as hdus:
+        targets = np.unique(hdus['FIBERMAP'].data['TARGETID'])
+    nothing, word = np.full(len(targets), np.nan), np.zeros(len(targets), 'S6')
+    none = dict(TARGETID=targets, Z=nothing, ZERR=nothing, DELTACHI2=nothing)
+    none |= dict(ZWARN=np.zeros(len(targets), 'i8'), SPECTYPE=word)
+    with tempfile.TemporaryDirectory() as folder:
+        redrock = Path(folder) / 'redrock.fits'
+        fits.BinTableHDU(Table(none), name='REDSHIFTS').writeto(redrock)
+        return read_desi(path, redrock)
+
+
+def _not_shown(aside: Table, sets: list[Spectra]) -> Table:
+    "Who was set aside, without files that are shown though they have no redshifts."
+    shown = {file_of(name) for data in sets for name in data.catalog['file'].tolist()}
+    return aside[np.array([name not in shown for name in aside['name']], bool)]
+
+
+def _about_redshifts(sets: list[Spectra]) -> list:  # Of sentences
+    "What has to be said of spectra without a redshift."
+    z = np.concatenate([np.asarray(data.catalog['z'], float) for data in sets])
+    unknown = int(np.isnan(z).sum())
+    if not unknown:
+        return []
+    return [
+        f'Redshifts of {unknown} of {len(z)} spectra are not known: they are shown in '
+        'the observed frame, and the slider moves the lines from z = 0.'
+    ]
 
 # %% ../nbs/08l_view.ipynb #f5cce8cb
 def _judged(paths: list[Path], run: Run, most: int) -> tuple:  # As `_plain`
@@ -122,7 +173,7 @@ def view_facts(
         grids,
         column_facts(tables[0], OPEN_FIRST),
         key=digest([one['id'] for some in objects for one in some]),
-        cautions=cautions(_trained_on(run), mock),
+        cautions=[*cautions(_trained_on(run), mock), *_about_redshifts(sets)],
         tables=_set_aside(aside),
         histograms=distributions(stack_tables(tables)),
     )

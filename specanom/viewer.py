@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCRIPTS', 'pack', 'unpack', 'grid_facts', 'line_facts', 'column_facts', 'table_facts', 'histogram', 'object_names',
-           'object_facts', 'page_file', 'page_digest', 'make_facts', 'page_html', 'write_page', 'read_page']
+           'object_facts', 'page_file', 'page_digest', 'make_facts', 'page_html', 'write_page', 'read_page', 'Frame',
+           'show_object']
 
 # %% ../nbs/00k_viewer.ipynb #cb956503
 import base64
@@ -311,3 +312,40 @@ def read_page(
     if not found:
         raise ValueError(f'{path} is not a page of specanom')
     return json.loads(found[1])
+
+# %% ../nbs/00k_viewer.ipynb #88ff46f5
+class Frame:
+    "A page within a notebook; where nothing can move, a still or its title."
+
+    def __init__(
+        self,
+        page: str,  # HTML
+        title: str,  # What it is
+        *,
+        height: str = '80vh',  # As style sheets have it
+        still=None,  # What is shown instead, with `_repr_png_`; None: the title
+    ):
+        self.page, self.title, self.height, self.still = page, title, height, still
+
+    def __repr__(self):
+        return self.title
+
+    def _repr_html_(self) -> str:
+        text, title = html.escape(self.page), html.escape(self.title)
+        style = f'width: 100%; height: {self.height}; border: 1px solid #8888'
+        return f'<iframe srcdoc="{text}" style="{style}" title="{title}"></iframe>'
+
+    def _repr_png_(self) -> bytes | None:
+        return None if self.still is None else self.still._repr_png_()
+
+
+def show_object(
+    facts: dict,  # Of `make_facts`
+    n: int = 0,  # Which object
+    *,
+    still=None,  # What a site shows instead, with `_repr_png_`
+) -> Frame:
+    "One object of a page as a figure of a notebook, whose lines and pointer move."
+    one = facts['objects'][n]
+    alone = facts | dict(objects=[one], tables=[], histograms=[], figure=True)
+    return Frame(page_html(alone), one['name'], height='620px', still=still)

@@ -1,8 +1,12 @@
 """The page of a run: what is in it, and, where there is a browser, what it does (Chrome, Chromium or Edge; SPECANOM_BROWSER may name the program)."""
 
 import csv
+import html
 import io
+import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from test_browser import CONTRAST, PATIENCE, browser  # noqa: F401
 from test_stages import small
 
 from specanom.cli import main
+from specanom.labels import COLUMNS, read_any
 from specanom.mock import mock_survey
 from specanom.pipeline import run
 from specanom.preprocess import preprocess
@@ -19,6 +24,7 @@ from specanom.report import page_links
 from specanom.runs import Run
 from specanom.segments import segment
 from specanom.viewer import (
+    SCRIPTS,
     column_facts,
     grid_facts,
     histogram,
@@ -28,6 +34,7 @@ from specanom.viewer import (
     page_file,
     page_html,
     read_page,
+    show_object,
     table_facts,
     unpack,
     write_page,
@@ -261,7 +268,157 @@ def test_view(tmp_path, capsys):
         assert said in error and len(error.splitlines()) == 1, error
 
 
+def test_browse():
+    "In a notebook a run shows its page, whole, in a frame of its own; a terminal says where it is."
+    from IPython.core.formatters import DisplayFormatter
+
+    folder = once('run', lambda folder: run(small(), folder))
+    shown, _ = DisplayFormatter().format(Run.load(folder).browse())
+    assert str(folder / 'report.html') in shown['text/plain']
+    page = re.search('<iframe srcdoc="(.*?)" style', shown['text/html'], re.S)[1]
+    assert html.unescape(page) == (folder / 'report.html').read_text(encoding='utf-8')
+
+
+# what page and command say to each other
+
+TIME = '2026-11-27T14:05:00Z'
+SEEN = [
+    dict(id='2399', z=0.1, version='26', desi={}, **{'class': 'GALAXY'}),
+    dict(id='18446744073709551615', z=None, version='', desi={}, **{'class': ''}),
+    dict(id='7', z=1.5, version='0.5', desi=dict(TARGETID='7', TILEID='80613'),
+         **{'class': 'QSO'}),
+    dict(id='8', z=0.2, version='26', desi={}, **{'class': 'GALAXY'}),
+]  # fmt: skip
+SPOKEN = {
+    '2399': dict(label='artefact', note='odd,\nand "odd"', quality=3),
+    '18446744073709551615': dict(label='interesting', note='Ünïcode, 100 %', z=0.8),
+    '7': dict(label='wrong z', quality=0, z=1.25, note='[not a label'),
+    '8': dict(quality=4),
+}  # what the page keeps
+OWN = f"""specobjid,label,note,quality,scanner,time
+2399,artefact,"odd,
+and ""odd""\",3,"Jane, ""JD""\",{TIME}
+18446744073709551615,interesting,"Ünïcode, 100 %",,"Jane, ""JD""\",{TIME}
+7,wrong z,[not a label,0,"Jane, ""JD""\",{TIME}
+8,inspected,,4,"Jane, ""JD""\",{TIME}
+"""  # as the page writes it
+THEIRS = f"""{VI}
+2399,-1,-1,-1,26,-1,-1,GALAXY,0.1000,-1,"Jane, ""JD""\",3,S,,,"odd,
+and ""odd""\"
+18446744073709551615,-1,-1,-1,-1,-1,-1,,-1,-1,"Jane, ""JD""\",-1,,0.8000,,"[interesting] Ünïcode, 100 %"
+7,-1,-1,80613,0.5,-1,-1,QSO,1.5000,-1,"Jane, ""JD""\",0,R,1.2500,,[not a label
+8,-1,-1,-1,26,-1,-1,GALAXY,0.2000,-1,"Jane, ""JD""\",4,,,,
+"""
+EXCHANGE = """({objects, said, files}) => {
+    const before = FACTS.objects;
+    FACTS.objects = objects;
+    const empty = () => Object.assign(new Labels('exchange', () => {}), {said: {}});
+    try {
+        const one = empty();
+        one.put(said);
+        const back = files.map(text => {
+            const other = empty();
+            other.read(text);
+            return other.csv();
+        });
+        return {own: one.csv(), theirs: one.vi(), back};
+    }
+    finally { FACTS.objects = before; }
+}"""
+
+
+def words():
+    "What an inspector said, as the page keeps it."
+    nothing = dict(label='', note='', quality='', z=None, issue='')
+    who = dict(scanner='Jane, "JD"', time=TIME)
+    return {one: nothing | who | said for one, said in SPOKEN.items()}
+
+
+def by_command(folder):
+    "The files of the page, read by the command and written again, ours and prospect's."
+    (folder / 'own.csv').write_text(OWN, encoding='utf-8')
+    (folder / 'theirs.csv').write_text(THEIRS, encoding='utf-8')
+    found = []
+    for name in ('own', 'theirs'):
+        out = [folder / f'{name}-{kind}.csv' for kind in ('ours', 'vi')]
+        ask = ['labels', folder / f'{name}.csv', '--out', out[0], '--vi', out[1]]
+        assert main([str(word) for word in ask]) == 0
+        found += [path.read_text(encoding='utf-8') for path in out]
+    return found
+
+
+def check_exchange(said, files):
+    "The page writes what is expected of it, and reads what the command has written."
+    assert said['own'] == OWN and said['theirs'] == THEIRS
+    assert len(files) == len(said['back']) == 4
+    for written, back in zip(files, said['back']):
+        timed = TIME in written  # prospect has no column for it
+        assert back == (OWN if timed else OWN.replace(TIME, '')), written
+
+
+def test_files_of_the_page_are_read(tmp_path, capsys):
+    "By the command, both kinds: nothing is lost, and its own file is that of the page byte by byte."
+    ours, vi, from_vi, vi_again = by_command(tmp_path)
+    assert ours == OWN and from_vi == OWN.replace(TIME, '') and vi == vi_again
+    capsys.readouterr()
+    (tmp_path / 'vi.csv').write_text(vi, encoding='utf-8')
+    for name in ('theirs', 'vi'):
+        table = read_any(tmp_path / f'{name}.csv')
+        own = read_any(tmp_path / 'own.csv')
+        for column in COLUMNS[:5]:
+            assert table[column].tolist() == own[column].tolist(), column
+
+
+def test_page_teaches(tmp_path, capsys):
+    "What was said on the page of a run orders the run again."
+    folder = once('run', lambda folder: run(small(), folder))
+    shown = [one['id'] for one in read_page(folder / 'report.html')['objects']]
+    text = OWN
+    for one, other in zip(SPOKEN, shown):
+        text = text.replace(f'\n{one},', f'\n{other},')
+    (tmp_path / 'labels.csv').write_text(text, encoding='utf-8')
+    assert main(['rerank', str(folder), '--labels', str(tmp_path / 'labels.csv')]) == 0
+    assert '1 objects are interesting, 2 are not' in capsys.readouterr().out
+
+
+NODE = pytest.mark.skipif(not shutil.which('node'), reason='needs Node')
+
+
+@NODE
+def test_scripts_are_scripts(tmp_path):
+    "All of them together are JavaScript."
+    (tmp_path / 'page.js').write_text('\n'.join(map(page_file, SCRIPTS)))
+    checked = [shutil.which('node'), '--check', tmp_path / 'page.js']
+    ran = subprocess.run(checked, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+@NODE
+def test_exchange_in_node(tmp_path):
+    "Scripts of the page without a page: what they write is read by the command, and the reverse."
+    files = by_command(tmp_path)
+    given = dict(objects=SEEN, said=words(), files=files)
+    facts = json.dumps(json.dumps(dict(objects=[])))
+    script = tmp_path / 'exchange.js'
+    lines = [
+        f'globalThis.document = {{getElementById: () => ({{textContent: {facts}}})}};',
+        'globalThis.addEventListener = () => {};',
+        *map(page_file, ('data.js', 'labels.js')),
+        f'console.log(JSON.stringify(({EXCHANGE})({json.dumps(given)})));',
+    ]
+    script.write_text('\n'.join(lines), encoding='utf-8')
+    ran = subprocess.run(['node', script], capture_output=True, text=True, check=True)
+    check_exchange(json.loads(ran.stdout), files)
+
+
 # what it does, in a browser
+
+
+def test_exchange(open_page, tmp_path):
+    "The page writes what the command reads, and reads what that writes."
+    files = by_command(tmp_path)
+    given = dict(objects=SEEN, said=words(), files=files)
+    check_exchange(open_page().evaluate(EXCHANGE, given), files)
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
@@ -320,6 +477,8 @@ def test_sort_filter_open(open_page, facts):
     few = [one for one in facts['objects'] if one['cells'][0] < 0.2]
     assert sorted(names(page)) == sorted(one['name'] for one in few)
     assert page.locator('#count').inner_text() == f'{len(few)} of 12 objects'
+    page.fill('#filter', 'p_none<1')
+    assert 'no column p_none' in page.locator('#count').inner_text()
     page.fill('#filter', facts['objects'][3]['name'])
     assert names(page) == [facts['objects'][3]['name']]
     page.fill('#filter', '')
@@ -466,6 +625,56 @@ def test_keyboard_alone(open_page):
     whole = page.evaluate('plot.view')
     page.keyboard.press('ArrowUp')
     assert page.evaluate('plot.view') != whole
+
+
+def test_browse_in_a_kernel(open_page, tmp_path):
+    "A kernel of Jupyter runs `browse`, and what it displays works in the page of a notebook."
+    import nbformat
+    from nbclient import NotebookClient
+
+    folder = once('run', lambda folder: run(small(), folder))
+    said = f'from specanom.runs import Run\nRun.load({str(folder)!r}).browse()'
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(said)])
+    NotebookClient(notebook, timeout=PATIENCE / 1000).execute()
+    shown = notebook.cells[0].outputs[-1]['data']['text/html']
+    (tmp_path / 'notebook.html').write_text(f'<!doctype html>{shown}', encoding='utf-8')
+    inside = open_page(path=tmp_path / 'notebook.html').frame_locator('iframe')
+    second = inside.locator('#rows th button').nth(1)
+    second.click()
+    assert inside.locator('#name').inner_text() == second.inner_text()
+    inside.locator('#label-buttons [data-label="boring"]').click()
+    inside.locator('#labelled', has_text='1 labelled').wait_for()
+
+
+def test_figure_of_a_notebook(open_page, facts, tmp_path):
+    "One object alone: lines follow the slider, the pointer reads segments, nothing else is there."
+    shown = show_object(facts, 1)._repr_html_()
+    (tmp_path / 'notebook.html').write_text(f'<!doctype html>{shown}', encoding='utf-8')
+    inside = open_page(path=tmp_path / 'notebook.html').frame_locator('iframe')
+    for gone in ('#list', '#note', '#label-buttons', '#filter'):
+        assert not inside.locator(gone).is_visible()
+    inside.locator('#spectrum').hover(position=dict(x=300, y=150))
+    assert 'weight' in inside.locator('#reading').inner_text()
+    inside.locator('#z').fill('0.5')
+    assert inside.locator('#z-number').input_value() == '0.5000'
+
+
+def test_without_a_redshift(open_page, facts, tmp_path):
+    "As observed; the slider begins at zero, and the label keeps what it finds."
+    first = facts['objects'][1] | dict(z=None, others=[])
+    observed = [grid | dict(frame='observed') for grid in facts['grids']]
+    alone = facts | dict(objects=[first], grids=observed)
+    write_page(alone, tmp_path / 'page.html')
+    page = open_page(path=tmp_path / 'page.html')
+    assert page.evaluate('[plot.frame, plot.z]') == ['observed', 0]
+    assert page.locator('#frame').is_disabled()
+    assert page.locator('#z-own').inner_text() == 'z unknown: 0'
+    page.locator('#z').fill('0.5')
+    assert page.evaluate('plot.lineAt(4000)') == 6000
+    page.keyboard.press('f')
+    assert page.evaluate('plot.frame') == 'observed'
+    page.locator('#spectrum').press('4')
+    assert page.evaluate('labels.of(current.id).z') == 0.5
 
 
 def test_page_of_a_run(open_page):

@@ -63,8 +63,8 @@ function written(value, name = '') {
   if (value === true) return 'yes';
   if (value === false) return 'no';
   if (typeof value !== 'number') return String(value);
-  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value);
   if (/^z(_alternative)?$/.test(name)) return value.toFixed(4);
+  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value);
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(1);
   return String(Number(value.toPrecision(4)));
@@ -74,6 +74,28 @@ function written(value, name = '') {
 function brief(value) {
   const size = Math.abs(value);
   return size >= 1e4 || size < 1e-2 ? value.toExponential(2) : String(Number(value.toPrecision(3)));
+}
+
+const raised = number => String(number).replace(/./g, digit => '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'['-0123456789'.indexOf(digit)]);
+
+/** A unit such as '1e-17 erg / (s cm2 AA)': its power of ten, and the rest as it is printed. */
+function unitParts(unit) {
+  const [, power, rest] = unit.match(/^(?:1e([-+]?\d+)\s*)?(.*)$/s);
+  const [above, ...below] = rest.split('/');
+  const word = (text, sign) => {
+    const [, name, digits] = text.match(/^(.*?)(-?\d*)$/s);
+    const exponent = sign * Number(digits || 1);
+    const shown = /^(AA|Angstrom)$/.test(name) ? 'Å' : name;
+    return exponent === 1 ? shown : shown + raised(exponent);
+  };
+  const words = (text, sign) => text.split(/[\s()*]+/).filter(Boolean).map(one => word(one, sign));
+  return {power: Number(power || 0), words: [...words(above, 1), ...words(below.join(' '), -1)].join(' ')};
+}
+
+/** A number and a unit, powers of ten in one. */
+function measured(value, unit) {
+  const {power, words} = unitParts(unit);
+  return words ? `${brief(value * 10 ** power)} ${words}` : brief(value);
 }
 
 /** Rows of a CSV file (RFC 4180): quotes, commas and new lines within quotes. */

@@ -9,10 +9,10 @@ let current = null;
 /** What is drawn, in the order of the legend: option, words, whether there is one. */
 const DRAWN = [
   ['data', 'data', () => true, ''],
-  ['errors', '1σ', () => true, 'block i-band'],
+  ['errors', '1σ', () => plot.sigma.some(Number.isFinite), 'block i-band'],
   ['model', 'reconstruction', () => plot.model, 'i-model'],
-  ['why', 'raises the score, too bright', () => plot.weights, 'block i-more'],
-  ['', 'too faint', () => plot.weights, 'block i-less'],
+  ['why', 'raises the score, too bright', () => plot.raising, 'block i-more'],
+  ['', 'too faint', () => plot.raising, 'block i-less'],
   ['near', 'nearest ordinary', () => plot.near, 'dashed i-near'],
   ['end', 'end of the ascent', () => plot.end, 'dotted i-end'],
   ['', 'not measured', () => true, 'block i-gap'],
@@ -97,21 +97,23 @@ function smoothMore() {
 
 function otherFrame() {
   const choice = byId('frame');
+  if (choice.disabled) { say('without a redshift there is no other frame'); return; }
   choice.selectedIndex = 1 - choice.selectedIndex;
   choice.dispatchEvent(new Event('change'));
 }
 
-/** The numbers at the pointer. */
+/** The numbers at the pointer, in the units of the axes. */
 function read(i) {
   const {wave, flux, sigma, model, residual, grid, weights} = plot;
-  const parts = [`${wave[i].toFixed(1)} Å`];
+  const parts = [`${wave[i].toFixed(1)} Å`], shown = value => brief(value / 10 ** plot.tens);
   if (isFinite(flux[i])) {
-    parts.push(`flux ${brief(flux[i])} ± ${brief(sigma[i])}`);
-    if (model) parts.push(`expected ${brief(model[i])}, ${residual[i].toFixed(1)} σ`);
+    parts.push(`flux ${shown(flux[i])}${isFinite(sigma[i]) ? ` ± ${shown(sigma[i])}` : ''}`);
+    if (model) parts.push(`expected ${shown(model[i])}`);
+    if (residual) parts.push(`${residual[i].toFixed(1)} σ`);
   }
   else parts.push('not measured');
   if (weights) parts.push(`${grid.segments.names[grid.label[i]]}: weight ${written(weights[grid.label[i]])}`);
-  byId('reading').textContent = parts.join('   ');
+  byId('reading').textContent = parts.join(', ');
 }
 
 /** What the figure shows, in words. */
@@ -119,9 +121,8 @@ function tell() {
   const {flux, sigma, model, wave, weights, grid} = plot;
   const said = [];
   const level = finite(flux).sort((a, b) => a - b);
-  const unit = current.unit ? ` × ${current.unit}` : '';
-  if (level.length) said.push(`Median flux ${brief(level[level.length >> 1])}${unit}.`);
-  if (model) {
+  if (level.length) said.push(`Median flux ${measured(level[level.length >> 1], current.unit)}.`);
+  if (plot.residual) {
     const pulls = Array.from(flux, (f, i) => Math.abs((f - model[i]) / sigma[i]));
     let worst = -1;
     pulls.forEach((pull, i) => { if (isFinite(pull) && !(pulls[worst] >= pull)) worst = i; });
@@ -133,9 +134,9 @@ function tell() {
   if (weights) {
     const order = [...weights.keys()].filter(s => isFinite(weights[s]));
     order.sort((a, b) => Math.abs(weights[b]) - Math.abs(weights[a]));
-    const words = order.slice(0, 3).filter(s => Math.abs(weights[s]) > 0.02).map(
+    const words = order.slice(0, 3).filter(s => Math.abs(weights[s]) > LEAST).map(
       s => `${grid.segments.names[s]} (${weights[s] > 0 ? 'too bright' : 'too faint'})`);
-    if (words.length) said.push(`The score is raised most by ${words.join(', ')}.`);
+    said.push(words.length ? `The score is raised most by ${words.join(', ')}.` : 'No single part raises the score.');
   }
   if (current.scan) said.push(`The scan fired ${current.scan.map(scan => scan[2]).join('; ')}.`);
   if (current.near) said.push(`Nearest ordinary: ${current.near.said}.`);
@@ -170,7 +171,10 @@ function climb() {
 function redshifts() {
   const own = current.z ?? 0, most = Math.max(own, ...current.others.map(([z]) => z));
   byId('z').max = Math.max(1, Math.ceil(most + 0.2));
-  byId('z-own').textContent = `pipeline ${written(own, 'z')}`;
+  const unknown = current.z === null;
+  byId('z-own').textContent = unknown ? 'z unknown: 0' : `pipeline ${written(own, 'z')}`;
+  byId('frame').disabled = unknown;
+  byId('frame').value = plot.frame;
   byId('z-others').replaceChildren(...current.others.map(([z, words]) => {
     const button = make('button', {type: 'button'}, `${words} ${written(z, 'z')}`);
     button.addEventListener('click', () => setRedshift(z));
@@ -189,7 +193,7 @@ function setRedshift(z) {
 
 /** The next of the redshifts that the object may have. */
 function otherRedshift() {
-  const all = [[current.z ?? 0, 'pipeline'], ...current.others];
+  const all = [[current.z ?? 0, current.z === null ? 'unknown' : 'pipeline'], ...current.others];
   if (all.length === 1) { say('no other redshift is known'); return; }
   const at = all.findIndex(([z]) => Math.abs(z - plot.z) < 1e-6);
   const [z, words] = all[(at + 1) % all.length];
@@ -217,18 +221,24 @@ function refreshLabels() {
   if (labels.safe === false) say('the browser keeps nothing here: export before you leave');
 }
 
-/** A label; given twice it goes. Of a wrong redshift the one that the labels show is kept. */
+/** The redshift at which the lines stand, where an inspector has moved them; else null. */
+function movedTo() {
+  const moved = Math.abs(plot.z - (current.z ?? 0)) > 1e-6;
+  return moved ? Number(plot.z.toFixed(4)) : null;
+}
+
+/** A label; given twice it goes. The redshift of the slider is kept of one that is wrong or unknown. */
 function toggle(label) {
   const had = labels.of(current.id).label === label;
-  const moved = Math.abs(plot.z - (current.z ?? 0)) > 1e-6;
-  const z = label === 'wrong z' && !had && moved ? Number(plot.z.toFixed(4)) : null;
-  labels.set(current.id, {label: had ? '' : label, z});
+  const doubted = label === 'wrong z' || current.z === null;
+  labels.set(current.id, {label: had ? '' : label, z: doubted && !had ? movedTo() : null});
   say(had ? `${current.name}: no label` : `${current.name}: ${label}`);
 }
 
 function grade(quality) {
   const had = labels.of(current.id).quality === quality;
-  labels.set(current.id, {quality: had ? '' : quality});
+  const found = current.z === null && !had ? {z: movedTo()} : {};
+  labels.set(current.id, {quality: had ? '' : quality, ...found});
   say(had ? `${current.name}: no quality` : `${current.name}: quality ${quality}`);
 }
 
@@ -378,6 +388,13 @@ function buttons() {
     ([letter, [words]]) => make('span', {}, make('kbd', {}, letter), ` ${words}`)));
 }
 
+/** One object as a figure, without a list and without labels. */
+function asFigure() {
+  document.body.classList.add('figure');
+  for (const key of [...Object.keys(LABELS), ...'01234tunp/?']) delete KEYS[key];
+}
+
+if (FACTS.figure) asFigure();
 byId('theme').value = kept('specanom theme') || '';
 theme(byId('theme').value);
 about();

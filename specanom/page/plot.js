@@ -3,6 +3,7 @@
 
 const PAD = {left: 58, right: 10, top: 46, bottom: 40};
 const GAP = 8, RESIDUAL = 0.26;  // between the panels; height of the lower one
+const LEAST = 0.02;  // weight of a segment that is worth a colour, of the largest
 
 /** Sums up to each element, from which the mean of any window is two look-ups. */
 function sums(values) {
@@ -30,7 +31,7 @@ function smooth(flux, sigma, width) {
 
 /** Departures in units of the error; of a window, of the error of its mean. */
 function residuals(flux, sigma, model, width) {
-  if (!model) return null;
+  if (!model || !sigma.some(Number.isFinite)) return null;
   const raw = Float32Array.from(flux, (f, i) => (f - model[i]) / sigma[i]);
   if (width === 1) return raw;
   const half = width >> 1, n = raw.length;
@@ -51,8 +52,6 @@ function ticks(low, high, about) {
   return [out, Math.max(0, -Math.floor(Math.log10(step) + 1e-9))];
 }
 
-const raised = number => String(number).replace(/./g, digit => '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'['-0123456789'.indexOf(digit)]);
-
 const finite = values => Array.from(values).filter(Number.isFinite);
 
 class Plot {
@@ -61,7 +60,8 @@ class Plot {
     this.tell = tell;
     this.options = {errors: true, model: true, near: false, end: false, why: true, lines: true};
     this.width = 1;
-    this.frame = 'rest';
+    this.wanted = 'rest';
+    this.tens = 0;
     this.canvas.addEventListener('pointerdown', event => this.press(event));
     this.canvas.addEventListener('pointermove', event => this.move(event));
     this.canvas.addEventListener('pointerup', event => this.release(event));
@@ -71,6 +71,9 @@ class Plot {
     this.canvas.addEventListener('wheel', event => this.wheel(event), {passive: false});
     new ResizeObserver(() => this.render()).observe(canvas);
   }
+
+  /** The frame that is drawn: without a redshift there is no other than that of the data. */
+  get frame() { return this.object.z === null ? this.grid.frame : this.wanted; }
 
   /** Take an object; decode its arrays. */
   show(object) {
@@ -84,6 +87,7 @@ class Plot {
     this.near = unpack(object.near?.flux);
     this.end = unpack(object.ascent?.end);
     this.weights = unpack(object.weights);
+    this.raising = this.weights?.some(weight => Math.abs(weight) > LEAST);
     this.place();
     this.reset();
   }
@@ -117,7 +121,7 @@ class Plot {
   setFrame(frame) {
     const own = 1 + (this.object.z ?? 0), view = this.view;
     const factor = frame === this.frame ? 1 : frame === 'rest' ? 1 / own : own;
-    this.frame = frame;
+    this.wanted = frame;
     this.place();
     this.view = view.map(x => x * factor);
     this.render();
@@ -282,7 +286,7 @@ class Plot {
     if (this.options.lines) this.names(panel);
     if (this.object.scan) this.fired(panel);
     this.box(panel);
-    this.scale(panel, low, high, y, 'flux');
+    this.scale(panel, low, high, y, 'flux', this.object.unit);
   }
 
   curves() {
@@ -389,7 +393,7 @@ class Plot {
     const pen = this.pen, most = Math.max(...finite(this.weights).map(Math.abs), 1e-9);
     for (const [a, b, segment] of this.stretches(i => this.grid.label[i])) {
       const weight = this.weights[segment] / most;
-      if (!(Math.abs(weight) > 0.02)) continue;
+      if (!(Math.abs(weight) > LEAST)) continue;
       const [left, width] = this.span(a, b);
       pen.fillStyle = this.colour(weight > 0 ? 'more' : 'less');
       pen.globalAlpha = 0.45 * Math.abs(weight);
@@ -420,6 +424,7 @@ class Plot {
   /** Names of lines above the panel, in three rows so that none touch. */
   names(panel) {
     const pen = this.pen, ends = [-Infinity, -Infinity, -Infinity];
+    const written = [];
     let before = [null, 0];
     pen.textAlign = 'center';
     pen.lineWidth = 1;
@@ -438,11 +443,16 @@ class Plot {
       pen.stroke();
       if (row < 0) continue;
       ends[row] = x + half;
-      pen.fillStyle = this.colour('soft');
       const inside = Math.min(Math.max(x, PAD.left + half), this.size.width - half);
-      pen.fillText(name, inside, panel.top - 4 - 13 * row);
+      written.push([name, inside, panel.top - 4 - 13 * row, half]);
     }
     pen.setLineDash([]);
+    for (const [name, x, y, half] of written) {  // over the lines, which would cross them
+      pen.fillStyle = this.colour('page');
+      pen.fillRect(x - half + 2, y - 10, 2 * half - 4, 13);
+      pen.fillStyle = this.colour('soft');
+      pen.fillText(name, x, y);
+    }
   }
 
   lower(panel) {
@@ -458,7 +468,7 @@ class Plot {
     this.scale(panel, -most, most, y, 'residual (σ)');
   }
 
-  scale(panel, low, high, y, title) {
+  scale(panel, low, high, y, title, unit = '') {
     const pen = this.pen, most = Math.max(Math.abs(low), Math.abs(high));
     const tens = most >= 1e4 || most < 0.01 ? Math.floor(Math.log10(most)) : 0;
     const steps = Math.max((panel.bottom - panel.top) / 32, 6), power = 10 ** tens;
@@ -476,7 +486,10 @@ class Plot {
     pen.translate(12, (panel.top + panel.bottom) / 2);
     pen.rotate(-Math.PI / 2);
     pen.textAlign = 'center';
-    pen.fillText(tens ? `${title} (10${raised(tens)})` : title, 0, 0);
+    if (title === 'flux') this.tens = tens;  // in which the axis of the flux is written
+    const own = unitParts(unit), exponent = tens + own.power;
+    const said = [exponent ? `10${raised(exponent)}` : '', own.words].filter(Boolean).join(' ');
+    pen.fillText(said ? `${title} (${said})` : title, 0, 0);
     pen.restore();
   }
 

@@ -12,6 +12,7 @@ class List {
     this.place = new Map(FACTS.columns.map((column, i) => [column.name, i]));
     this.sorted = {name: null, down: false};
     this.terms = [];
+    this.unknown = [];  // names in the filter that look like columns and are none
     this.rows = new Map();
     this.chooser();
     byId('filter').addEventListener('input', () => this.filter(byId('filter').value));
@@ -37,9 +38,10 @@ class List {
   /** Conditions such as p_all<0.01, and words, of which -word is one that must not be. */
   filter(text) {
     const words = text.match(/[^\s"]*"[^"]*"|\S+/g) || [];
+    this.unknown = [];
     this.terms = words.map(word => this.term(word.replaceAll('"', '')));
     this.refresh();
-    say(`${this.visible.length} of ${FACTS.objects.length} objects`);
+    say(byId('count').textContent);
   }
 
   term(word) {
@@ -48,6 +50,7 @@ class List {
       const [, name, sign, asked] = parts;
       return object => compare(this.value(object, name), sign, asked);
     }
+    if (parts) this.unknown.push(parts[1]);
     const without = word.length > 1 && word.startsWith('-');
     const looked = (without ? word.slice(1) : word).toLowerCase();
     return object => this.text(object).includes(looked) !== without;
@@ -88,7 +91,9 @@ class List {
     const rows = this.visible.map(object => this.row(object, shown));
     byId('rows').replaceChildren(...rows);
     const all = FACTS.objects.length, some = this.visible.length;
-    byId('count').textContent = some === all ? `${all} objects` : `${some} of ${all} objects`;
+    const said = [some === all ? `${all} objects` : `${some} of ${all} objects`];
+    said.push(...this.unknown.map(name => `there is no column ${name}`));
+    byId('count').textContent = said.join('; ');
     this.mark(this.current);
   }
 
