@@ -81,9 +81,10 @@ def _add_benchmark(commands):
         '--only',
         choices=PARTS,
         metavar='PART',
-        help=f'one part of it: {", ".join(PARTS)}. The last four are done only when '
+        help=f'one part of it: {", ".join(PARTS)}. The last five are done only when '
         'they are asked for: robust trains everything in RUN again with other seeds '
-        'and networks, real needs --real, rerank labels, scale runs many sizes',
+        'and networks, real needs --real, rerank labels, scale runs many sizes, chunks '
+        'sends chunks of nothing through Dask',
     )
     add(
         '--out',
@@ -112,10 +113,16 @@ def _add_sizes(add):
         default='tiny',
         help='scale: networks of the runs (default: tiny)',
     )
+    add(
+        '--chunks',
+        type=int,
+        default=10_000,
+        help='chunks: how many, of a thousand spectra each (default: 10,000)',
+    )
 
 
 PARTS = ['detection', 'speed', 'training', 'flow', 'stability']
-PARTS += ['robust', 'real', 'rerank', 'scale']
+PARTS += ['robust', 'real', 'rerank', 'scale', 'chunks']
 
 
 def _add_again(add):
@@ -131,7 +138,7 @@ def _add_again(add):
         type=float,
         default=0.5,
         metavar='PART',
-        help='robust: part of the epochs of RUN (default: 0.5)',
+        help='robust, scale: part of the epochs of RUN, or of the profile (default: 0.5)',
     )
     add(
         '--real',

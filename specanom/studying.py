@@ -46,7 +46,7 @@ def benchmark_command(
 ) -> str:
     "Run the benchmark; returns the tables that matter and where the rest is."
     parts = [args.only] if args.only else [p for p in _PARTS if p not in _APART]
-    if parts not in (['speed'], ['robust'], ['real'], ['scale']):
+    if parts[0] not in ('speed', 'robust', 'real', 'scale', 'chunks') or parts[1:]:
         _run_if_missing(args.model)
     return '\n'.join(line for part in parts for line in _PARTS[part](args))
 
@@ -166,6 +166,21 @@ def _scale_part(args) -> list[str]:
     return [*table_lines(table, table.colnames), f'all of it in {path}']
 
 
+def _chunks_part(args) -> list[str]:
+    "What going through chunks costs a Dask scheduler, and all who ask it."
+    from specanom.growth import chunk_cost, measure_chunks
+
+    path = args.out / 'chunks.ecsv'
+    table = measure_chunks(path, args.chunks)
+    cost = chunk_cost(table)
+    more = ', '.join(f'{n} {getattr(cost, n):+.1f}' for n in cost._fields[3:6])
+    return [
+        f'{1e3 * cost.seconds:.1f} ms a chunk, at most {cost.known} under way; '
+        f'memory after the first tenth (MiB): {more}',
+        f'all of it in {path}',
+    ]
+
+
 def _rerank_part(args) -> list[str]:
     "What labels are worth."
     from specanom.rerank import run_rerank, summarize_rerank
@@ -176,7 +191,8 @@ def _rerank_part(args) -> list[str]:
     return [*said, f'precision among the first 50 (mock), all of it in {path}']
 
 
-_APART = 'robust', 'real', 'rerank', 'scale'  # are done only when they are asked for
+# These are done only when they are asked for
+_APART = 'robust', 'real', 'rerank', 'scale', 'chunks'
 _PARTS = {
     'detection': _detection_part,
     'speed': _speed_part,
@@ -187,6 +203,7 @@ _PARTS = {
     'real': _real_part,
     'rerank': _rerank_part,
     'scale': _scale_part,
+    'chunks': _chunks_part,
 }
 
 # %% ../nbs/11e_studying.ipynb #ef3688eb
