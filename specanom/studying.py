@@ -168,17 +168,24 @@ def _scale_part(args) -> list[str]:
 
 def _chunks_part(args) -> list[str]:
     "What going through chunks costs a Dask scheduler, and all who ask it."
-    from specanom.growth import chunk_cost, measure_chunks
+    from specanom.growth import LOGGED, measure_chunks
 
     path = args.out / 'chunks.ecsv'
-    table = measure_chunks(path, args.chunks)
+    measure_chunks(path, args.chunks, logged=LOGGED)
+    table = measure_chunks(path, min(args.chunks, 2500), logged=1000)
+    said = [_chunk_line(table[table['logged'] == n]) for n in (LOGGED, 1000)]
+    return [*said, f'all of it in {path}']
+
+
+def _chunk_line(table) -> str:
+    from specanom.growth import chunk_cost
+
     cost = chunk_cost(table)
-    more = ', '.join(f'{n} {getattr(cost, n):+.1f}' for n in cost._fields[3:6])
-    return [
-        f'{1e3 * cost.seconds:.1f} ms a chunk, at most {cost.known} under way; '
-        f'memory after the first tenth (MiB): {more}',
-        f'all of it in {path}',
-    ]
+    more = ', '.join(f'{n} {getattr(cost, n):+.0f}' for n in cost._fields[3:6])
+    return (
+        f'{table["logged"][0]} messages kept: {1e3 * cost.seconds:.0f} ms a chunk, '
+        f'{cost.known} under way at most; MiB after a tenth: {more}'
+    )
 
 
 def _rerank_part(args) -> list[str]:
