@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFAULT_SIZES', 'BEGIN', 'CHUNK', 'LOGGED', 'measure_growth', 'slopes', 'Overhead', 'measure_overhead',
            'measure_chunks', 'ChunkCost', 'chunk_cost', 'plot_chunks', 'bytes_of_seen', 'SurveyCost', 'plan',
-           'foretell', 'plot_growth']
+           'costs_of', 'foretell', 'plot_growth']
 
 # %% ../nbs/09b_growth.ipynb #6851079f
 import contextlib
@@ -31,6 +31,7 @@ from .core import Usage, axes_or_new, log, versions
 from .files import read_table, write_table
 from .mock import mock_survey
 from .pipeline import run
+from .runs import Run
 from .sealed import write_chunks
 from .spectra import Spectra
 from .surveys import repeats
@@ -42,6 +43,7 @@ _KEPT = 1.2  # mock spectra for each that passes the cuts, and a few more
 
 _SETTING = 'n', 'profile', 'seed', 'shorten', 'until'
 _ABOUT = *_SETTING, 'accepted', 'store', 'catalogue', 'scores'
+_USED = 'cpu', 'seconds', 'memory'
 _TRAINED = 'autoencoder.ae1_epochs', 'autoencoder.ae2_epochs', 'flow.epochs'
 
 
@@ -62,9 +64,8 @@ def _run_of(setting: tuple, folder: str) -> Table:
     sizes = store, files['spectra.zarr/tables.fits'], files['scores.ecsv']
     kept = (round(size / 2**20, 2) for size in sizes)
     about = *setting, stages['spectra']['accepted'], *kept
-    used = 'cpu', 'seconds', 'memory'
-    rows = [(*about, name, *(s[u] for u in used)) for name, s in stages.items()]
-    names = *_ABOUT, 'stage', *used
+    rows = [(*about, name, *(s[u] for u in _USED)) for name, s in stages.items()]
+    names = *_ABOUT, 'stage', *_USED
     return Table(rows=rows, names=names)
 
 
@@ -434,34 +435,54 @@ def plan(
     )
 
 # %% ../nbs/09b_growth.ipynb #e6b24db4
+def costs_of(
+    run: Run,  # Or what is done of it
+) -> Table:  # A row for each stage, as `measure_growth` has them
+    "What the stages of a run took, with the members of its ensemble."
+    stages, config = run.manifest['stages'], run.config
+    about = config.n, config.profile, config.ensemble, stages['spectra']['accepted']
+    rows = [(*about, name, *(s[used] for used in _USED)) for name, s in stages.items()]
+    names = 'n', 'profile', 'members', 'accepted', 'stage', *_USED
+    return Table(rows=rows, names=names, meta=dict(threads=run.manifest['threads']))
+
+
 def foretell(
     table: Table,  # Of `measure_growth`, of one setting, two sizes or more
     spectra: int,  # After the cuts
-) -> Table:  # stage, minutes, low, high, memory
+    whole: Table = None,  # Of `costs_of`: with other networks; None: the largest size
+) -> Table:  # stage, slope, minutes, low, high, memory
     """Processor time (minutes) and memory (GiB) of every stage, and of all, for a survey
-    of another size, with the interval of 95 % of the slope."""
+    of another size, with the interval of 95 % of the slopes."""
     rows = []
     for stage in dict.fromkeys(table['stage'].tolist()):
         x, y = _costs(table, stage, 'cpu')
-        ratio = np.log(spectra / x[-1])
         power = np.array(_slope(np.log(x), np.log(y)))
-        minutes = y[-1] / 60 * np.exp(power * ratio)
-        rows.append((stage, *minutes, _continued(table, stage, spectra) / 1024))
-    stages = Table(rows=rows, names=('stage', 'minutes', 'low', 'high', 'memory'))
-    sums = [sum(stages[name]) for name in ('minutes', 'low', 'high')]
-    stages.add_row(('all', *sums, max(stages['memory'])))
-    for name in stages.colnames[1:]:
-        stages[name].info.format = '.3g'
-    stages['minutes'].unit = stages['low'].unit = stages['high'].unit = 'min'
-    stages['memory'].unit = 'GiB'
-    return stages
+        rise = _rise(*_costs(table, stage, 'memory'))
+        known = table if whole is None else whole
+        n, seconds = (values[-1] for values in _costs(known, stage, 'cpu'))
+        minutes = seconds / 60 * (spectra / n) ** power
+        memory = _costs(known, stage, 'memory')[1][-1] + rise * (spectra - n)
+        rows.append((stage, power[0], *minutes, memory / 1024))
+    return _summed(rows)
 
 
-def _continued(table: Table, stage: str, spectra: int) -> float:  # MiB
-    "The line through the memory of the two largest sizes, which does not fall."
-    x, y = (values[-2:] for values in _costs(table, stage, 'memory'))
-    rise = max((y[1] - y[0]) / (x[1] - x[0]), 0)
-    return y[1] + rise * (spectra - x[1])
+def _rise(x: np.ndarray, y: np.ndarray) -> float:
+    "Of the line through the last two points, which does not fall."
+    return max((y[-1] - y[-2]) / (x[-1] - x[-2]), 0)
+
+
+def _summed(rows: list[tuple]) -> Table:
+    "Stages and all of them: the sum of the times, of memory the most."
+    table = Table(rows=rows, names=('stage', 'slope', *_FORETOLD))
+    sums = [sum(table[name]) for name in _FORETOLD[:3]]
+    table.add_row(('all', np.nan, *sums, max(table['memory'])))
+    for name, unit in zip(('slope', *_FORETOLD), ('', 'min', 'min', 'min', 'GiB')):
+        table[name].info.format = '.2f' if name in ('slope', 'memory') else '.1f'
+        table[name].unit = unit or None
+    return table
+
+
+_FORETOLD = 'minutes', 'low', 'high', 'memory'
 
 # %% ../nbs/09b_growth.ipynb #b5043305
 def plot_growth(
