@@ -153,8 +153,11 @@ def _real_part(args) -> list[str]:
 
 
 def _scale_part(args) -> list[str]:
-    "Time and memory of runs of several sizes, and how they grow."
-    from specanom.growth import measure_growth, slopes
+    """Time and memory of runs of several sizes, and how they grow; those of the run, where
+    there is one, beside them."""
+    from specanom.files import write_table
+    from specanom.growth import costs_of, measure_growth, slopes
+    from specanom.runs import Run
 
     try:
         sizes = [int(word) for word in args.sizes.split(',')]
@@ -163,6 +166,8 @@ def _scale_part(args) -> list[str]:
     path = args.out / 'scale.ecsv'
     how = dict(profile=args.profile, shorten=args.shorten)
     table = slopes(measure_growth(path, sizes, **how))
+    if (args.model / 'config.toml').exists():
+        write_table(costs_of(Run.load(args.model)), args.out / 'whole.ecsv')
     return [*table_lines(table, table.colnames), f'all of it in {path}']
 
 
