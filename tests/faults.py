@@ -366,14 +366,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--trials', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--only', default='', help='faults with this word')
+    parser.add_argument('--only', default='', help='faults with one of these words, with commas')
     parser.add_argument('--out', type=Path, help='table, .ecsv')
     args = parser.parse_args()
     torch.set_num_threads(1)
     places, rows = {}, _known(args.out)
     with tempfile.TemporaryDirectory() as root:
         for name, (kind, _) in FAULTS.items():
-            if args.only not in name:
+            if not any(word in name for word in args.only.split(',')):
                 continue
             if kind not in places:
                 folder = Path(root) / kind.__name__
