@@ -366,7 +366,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--trials', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--only', default='', help='faults with one of these words, with commas')
+    parser.add_argument(
+        '--only', default='', help='faults with one of these words, with commas'
+    )
     parser.add_argument('--out', type=Path, help='table, .ecsv')
     args = parser.parse_args()
     torch.set_num_threads(1)
