@@ -81,10 +81,11 @@ def _add_benchmark(commands):
         '--only',
         choices=PARTS,
         metavar='PART',
-        help=f'one part of it: {", ".join(PARTS)}. The last six are done only when '
+        help=f'one part of it: {", ".join(PARTS)}. The last seven are done only when '
         'they are asked for: robust trains everything in RUN again with other seeds '
-        'and networks, real needs --real, rerank labels, scale runs many sizes, '
-        'strangers and hundred ask RUN about kinds that it never saw',
+        'and networks, real needs --real, rerank labels, scale runs many sizes, chunks '
+        'sends chunks of nothing through Dask, strangers and hundred ask RUN about '
+        'kinds that it never saw',
     )
     add(
         '--out',
@@ -127,10 +128,16 @@ def _add_sizes(add):
         default='tiny',
         help='scale: networks of the runs (default: tiny)',
     )
+    add(
+        '--chunks',
+        type=int,
+        default=10_000,
+        help='chunks: how many, of a thousand spectra each (default: 10,000)',
+    )
 
 
 PARTS = ['detection', 'tables', 'speed', 'training', 'flow', 'stability']
-PARTS += ['robust', 'real', 'rerank', 'scale', 'strangers', 'hundred']
+PARTS += ['robust', 'real', 'rerank', 'scale', 'chunks', 'strangers', 'hundred']
 
 
 def _add_again(add):
@@ -146,7 +153,7 @@ def _add_again(add):
         type=float,
         default=0.5,
         metavar='PART',
-        help='robust: part of the epochs of RUN (default: 0.5)',
+        help='robust, scale: part of the epochs of RUN, or of the profile (default: 0.5)',
     )
     add(
         '--real',

@@ -61,7 +61,7 @@ def benchmark_command(
 ) -> str:
     "Run the benchmark; returns the tables that matter and where the rest is."
     parts = [args.only] if args.only else [p for p in _PARTS if p not in _APART]
-    if parts not in (['speed'], ['robust'], ['real'], ['scale']):
+    if parts[0] not in ('speed', 'robust', 'real', 'scale', 'chunks') or parts[1:]:
         _run_if_missing(args.model)
     return '\n'.join(line for part in parts for line in _PARTS[part](args))
 
@@ -182,14 +182,41 @@ def _real_part(args) -> list[str]:
 
 
 def _scale_part(args) -> list[str]:
-    "Time and memory of runs of several sizes, and how they grow."
-    from specanom.growth import measure_growth, slopes
+    """Time and memory of runs of several sizes, and how they grow; those of the run, where
+    there is one, beside them."""
+    from specanom.files import write_table
+    from specanom.growth import costs_of, measure_growth, slopes
+    from specanom.runs import Run
 
     sizes = _numbers('--sizes', args.sizes, int)
     path = args.out / 'scale.ecsv'
     how = dict(profile=args.profile, shorten=args.shorten)
     table = slopes(measure_growth(path, sizes, **how))
+    if (args.model / 'config.toml').exists():
+        write_table(costs_of(Run.load(args.model)), args.out / 'whole.ecsv')
     return [*table_lines(table, table.colnames), f'all of it in {path}']
+
+
+def _chunks_part(args) -> list[str]:
+    "What going through chunks costs a Dask scheduler, and all who ask it."
+    from specanom.growth import LOGGED, measure_chunks
+
+    path = args.out / 'chunks.ecsv'
+    measure_chunks(path, args.chunks, logged=LOGGED)
+    table = measure_chunks(path, min(args.chunks, 2500), logged=1000)
+    said = [_chunk_line(table[table['logged'] == n]) for n in (LOGGED, 1000)]
+    return [*said, f'all of it in {path}']
+
+
+def _chunk_line(table) -> str:
+    from specanom.growth import chunk_cost
+
+    cost = chunk_cost(table)
+    more = ', '.join(f'{n} {getattr(cost, n):+.0f}' for n in cost._fields[3:6])
+    return (
+        f'{table["logged"][0]} messages kept: {1e3 * cost.seconds:.0f} ms a chunk, '
+        f'{cost.known} under way at most; MiB after a tenth: {more}'
+    )
 
 
 def _rerank_part(args) -> list[str]:
@@ -203,7 +230,7 @@ def _rerank_part(args) -> list[str]:
 
 
 # Done only when they are asked for
-_APART = 'robust', 'real', 'rerank', 'scale', 'strangers', 'hundred'
+_APART = 'robust', 'real', 'rerank', 'scale', 'chunks', 'strangers', 'hundred'
 _PARTS = {
     'detection': _detection_part,
     'tables': _tables_part,
@@ -215,6 +242,7 @@ _PARTS = {
     'real': _real_part,
     'rerank': _rerank_part,
     'scale': _scale_part,
+    'chunks': _chunks_part,
     'strangers': _strangers_part,
     'hundred': _hundred_part,
 }

@@ -190,6 +190,10 @@ def update_command(
 
 def _drift_lines(drift, level: float) -> list[str]:
     "Which scores of which objects are distributed otherwise than in the run."
+    from specanom.update import FEWEST
+
+    if not len(drift):
+        return [f'drift    not tested: no group has {FEWEST} new objects']
     beyond = drift[drift['p_corrected'] < level]
     if not len(beyond):
         return [f'drift    none of {len(drift)} comparisons is beyond p = {level:g}']

@@ -27,8 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from conftest import SMALL
 
 from specanom.chunks import Cluster, Workers, map_chunks
+from specanom.config import load_config
 from specanom.mock import mock_survey
+from specanom.pipeline import run
 from specanom.preprocess import preprocess
+from specanom.runs import Run, file_digest
 from specanom.sealed import write_chunks
 from specanom.spectra import Spectra
 from specanom.update import update
@@ -110,24 +113,28 @@ def corrupted(place, dice):
 HOST = """
 import sys, time
 from distributed import LocalCluster
-cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False,
+cluster = LocalCluster(n_workers=int(sys.argv[1]), threads_per_worker=1, processes=False,
     protocol='tcp', dashboard_address=None)
 print(cluster.scheduler_address, flush=True)
 time.sleep(600)
 """
 
 
-@contextlib.contextmanager
-def hosted():
-    "A scheduler with a worker, in a process of its own; yields process and address."
-    env = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
-    host = subprocess.Popen(
-        [sys.executable, '-c', HOST],
+def begun(*words):
+    "A Python process that knows what this one does."
+    return subprocess.Popen(
+        [sys.executable, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=env,
+        env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
     )
+
+
+@contextlib.contextmanager
+def hosted(workers=1):
+    "A scheduler with a worker, in a process of its own; yields process and address."
+    host = begun('-c', HOST, str(workers))
     try:
         yield host, host.stdout.readline().strip()
     finally:
@@ -150,13 +157,101 @@ def lost_scheduler(place, dice):
     return first if again == SAME else f'{first}, then {again}'
 
 
+def worker_of(address):
+    "A worker of a scheduler, in a process of its own."
+    return begun('-m', 'dask', 'worker', address, *WORKER)
+
+
+WORKER = '--nthreads 1 --no-nanny --no-dashboard --death-timeout 60'.split()
+
+
+def lost_workers(place, dice):
+    "The only worker of a cluster is killed; some time later there is another one."
+    with hosted(0) as (_, address), contextlib.ExitStack() as alive:
+        first = worker_of(address)
+        with Cluster(address) as cluster:
+            cluster.submit(abs, 1).result()
+
+            def strike_and_replace():
+                first.kill()
+                first.wait()
+                time.sleep(dice.uniform(0, 3))
+                second = worker_of(address)
+                alive.callback(second.wait)
+                alive.callback(second.kill)
+
+            timer = threading.Timer(dice.uniform(0.05, 0.9), strike_and_replace)
+            timer.start()
+            found = place.judged(cluster)
+            timer.join()
+    return found
+
+
+class Half:
+    "A run that has trained; what it makes undisturbed of its spectra."
+
+    def __init__(self, root):
+        self.root = Path(root)
+        self.config = load_config('tiny', **(SMALL | dict(ensemble=1)))
+        self.goes_on(self.root / 'half', 'density')
+        self.whole = self.goes_on(self.copied(), 'significance')
+
+    def copied(self):
+        "The run as it was between two stages, in the place of an earlier copy."
+        shutil.rmtree(self.root / 'copy', ignore_errors=True)
+        return shutil.copytree(self.root / 'half', self.root / 'copy')
+
+    def goes_on(self, folder, until, executor=None):
+        "Digests of what a run has made, up to a stage; those of its manifest change."
+        done = run(self.config, folder, until=until, executor=executor)
+        found = {}
+        for name, stage in done.manifest['stages'].items():
+            found |= {file: file_digest(done.folder / file) for file in stage['files']}
+            if name == until:
+                return found
+
+
+def changed_between(half, dice):
+    "A byte of a chunk changes after the training; half the times the file looks as old as before."
+    folder = half.copied()
+    store = folder / 'spectra.zarr'
+    path = dice.choice(sorted(p for p in store.rglob('c/*/0') if p.is_file()))
+    was, content = path.stat(), bytearray(path.read_bytes())
+    content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+    path.write_bytes(content)
+    if dice.random() < 0.5:
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    return ended(half.whole, half.goes_on, folder, 'significance')
+
+
+def ended(whole, work, *args):
+    "What came of some work."
+    try:
+        return SAME if work(*args) == whole else 'other bytes'
+    except (OSError, ValueError) as error:
+        return TOLD if len(str(error).splitlines()) == 1 else f'{error!r}'
+
+
+def lost_scheduler_of_a_run(half, dice):
+    "The scheduler is killed while a run reads its spectra; the run is repeated with another one."
+    folder = half.root / 'copy'
+    whole = half.goes_on(half.copied(), 'spectra')
+    shutil.rmtree(folder)
+    with hosted() as (host, address), Cluster(address, patience=3) as cluster:
+        cluster.submit(abs, 1).result()
+        timer = threading.Timer(dice.uniform(0.05, 3), host.kill)
+        timer.start()
+        said = ended(whole, half.goes_on, folder, 'spectra', cluster)
+        timer.join()
+    with hosted() as (_, address), Cluster(address) as cluster:
+        again = half.goes_on(folder, 'spectra', cluster)
+    return said if again == whole else f'{said}, then other bytes'
+
+
 class Nightly:
     "A small run and a night of spectra; what an undisturbed update makes of it."
 
     def __init__(self, root):
-        from specanom.config import load_config
-        from specanom.pipeline import run
-
         self.root = Path(root)
         config = load_config('tiny', **(SMALL | dict(ensemble=1, n=2560)))
         self.run = run(config, self.root / 'run')
@@ -164,9 +259,10 @@ class Nightly:
         self.folder = self.run.folder / 'updates'
         self.whole = self.updated()
 
-    def updated(self):
-        update(self.run, self.root / 'night.zarr')
-        return {p.name: p.read_bytes() for p in self.folder.iterdir()}
+    def updated(self, run=None, executor=None):
+        run = run or self.run
+        update(run, self.root / 'night.zarr', executor=executor)
+        return {p.name: p.read_bytes() for p in (run.folder / 'updates').iterdir()}
 
     def again(self, first):
         "The same command once more must end with the undisturbed bytes."
@@ -205,13 +301,48 @@ def full_disk(nightly, dice):
     return nightly.again(said)
 
 
+@contextlib.contextmanager
+def small_disk(place, size='128m'):
+    "A disk of its own, in memory; only root may mount one."
+    place.mkdir(exist_ok=True)
+    words = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(place)]
+    subprocess.run(words, check=True, capture_output=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(['umount', '--lazy', str(place)], check=True)
+
+
+def full_tmpfs(nightly, dice):
+    "The disk of a run, and of all temporary files of its workers, is full but for some bytes; then there is room."
+    shutil.rmtree(nightly.folder, ignore_errors=True)
+    largest = max(map(len, nightly.whole.values()))
+    with small_disk(nightly.root / 'disk') as disk, Workers(2) as workers:
+        theirs = Run.load(shutil.copytree(nightly.run.folder, disk / 'run'))
+        free = shutil.disk_usage(disk).free - dice.randrange(0, 2 * largest)
+        with open(disk / 'ballast', 'wb') as file:
+            os.posix_fallocate(file.fileno(), 0, free)
+        before, tempfile.tempdir = tempfile.tempdir, str(disk)
+        try:
+            said = ended(nightly.whole, nightly.updated, theirs, workers)
+        finally:
+            tempfile.tempdir = before
+        (disk / 'ballast').unlink()
+        again = nightly.updated(theirs, workers)
+    return said if again == nightly.whole else f'{said}, then other bytes'
+
+
 FAULTS = {  # Name -> on what it is tried, and the trial
     'a worker killed in mid-task': (Place, partial(killed, 1)),
     'all workers killed': (Place, partial(killed, 99)),
     'a byte of a chunk changed': (Place, corrupted),
     'the scheduler killed, the work repeated': (Place, lost_scheduler),
+    'the only worker of a cluster killed, another comes': (Place, lost_workers),
+    'a chunk changed between two stages': (Half, changed_between),
+    'the scheduler of a run killed, the run repeated': (Half, lost_scheduler_of_a_run),
     'an update killed, and called again': (Nightly, killed_update),
-    'a full disk, and called again': (Nightly, full_disk),
+    'a file that may not grow, and called again': (Nightly, full_disk),
+    'a full disk under run and workers, and called again': (Nightly, full_tmpfs),
 }
 
 
@@ -219,7 +350,10 @@ def tried(name, place, trials, seed=0):
     "How often a fault ended in what."
     found = {}
     for trial in range(trials):
-        said = FAULTS[name][1](place, random.Random(f'{name} {seed} {trial}'))
+        try:
+            said = FAULTS[name][1](place, random.Random(f'{name} {seed} {trial}'))
+        except Exception as error:  # counts against us, and the next trial begins
+            said = repr(error)
         found[said] = found.get(said, 0) + 1
     return found
 
@@ -232,14 +366,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--trials', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--only', default='', help='faults with this word')
+    parser.add_argument(
+        '--only', default='', help='faults with one of these words, with commas'
+    )
     parser.add_argument('--out', type=Path, help='table, .ecsv')
     args = parser.parse_args()
     torch.set_num_threads(1)
     places, rows = {}, _known(args.out)
     with tempfile.TemporaryDirectory() as root:
         for name, (kind, _) in FAULTS.items():
-            if args.only not in name:
+            if not any(word in name for word in args.only.split(',')):
                 continue
             if kind not in places:
                 folder = Path(root) / kind.__name__
