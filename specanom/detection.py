@@ -24,7 +24,7 @@ from .keys import code_digest
 from .objects import id_fraction, stack_tables
 from .spectra import Spectra
 from .config import Config
-from .inject import ANOMALIES, inject, natural_hosts
+from .inject import ANOMALIES
 from .mock import mock_chunks
 from .model import Model, raw_scores
 from .rivals import RIVALS, Rivals, Training, find_method
