@@ -141,7 +141,7 @@ def _recall_line(row) -> str:
 
 _TABLES_OF = dict(
     best='anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)  '
-    'groups.ecsv',
+    'groups.ecsv  atlas.ecsv',
     b23='anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)',
     o25='tops.ecsv  overlap.ecsv  groups.ecsv  members.ecsv',
 )
