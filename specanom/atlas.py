@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table, vstack
-from scipy.special import betaln
-from scipy.stats import chi2, false_discovery_control
+from scipy.optimize import minimize_scalar
+from scipy.special import bdtrc, expit, logit, logsumexp
+from scipy.stats import false_discovery_control
 
 from .core import axes_or_new
 from .spectra import Spectra
@@ -119,7 +120,8 @@ def strange_marks(
 
 # %% ../nbs/06l_atlas.ipynb #f6e20bb1
 FEWEST = 8  # parts of a kind that can be judged
-_AT_FAULT = 1e-4  # parts less probable than this say nothing about ordinary ones
+_STEPS = np.linspace(-8, 24, 97)  # widths from the middle of Laplace's law
+_SHARES = np.exp(-np.abs(_STEPS)) / np.exp(-np.abs(_STEPS)).sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,88 +129,48 @@ class Law:
     "How many strange objects ordinary parts of a kind hold."
 
     rate: np.ndarray  # (w,) of strange objects, in each interval
-    excess: np.ndarray  # (w,) correlation between the objects of a part
+    scatter: float  # Of the logarithm of the odds from part to part
 
     def chance(
         self,
         strange: np.ndarray,  # (u, w) in each part
         objects: np.ndarray,  # (u, w)
     ) -> np.ndarray:  # (u, w)
-        "How often an ordinary part holds at least as many."
-        spread = 1 / np.maximum(self.excess, 1e-6) - 1
-        a, b = self.rate * spread, (1 - self.rate) * spread
-        columns = zip(strange.T, objects.T, np.maximum(a, 1e-9), np.maximum(b, 1e-9))
-        return np.stack([_upper_tail(*column) for column in columns], 1)
-
-    def at_fault(
-        self,
-        strange: np.ndarray,  # (u, w) in each part
-        objects: np.ndarray,  # (u, w)
-    ) -> np.ndarray:  # (u, w) bool
-        "Which parts say nothing about ordinary ones."
-        far = strange > 2 * objects * self.rate
-        few = far.any(1)
-        found = np.zeros(far.shape, bool)
-        found[few] = far[few] & (self.chance(strange[few], objects[few]) < _AT_FAULT)
-        return found
+        """How often an ordinary part holds at least as many; 1 where it has hardly more
+        than expected."""
+        expected = objects * self.rate
+        more = strange > expected + np.sqrt(expected * (1 - self.rate))
+        middle = np.broadcast_to(logit(self.rate), more.shape)[more]
+        rates = expit(middle[:, None] + self.scatter * _STEPS)
+        tails = bdtrc(strange[more][:, None] - 1, objects[more][:, None], rates)
+        p = np.ones(more.shape)
+        p[more] = np.minimum(tails @ _SHARES, 1)
+        return p
 
 
-def _upper_tail(k: np.ndarray, n: np.ndarray, a: float, b: float) -> np.ndarray:  # (u,)
-    "Chance of at least k of n by the beta-binomial law, summed term by term."
-    pairs, back = np.unique(k * (n.max(initial=0) + 1) + n, return_inverse=True)
-    k, n = np.divmod(pairs[:, None], n.max(initial=0) + 1)
-    j = np.arange(n.max(initial=0))
-    left = np.maximum(n - j, 0)
-    with np.errstate(divide='ignore'):  # of no more than n: none are left
-        step = np.log(left / (np.maximum(left - 1, 0) + b)) + np.log((j + a) / (j + 1))
-    first = betaln(a, n + b) - betaln(a, b)
-    terms = np.exp(np.cumsum(np.concatenate([first, step], 1), 1))
-    p = np.where(np.arange(terms.shape[1]) >= k, terms, 0).sum(1)
-    return np.where(k[:, 0] > 0, np.clip(p, 0, 1), 1.0)[back.ravel()]
+_CELLS = 800  # parts and intervals from which a scatter is learnt
 
 
 def fit_law(
     strange: np.ndarray,  # (u, w) strange objects of each part
     objects: np.ndarray,  # (u, w) objects of each part
-    rounds: int = 3,
 ) -> Law:
-    "Rate and excess scatter of the parts of a kind, without those that are at fault."
-    law, before = _first_guess(strange, objects), None
-    for _ in range(rounds):
-        kept = (objects > 0) & ~law.at_fault(strange, objects)
-        law = _moments(np.where(kept, strange, 0), np.where(kept, objects, 0))
-        if before is not None and (kept == before).all():
-            break
-        before = kept
-    return law
+    "Rates of a kind, and the most probable scatter of its parts."
+    rate = (strange.sum(0) + 0.5) / (objects.sum(0) + 1)
+    rows, columns = np.nonzero(objects)
+    some = np.linspace(0, len(rows) - 1, min(len(rows), _CELLS)).astype(int)
+    rows, columns = rows[some], columns[some]
+    cells = strange[rows, columns], objects[rows, columns], logit(rate)[columns]
+    how = dict(bounds=(np.log(0.005), np.log(3)), options=dict(xatol=0.05))
+    found = minimize_scalar(_unlikely, args=cells, method='bounded', **how)
+    return Law(rate, float(np.exp(found.x)))
 
 
-def _pearson(k: np.ndarray, n: np.ndarray, rate: np.ndarray) -> np.ndarray:  # (u, w)
-    "The terms of Pearson's X²; NaN where a part has no object."
-    variance = np.maximum(n * rate * (1 - rate), 1e-12)
-    return np.where(n > 0, (k - n * rate) ** 2 / variance, np.nan)
-
-
-def _first_guess(k: np.ndarray, n: np.ndarray) -> Law:
-    "Rate without the strangest tenth of the parts, and excess by a median."
-    share = k / np.maximum(n, 1)
-    usual = (share <= np.quantile(share, 0.9, axis=0)) & (n > 0)
-    total = np.where(usual, n, 0).sum(0)
-    rate = (np.where(usual, k, 0).sum(0) + 0.5) / (total + 1)
-    terms = np.ma.masked_invalid(_pearson(k, n, rate))
-    middle = np.ma.median(terms, axis=0).filled(0) / chi2.median(1) - 1
-    typical = np.maximum(n.sum(0) / np.maximum((n > 0).sum(0), 1) - 1, 1)
-    return Law(rate, np.clip(middle / typical, 0, 0.5))
-
-
-def _moments(k: np.ndarray, n: np.ndarray) -> Law:
-    "Rate, and excess by Pearson's X², one standard deviation on the safe side."
-    rate = (k.sum(0) + 0.5) / (n.sum(0) + 1)
-    terms = np.nan_to_num(_pearson(k, n, rate))
-    parts = (n > 0).sum(0)
-    beyond = terms.sum(0) - parts + np.sqrt(2 * parts)
-    excess = beyond / np.maximum(np.maximum(n - 1, 0).sum(0), 1)
-    return Law(rate, np.clip(excess, 0, 0.99))
+def _unlikely(log_scatter: float, k, n, middle) -> float:
+    "Negative log-likelihood of a scatter."
+    x = middle[:, None] + np.exp(log_scatter) * _STEPS
+    logp = (k - n)[:, None] * x - n[:, None] * np.log1p(np.exp(-x))
+    return -logsumexp(logp, axis=1, b=_SHARES).sum()
 
 
 def _counts(marks: np.ndarray, which: np.ndarray, parts: int) -> tuple:
@@ -246,7 +208,7 @@ def fault_atlas(
     columns = {n: np.concatenate([row[n] for row in rows]) for n in rows[0]}
     order = np.lexsort((columns['part'], -columns['gain'], columns['p']))
     table = Table({name: values[order] for name, values in columns.items()})
-    table['p_holm'] = _holm(np.asarray(table['p']))
+    table['p_holm'] = _holm_by_kind(table['kind'], np.asarray(table['p']))
     table['q'] = false_discovery_control(table['p'])
     return _described(table[list(ATLAS)])
 
@@ -260,9 +222,9 @@ ATLAS = dict(  # column: format, meaning
     strange=(None, 'those among the strangest five per cent of the survey'),
     expected=('.1f', 'strange ones of an ordinary part of this kind with as many'),
     rate=('.4f', 'part of the objects of ordinary parts of this kind that is strange'),
-    excess=('.1e', 'correlation of being strange within ordinary parts of this kind'),
+    scatter=('.2f', 'of the log odds of being strange among parts of this kind'),
     p=('.1e', 'chance that an ordinary part of this kind has as many'),
-    p_holm=('.1e', 'chance that a survey without fault has such a row (Holm)'),
+    p_holm=('.1e', 'p, corrected for all rows of all kinds (Holm)'),
     q=('.1e', 'part of the rows down to this one that is no fault'),
     gain=('.1f', "log-likelihood that the part's own rate gains"),
 )
@@ -303,7 +265,7 @@ def _of_kind(kind: str, names: np.ndarray, marks, low, high) -> dict | None:
         strange=strange,
         expected=objects * law.rate,
         rate=np.broadcast_to(law.rate, shape),
-        excess=np.broadcast_to(law.excess, shape),
+        scatter=np.full(shape, law.scatter),
         p=law.chance(strange, objects),
         gain=_gain(strange, objects, law.rate),
     )
@@ -313,6 +275,14 @@ def _of_kind(kind: str, names: np.ndarray, marks, low, high) -> dict | None:
 def _holm(p: np.ndarray) -> np.ndarray:
     "Holm's correction of p-values that are in order."
     return np.minimum(np.maximum.accumulate(p * np.arange(len(p), 0, -1)), 1)
+
+
+def _holm_by_kind(kinds: np.ndarray, p: np.ndarray) -> np.ndarray:
+    "Holm's correction within each kind, times the number of kinds."
+    corrected, names = np.ones(len(p)), np.unique(kinds)
+    for name in names:
+        corrected[kinds == name] = np.minimum(_holm(p[kinds == name]) * len(names), 1)
+    return corrected
 
 
 def name_faults(
@@ -352,7 +322,7 @@ def list_parts(
     Raises `ValueError` as `fault_atlas`."""
     table = fault_atlas(marks, parts, ends)
     number = np.zeros(len(table), int)
-    if len(table) and table['p_holm'][0] <= level:
+    if len(table) and table['p_holm'].min() <= level:
         names = 'kind', 'part', 'low'
         found = name_faults(marks, parts, ends, level=level)
         order = {row: n for n, row in enumerate(found.iterrows(*names), 1)}

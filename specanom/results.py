@@ -39,7 +39,7 @@ from .formats import write_formats
 from .detector import plate_enrichment
 from .known import known_lists
 from .learning import lists_of, ranked
-from .model import Member, judges, opinions, raw_scores
+from .model import Member, Model, judges, opinions, raw_scores
 from .modelfile import write_arrays
 from .pages import save_figure
 from .preprocess import split_ids
