@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table, vstack
 from scipy.optimize import minimize_scalar
-from scipy.special import bdtrc, expit, logit, logsumexp
+from scipy.special import bdtrc, expit, logit
 from scipy.stats import false_discovery_control
 
 from .core import axes_or_new
@@ -167,19 +167,21 @@ def fit_law(
 
 
 def _unlikely(log_scatter: float, k, n, middle) -> float:
-    "Negative log-likelihood of a scatter."
-    x = middle[:, None] + np.exp(log_scatter) * _STEPS
+    "Negative log-likelihood of a scatter, by every other step."
+    x = middle[:, None] + np.exp(log_scatter) * _STEPS[::2]
     logp = (k - n)[:, None] * x - n[:, None] * np.log1p(np.exp(-x))
-    return -logsumexp(logp, axis=1, b=_SHARES).sum()
+    top = logp.max(1, keepdims=True)
+    return -(np.log(np.exp(logp - top) @ _SHARES[::2]) + top[:, 0]).sum()
 
 
 def _counts(marks: np.ndarray, which: np.ndarray, parts: int) -> tuple:
     "Strange and measured objects (u, w) of each part."
-    seen = np.isfinite(marks)
-    strange, objects = np.zeros((2, parts, marks.shape[1]), int)
-    np.add.at(strange, which, np.where(seen, marks, 0).astype(int))
-    np.add.at(objects, which, seen.astype(int))
-    return strange, objects
+    seen, width = np.isfinite(marks), marks.shape[1]
+    cell = which[:, None] * width + np.arange(width)
+    counted = [
+        np.bincount(cell[some], minlength=parts * width) for some in (marks == 1, seen)
+    ]
+    return tuple(count.reshape(parts, width) for count in counted)
 
 
 def _gain(strange: np.ndarray, objects: np.ndarray, rate: np.ndarray) -> np.ndarray:

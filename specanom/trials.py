@@ -80,9 +80,9 @@ def with_fault(
     return strange_marks(residuals, whole)
 
 # %% ../nbs/09i_trials.ipynb #6bc561d4
-KINDS = 'fibre', 'petal of a plate', 'petal', 'plate'
-LOSSES = 0.1, 0.2, 0.4
-PLATES = 32  # of the survey in which faults are made
+KINDS = 'fibre', 'petal of a plate', 'plate'
+LOSSES = 0.4, 0.2
+PLATES = 16  # of the survey in which faults are made
 QUIET_PLATES = 8  # of each without a fault
 
 
@@ -137,27 +137,36 @@ def _quiet(survey: Tiled, order: np.ndarray) -> tuple:
 
 def run_trials(
     chain: Chain,
-    path: Path,  # Of the table
+    path: Path,  # Of the table, which grows
     *,
     trials: int = 30,  # Of each kind and loss
-    quiet: int = 40,  # Surveys without a fault; five times as often dealt anew
+    quiet: int = 20,  # Surveys without a fault; five times as often dealt anew
     seed: int = 500,
 ) -> Table:  # what, loss, trials, named, low, high
     "Measure how often a fault is named, and how often without one; write the table."
-    survey, rows = tiled_survey(mock_survey(640 * PLATES, rng=seed), chain), []
-    cases = [(kind, loss) for kind in KINDS for loss in LOSSES]
+    survey = tiled_survey(mock_survey(640 * PLATES, rng=seed), chain)
+    rows = []
+    for found in _measured(survey, trials, quiet):
+        rows += found
+        table = Table(
+            rows=rows, names=('what', 'loss', 'trials', 'named', 'low', 'high')
+        )
+        table.meta = dict(objects=len(survey.data), plates=PLATES, seed=seed)
+        write_table(table, path)
+    return table
+
+
+def _measured(survey: Tiled, trials: int, quiet: int) -> Iterator[list]:  # Of rows
+    "Each kind and loss, then surveys without a fault."
+    cases = [(kind, loss) for loss in LOSSES for kind in KINDS]
     for kind, loss in progress(cases, 'faults'):
-        won = [*fault_trials(survey, kind, loss, trials)]
-        rows.append((kind, loss, *_rate(sum(won), trials)))
-    made = dealt_trials(survey, 5 * quiet), quiet_trials(chain, quiet)
+        won = sum(fault_trials(survey, kind, loss, trials))
+        yield [(kind, loss, *_rate(won, trials))]
+    made = dealt_trials(survey, 5 * quiet), quiet_trials(survey.chain, quiet)
     for what, several in zip((DEALT, QUIET), made):
         fired, of, below = np.array([*progress(several, what)], int).T
-        rows.append((what, 0.0, *_rate(fired.sum(), len(fired))))
-        rows.append((f'{what}: rows of p < 0.01', 0.0, *_rate(below.sum(), of.sum())))
-    table = Table(rows=rows, names=('what', 'loss', 'trials', 'named', 'low', 'high'))
-    table.meta = dict(objects=len(survey.data), plates=PLATES, seed=seed)
-    write_table(table, path)
-    return table
+        of_rows = f'{what}: rows of p < 0.01', 0.0, *_rate(below.sum(), of.sum())
+        yield [(what, 0.0, *_rate(fired.sum(), len(fired))), of_rows]
 
 
 QUIET, DEALT = 'no fault, other seeds', 'no fault, dealt anew'
@@ -179,7 +188,7 @@ def plot_trials(
         rows = table[table['what'] == kind]
         rate = np.asarray(rows['named'] / rows['trials'])
         ends = np.abs(np.stack([rows['low'], rows['high']]) - rate)
-        x = 100 * np.asarray(rows['loss']) * (1 + 0.03 * (number - 1.5))
+        x = 100 * np.asarray(rows['loss']) * (1 + 0.03 * (number - 1))
         ax.errorbar(x, rate, ends, marker='o', ms=4, capsize=2, label=kind)
     ax.axhline(0.9, color='.7', lw=0.8)
     ax.set(xlabel='light lost in a band of 3 % (per cent)', xscale='log')

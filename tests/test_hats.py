@@ -9,7 +9,6 @@ from specanom.config import load_config
 from specanom.files import read_table
 from specanom.mock import mock_survey
 from specanom.pipeline import run
-from specanom.surveys import read_spectra
 
 pyarrow = pytest.importorskip('pyarrow')
 parquet = pytest.importorskip('pyarrow.parquet')
