@@ -155,7 +155,18 @@ def fit_law(
     strange: np.ndarray,  # (u, w) strange objects of each part
     objects: np.ndarray,  # (u, w) objects of each part
 ) -> Law:
-    "Rates of a kind, and the most probable scatter of its parts."
+    """Rates of a kind, and the most probable scatter of its parts; once more without the
+    few that hold far too many, which take the marks of all others."""
+    law = _law_of_all(strange, objects)
+    usual = law.chance(strange, objects) > _FAR
+    return _law_of_all(np.where(usual, strange, 0), np.where(usual, objects, 0))
+
+
+_FAR = 1e-3  # chance below which a part says nothing about ordinary ones
+
+
+def _law_of_all(strange: np.ndarray, objects: np.ndarray) -> Law:
+    "The law of parts that are all taken for ordinary ones."
     rate = (strange.sum(0) + 0.5) / (objects.sum(0) + 1)
     rows, columns = np.nonzero(objects)
     some = np.linspace(0, len(rows) - 1, min(len(rows), _CELLS)).astype(int)
