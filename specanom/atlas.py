@@ -155,8 +155,8 @@ def fit_law(
     strange: np.ndarray,  # (u, w) strange objects of each part
     objects: np.ndarray,  # (u, w) objects of each part
 ) -> Law:
-    """Rates of a kind, and the most probable scatter of its parts; once more without the
-    few that hold far too many, which take the marks of all others."""
+    """Rates of a kind, and the most probable scatter of its parts; once more without
+    the few that hold far too many, which take the marks of all others."""
     law = _law_of_all(strange, objects)
     usual = law.chance(strange, objects) > _FAR
     return _law_of_all(np.where(usual, strange, 0), np.where(usual, objects, 0))

@@ -80,7 +80,7 @@ def beside_rows(
     rejected: Table,  # Likewise
     names: list[str],  # Columns of scores that are wanted
 ):  # `pyarrow.Table`, n rows
-    "The rows of a partition without their spectra, with scores, and why there are none."
+    "Rows of a partition without their spectra, with scores, and why there are none."
     import pyarrow
 
     flat = [f.name for f in own.schema if not pyarrow.types.is_nested(f.type)]
