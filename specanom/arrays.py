@@ -309,7 +309,8 @@ def _read_ecsv(path: Path) -> Spectra:
 
 
 def _read_parquet(path: Path) -> Spectra:
-    "Columns of a Parquet file, lists of numbers as vectors. Raises `BadFile`."
+    """Columns of a Parquet file, lists of numbers as vectors, nested columns by the
+    names of their parts. Raises `BadFile`."""
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -318,9 +319,9 @@ def _read_parquet(path: Path) -> Spectra:
     groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
     if sum(group.total_byte_size for group in groups) > _MOST:
         raise BadFile(f'it unpacks to more than {_MOST} bytes')
-    table = file.read()
+    table = file.read().flatten()
     said = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    columns = {name: _vectors(table[name]) for name in table.column_names}
+    columns = {n.rpartition('.')[2]: _vectors(table[n]) for n in table.column_names}
     return from_columns({k: v for k, v in said.items() if k in _NAMES} | columns)
 
 

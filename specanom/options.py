@@ -297,6 +297,7 @@ def _add_score(commands):
         examples={
             'spec-0266-51630-0035.fits --model runs/sdss': 'one file',
             'FOLDER --model runs/sdss --out scores.ecsv': 'all files below a folder, all columns',
+            'HATS --model runs/desi --out scores': 'a catalogue in partitions, written back as one',
         },
     )
     _add_files(add)

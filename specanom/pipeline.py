@@ -39,7 +39,13 @@ from specanom.learning import (
 )
 from .o25run import explain_o25, score_o25, train_o25, write_o25
 from .report import page_key, write_report
-from .results import TABLES, write_figures, write_sensitivity, write_tables
+from specanom.results import (
+    TABLES,
+    write_atlas,
+    write_figures,
+    write_sensitivity,
+    write_tables,
+)
 from specanom.runs import (
     NEW_MANIFEST,
     STAGES,
@@ -192,6 +198,12 @@ add_stage(
     'figures', write_figures, owns=['figures'], after=['tables'], config=['figures']
 )
 add_stage(
+    'atlas',
+    write_atlas,
+    owns='tables/atlas.ecsv',
+    after=['spectra', 'significance', 'borrow'],
+)
+add_stage(
     'o25 networks',
     train_o25,
     owns=['models/o25.safetensors'],
@@ -243,7 +255,10 @@ add_stage(
     'report',
     write_report,
     owns='report.html',
-    after=['tables', 'sensitivity', 'groups', 'o25 explanations', 'o25 tables'],
+    after=[
+        *('tables', 'sensitivity', 'atlas', 'groups'),
+        *('o25 explanations', 'o25 tables'),
+    ],
     reads=page_key,
     recipes=EVERY,
 )

@@ -511,6 +511,9 @@ _TOLD = dict(
 )
 
 
+_SUSPICIOUS = 12  # parts of the instrument on a page
+
+
 def _tables(run: Run) -> list:  # Of `table_facts`
     "What a run says of itself."
     found = [table_facts('The run', _run_table(run))]
@@ -518,6 +521,13 @@ def _tables(run: Run) -> list:  # Of `table_facts`
         table = _read(run, f'tables/{name}.ecsv')
         if table is not None and len(table):
             found.append(table_facts(title, table))
+    atlas = _read(run, 'tables/atlas.ecsv')
+    if atlas is not None and len(atlas):
+        judged = (
+            f'the most suspicious of {atlas.meta["tested"]} rows of tables/atlas.ecsv'
+        )
+        title = f'Parts of the instrument: {judged}'
+        found.append(table_facts(title, atlas[:_SUSPICIOUS]))
     versions = [*run.manifest.get('versions', {}).items()]
     if versions:
         table = Table(rows=versions, names=('package', 'version'))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'MOST', 'SURE', 'ranked_scores', 'discoveries', 'explain_rows', 'add_words', 'list_discoveries',
-           'write_tables', 'write_sensitivity', 'write_figures']
+           'write_tables', 'write_atlas', 'write_sensitivity', 'write_figures']
 
 # %% ../nbs/08g_results.ipynb #5bb06a06
 import dataclasses
@@ -25,14 +25,21 @@ from specanom.anomalies import (
     recall,
     top_anomalies,
 )
+from specanom.atlas import (
+    interval_residuals,
+    list_parts,
+    parts_of,
+    strange_marks,
+)
 from .autoencoder import plot_loss
+from .chunks import map_chunks
 from .core import progress
 from .spectra import Spectra
 from .formats import write_formats
 from .detector import plate_enrichment
 from .known import known_lists
 from .learning import lists_of, ranked
-from .model import Member, judges, opinions, raw_scores
+from .model import Member, Model, judges, opinions, raw_scores
 from .modelfile import write_arrays
 from .pages import save_figure
 from .preprocess import split_ids
@@ -232,6 +239,24 @@ def _write_recall(run: Run, scores: Table):
     run.write(
         recall(rankings, scores, lists, edges=run.model.edges), 'tables/recall.ecsv'
     )
+
+# %% ../nbs/08g_results.ipynb #5e7f2ad0
+def _residuals(model: Model, data: Spectra) -> np.ndarray:  # (n, intervals)
+    "Mean residuals of some spectra in intervals of the observed wavelength."
+    return interval_residuals(data, model.reconstruct(data))
+
+
+def write_atlas(
+    run: Run,
+) -> dict:  # Numbers for the manifest
+    "Which parts of the instrument are at fault, and at which observed wavelengths."
+    pieces = map_chunks(run.with_model(_residuals), run.spectra, run.executor)
+    whole = -np.log10(np.asarray(run.scores['p_all']))
+    marks = strange_marks(np.concatenate(list(pieces)), whole)
+    table = list_parts(marks, parts_of(run.scores))
+    run.write(table, 'tables/atlas.ecsv')
+    named = int((table['named'] > 0).sum())
+    return dict(tested=table.meta['tested'], at_fault=named)
 
 # %% ../nbs/08g_results.ipynb #9c570aef
 _CLIMBED = dict(

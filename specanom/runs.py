@@ -310,7 +310,7 @@ class Run:
         name: str = 'anomalies',  # Of a file in the folder `tables`
     ) -> Table:
         """A table of the run: anomalies, reconstruction, anomalies_all,
-        reconstruction_all, discoveries, sensitivity, tags, plates, recall, funnel."""
+        reconstruction_all, discoveries, sensitivity, tags, plates, recall, funnel, atlas."""
         return read_table(self.folder / 'tables' / f'{name}.ecsv')
 
     def forget(

@@ -141,7 +141,7 @@ def _recall_line(row) -> str:
 
 _TABLES_OF = dict(
     best='anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)  '
-    'groups.ecsv',
+    'groups.ecsv  atlas.ecsv',
     b23='anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)',
     o25='tops.ecsv  overlap.ecsv  groups.ecsv  members.ecsv',
 )
@@ -227,7 +227,12 @@ def _judged(args, executor) -> tuple:  # Run, spectra, scores, who was set aside
 def score_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
-    "Scores of files; returns the table."
+    "Scores of files, or of a catalogue in partitions; returns the table, or where it is."
+    if len(args.files) == 1 and args.files[0].is_dir():
+        from specanom.hats import is_hats
+
+        if is_hats(args.files[0]):
+            return _score_partitions(args)
     from specanom.chunks import open_executor
     from specanom.pipeline import about_other_surveys
 
@@ -244,6 +249,22 @@ def score_command(
     said = table_lines(table, shown) + aside
     said.append(about_other_surveys(table, run))
     return '\n'.join([*said, demonstration(run.model)]).rstrip()
+
+
+def _score_partitions(args) -> str:
+    "Scores of a catalogue in the layout of HATS, written as one; returns where."
+    from specanom.hats import score_hats
+
+    if args.out is None or args.out.suffix:
+        raise ValueError(
+            f'{args.files[0]} is a catalogue in partitions (HATS): name a new folder for '
+            'its scores, --out FOLDER; or one partition, Npix=….parquet'
+        )
+    check_folder(args.out)
+    run = finished_run(args.model)
+    scored, aside = score_hats(args.files[0], run, args.out)
+    said = f'{scored} rows have scores, {aside} were set aside: {args.out}'
+    return '\n'.join([said, demonstration(run.model)]).rstrip()
 
 
 def _score_columns(run) -> list[str]:

@@ -10,9 +10,9 @@ from fuzz import SURVEYS, fuzz_survey
 from made import write_columns, write_sdssv, write_spec
 
 from specanom.anomalies import links
-from specanom.desi import DESI_GRID, join_arms, read_desi
+from specanom.desi import DESI_GRID, join_arms, on_lattice_of_sdss, read_desi
 from specanom.grid import SDSS_GRID
-from specanom.lines import sdss_subclass, measure_lines
+from specanom.lines import measure_lines, measured_subclass, on_lattice, sdss_subclass
 from specanom.mock import mock_survey
 from specanom.objects import object_name
 from specanom.pipeline import about_other_surveys, is_of_another_survey
@@ -186,6 +186,18 @@ def test_measured_subclasses(galaxies):
     ours = sdss_subclass(measure_lines(galaxies))
     forming = np.char.find(theirs, 'STAR') >= 0
     assert (np.char.find(ours, 'STAR') >= 0)[forming].mean() > 0.7
+
+
+def test_subclasses_of_desi_by_a_shorter_way(tmp_path, galaxies):
+    "One sparse product for all makes of DESI's pixels what box by box is made of them."
+    write_desi(galaxies, tmp_path)
+    raw = read_spectra(tmp_path)
+    raw.ivar[3, 1000:1100] = 0
+    short, plain = on_lattice_of_sdss(raw), on_lattice(raw)
+    np.testing.assert_allclose(short.ivar, plain.ivar, rtol=1e-5)
+    pull = (short.flux - plain.flux) * np.sqrt(plain.ivar)
+    assert np.abs(pull).max() < 1e-3
+    assert raw.catalog['subclass'].tolist() == measured_subclass(raw).tolist()
 
 
 @pytest.mark.parametrize('survey', SURVEYS)
