@@ -359,7 +359,8 @@ def _client_of(address: str):
         raise ValueError(
             "a cluster needs Dask: pip install 'specanom[scale]'"
         ) from error
-    logging.getLogger('distributed').setLevel(logging.CRITICAL)  # we say it ourselves
+    for name in ('distributed', 'distributed.client'):  # we say it ourselves
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=10, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
