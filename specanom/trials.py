@@ -141,7 +141,7 @@ def run_trials(
     *,
     trials: int = 30,  # Of each kind and loss
     quiet: int = 20,  # Surveys without a fault; five times as often dealt anew
-    seed: int = 500,
+    seed: int = 700,  # The law was chosen on others
 ) -> Table:  # what, loss, trials, named, low, high
     "Measure how often a fault is named, and how often without one; write the table."
     survey = tiled_survey(mock_survey(640 * PLATES, rng=seed), chain)
