@@ -42,7 +42,8 @@ def plot_logp(
     *,
     ax=None,  # Matplotlib axes; None: new ones
 ):  # The axes
-    "Histogram of log p of the ranked objects by category of the new label (B23 Fig. 8)."
+    """Histogram of log p of the ranked objects
+    by category of the new label (B23 Fig. 8)."""
     ax = axes_or_new(ax, figsize=(6, 2.8))
     logp, label = np.asarray(scores['logp']), np.asarray(scores['new_label'])
     bins = np.linspace(*np.percentile(logp, [1, 100]), 50)
@@ -92,7 +93,8 @@ def plot_redshift_bins(
     *,
     ax=None,  # Matplotlib axes; None: new ones
 ):  # The axes
-    "Histogram of the redshifts of the ranked quiescent objects with the bins (B23 Fig. 6)."
+    """Histogram of the redshifts of the ranked
+    quiescent objects with the bins (B23 Fig. 6)."""
     ax = axes_or_new(ax, figsize=(6, 2.5))
     ax.hist(z, 60, color='.75')
     for edge in edges:
@@ -184,8 +186,8 @@ def links(
     catalog: Table,  # n rows with specobjid, survey, plate, ra and dec in degrees
 ) -> dict[str, np.ndarray]:  # Column name -> (n,) URLs, empty where there is none
     """Addresses that open each object in SkyServer (DR16, those of SDSS only), in the
-    Legacy Surveys viewer, and in SIMBAD by its position; of DESI its spectrum, too. None
-    for a mock survey."""
+    Legacy Surveys viewer, and in SIMBAD by its position; of DESI its spectrum, too.
+    None for a mock survey."""
     survey, pages = np.asarray(catalog['survey']), _addresses(catalog, _PAGES)
     of_sdss = np.isin(survey, _SDSS) | (survey == '') & (catalog['plate'] > 0)
     pages['skyserver'] = np.where(of_sdss, pages['skyserver'], '')
@@ -281,7 +283,8 @@ def _one_for_each(catalog: Table, score: np.ndarray, name: str) -> np.ndarray:
 def _first_of_each_bin(
     score: np.ndarray, ids: np.ndarray, zbin: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Rows of the k highest of each bin, and their ranks; ties by id, always the same way."
+    """Rows of the k highest of each bin, and their
+    ranks; ties by id, always the same way."""
     order = np.lexsort((ids, -score, zbin))
     order = order[zbin[order] > 0]
     ordered = zbin[order]
@@ -353,8 +356,8 @@ def recall(
     among: np.ndarray = None,
     ks: Iterable[int] = (8, 40, 100, 1000),  # Of found_K
 ) -> Table:
-    """How many known objects each ranking finds: of all that are present, those among the
-    K highest of their bin and kind. A row per list and score: list, score, listed,
+    """How many known objects each ranking finds: of all that are present, those among
+    the K highest of their bin and kind. A row per list and score: list, score, listed,
     present, quiescent, and found_K. Raises `ValueError` as `top_anomalies`."""
     ks = list(ks)
     lists = known_lists() if lists is None else lists
@@ -495,8 +498,8 @@ def _running_mean(flux: np.ndarray, good: np.ndarray, width: int) -> np.ndarray:
 
 
 def _name_lines(ax, names: tuple, z: float, y: float, **style):
-    """Observed places of lines, with upright names at a height of the axes: to the left,
-    and to the right where another one is close."""
+    """Observed places of lines, with upright names at a height of the
+    axes: to the left, and to the right where another one is close."""
     first, last = ax.get_xlim()
     place = dict(transform=ax.get_xaxis_transform(), rotation=90, fontsize=6)
     previous = first
@@ -706,8 +709,8 @@ def _conformal(calibration: np.ndarray, score: np.ndarray, tail: bool) -> np.nda
 
 
 def _pareto_tail(calibration: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Survival probability of scores beyond the sorted calibration scores, from a Pareto
-    law fitted to the highest twentieth of them, at least 30."""
+    """Survival probability of scores beyond the sorted calibration scores,
+    from a Pareto law fitted to the highest twentieth of them, at least 30."""
     size = len(calibration)
     top = calibration[-max(size // 20, min(30, size)) :]
     excess = top[1:] - top[0]

@@ -308,9 +308,10 @@ def name_faults(
 ) -> (
     Table
 ):  # Rows of `fault_atlas`, one for each fault, in the order in which they fall
-    """Name the parts that are at fault, each once. A plate at fault makes its petals and
-    its night look bad as well: of all parts that are listed, the one that explains most
-    (the largest gain) is named, its objects are set aside, and the rest is asked again."""
+    """Name the parts that are at fault, each once. A plate at fault makes its petals
+    and its night look bad as well: of all parts that are listed, the one that
+    explains most (the largest gain) is named, its objects are set aside, and the rest
+    is asked again."""
     marks, named = np.array(marks, float), []
     while len(named) < most:
         table = fault_atlas(marks, parts, ends)

@@ -60,7 +60,8 @@ def plot_scheme(
     *,
     ax=None,  # Matplotlib axes; None: new ones
 ):  # The axes
-    "From a spectrum to its two scores (B23 Fig. 1, with the networks of section 3.2.1)."
+    """From a spectrum to its two scores (B23 Fig.
+    1, with the networks of section 3.2.1)."""
     ax = axes_or_new(ax, figsize=(9, 2.4))
     middle = dict(ha='center', va='center', fontsize=7.5)
     for x, y, color, text in _BOXES:
@@ -102,9 +103,9 @@ def draw_weights(
     network: nn.Module,  # Changed in place
     rng: int | np.random.Generator,  # Seed
 ):
-    """Glorot uniform weights and zero biases, drawn by NumPy: torch's own draws depend on
-    the processor in their last digit. Nothing where there is no memory behind the
-    shapes."""
+    """Glorot uniform weights and zero biases, drawn by NumPy: torch's own draws
+    depend on the processor in their last digit. Nothing where there is no memory
+    behind the shapes."""
     rng = np.random.default_rng(rng)
     for p in network.parameters():
         if p.is_meta:
@@ -216,8 +217,8 @@ class Autoencoder(nn.Module):
         self,
         flux: np.ndarray,  # (n, n_in), 0 where there is no measurement
     ) -> np.ndarray:  # (n, n_in) flux, everywhere, float32
-        """Spectra through the bottleneck and back: without noise, without gaps. Raises as
-        `encode`."""
+        """Spectra through the bottleneck and back: without
+        noise, without gaps. Raises as `encode`."""
 
         def reconstruct(x):
             return round_off(self(x / self.scale) * self.scale, STEADY).float()
@@ -232,7 +233,8 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> 'Autoencoder':
-        "Read what `save` wrote. Raises `ValueError` when the file holds something else."
+        """Read what `save` wrote. Raises `ValueError`
+        when the file holds something else."""
         header, arrays = read_arrays(path, cls.__name__)
         model = load_network(path, arrays, lambda: cls(**header['settings']))
         model.history = header['history']
@@ -469,8 +471,8 @@ def fit_autoencoder(
     name: str = 'autoencoder',  # On the progress bar
     quiet: bool = False,  # No progress bar
 ) -> Autoencoder:  # `.history` has the losses by epoch
-    """Train one autoencoder (B23 section 3.2.1). Raises `ValueError` when a set is empty
-    or a word unknown, `FloatingPointError` when the loss diverges."""
+    """Train one autoencoder (B23 section 3.2.1). Raises `ValueError` when a set
+    is empty or a word unknown, `FloatingPointError` when the loss diverges."""
     _check_choices(loss, optimizer)
     check_sets(train, valid)
     rng = seed_of(rng)
@@ -623,8 +625,8 @@ class Chain:
         self,
         flux: np.ndarray,  # (n, n_in), 0 where there is no measurement
     ) -> np.ndarray:  # (n, n_latent)
-        """Latent numbers of denoised spectra. Raises `ValueError` when the number of bins
-        is not the network's."""
+        """Latent numbers of denoised spectra. Raises `ValueError`
+        when the number of bins is not the network's."""
         return self.ae2.encode(self.ae1.reconstruct(flux))
 
     def decode(
@@ -704,8 +706,8 @@ def inpaint(
     ae1: Autoencoder,
     data: Spectra,  # On its grid
 ) -> Spectra:  # Noiseless, with unit weights
-    """Spectra replaced by their reconstruction: no noise, no gaps. Raises `ValueError` on
-    another grid than that of the network."""
+    """Spectra replaced by their reconstruction: no noise, no gaps.
+    Raises `ValueError` on another grid than that of the network."""
     if ae1.grid:
         check_grid(data, ae1.grid, 'AE1')
     flux = ae1.reconstruct(data.flux)

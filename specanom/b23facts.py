@@ -645,7 +645,8 @@ def collect_b23(
 
 
 def _check_run(run: Run):
-    "Raise `ValueError` for another preprocessing, and `FileNotFoundError` without scores."
+    """Raise `ValueError` for another preprocessing,
+    and `FileNotFoundError` without scores."""
     method = run.config.preprocess.method
     if method != 'b23':
         raise ValueError(

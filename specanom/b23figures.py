@@ -153,7 +153,8 @@ def _draw_pair(ax, drawn: Spectra, moved: int, stayed: int):
 
 
 def _coarse(drawn: Spectra, i: int, size: int = 4) -> tuple:
-    "Wavelengths and flux over its mean, in means of some bins; NaN where none is measured."
+    """Wavelengths and flux over its mean, in means
+    of some bins; NaN where none is measured."""
     n = len(drawn.wave) // size * size
     good = drawn.good[i, :n].reshape(-1, size)
     total = (drawn.flux[i, :n].reshape(-1, size) * good).sum(1)
@@ -178,7 +179,8 @@ def plot_halpha(
     *,
     axes=None,  # Three, as `plot_ew_sigma`; None: new ones
 ):  # The axes
-    "EW(Halpha) against the dispersion of the stars, with the paper's cuts (B23 Fig. 7)."
+    """EW(Halpha) against the dispersion of the
+    stars, with the paper's cuts (B23 Fig. 7)."""
     for what in ('halpha', 'sigma'):
         if facts.about[what].startswith('none'):
             return _none(axes, f'Figure 7 is not drawn. {what}: {facts.about[what]}')

@@ -134,7 +134,8 @@ _COLOUR = ((4150.0, 4350.0), (6850.0, 7150.0))  # AA, rest frame
 def fibre_brightness(
     raw: Spectra,  # n of them, observed frame, 1e-17 erg/s/cm2/AA
 ) -> np.ndarray:  # (n,) mag / arcsec2; NaN where nothing was measured
-    "Surface brightness of the light in a fibre of 3 arcsec near r, cosmologically undimmed."
+    """Surface brightness of the light in a fibre
+    of 3 arcsec near r, cosmologically undimmed."""
     flux = 1e-17 * _mean(raw, *_RED_BAND)
     wave = np.sqrt(np.prod(_RED_BAND))
     jansky = 1e23 * flux * wave**2 / (SPEED_OF_LIGHT * 1e13)

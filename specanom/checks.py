@@ -92,8 +92,8 @@ def class_pit(
     draws: int = 4000,  # Objects drawn from each class; below 40/draws it is coarse
     rng: int | np.random.Generator = 0,
 ) -> np.ndarray:  # (n,), uniform in 0..1 if the density is right
-    """Compute for each object the fraction of draws from its class that are less probable.
-    Raises `ValueError` for points or labels that cannot be."""
+    """Compute for each object the fraction of draws from its class that are
+    less probable. Raises `ValueError` for points or labels that cannot be."""
     rng = np.random.default_rng(rng)
     own, pit = flow.log_prob(x, labels), np.empty(len(x))
     for c in np.unique(labels):
@@ -111,8 +111,9 @@ def pit_tail(
     draws: int = 4000,  # With which they were made
     levels: tuple = (0.001, 0.01, 0.1),
 ) -> Table:  # A row per level: level, expected, found (objects below it), sigma
-    """Count the objects below low levels, where ranks are made, with the standard deviation
-    that chance gives: of the objects, and of the draws that those of a class share."""
+    """Count the objects below low levels, where ranks are made, with the
+    standard deviation that chance gives: of the objects, and of the draws that
+    those of a class share."""
     size, level = np.unique(labels, return_counts=True)[1], np.array(levels)
     shared = (size**2).sum() / draws
     sigma = np.sqrt(level * (1 - level) * (len(pit) + shared))
@@ -127,8 +128,8 @@ def plot_pit(
     min_members: int = 10,  # Classes with fewer objects are not drawn
     ax=None,  # Matplotlib axes; None makes them
 ):  # Axes
-    """Plot the cumulative distribution of the transform, one line per class; the diagonal
-    is a density that is right."""
+    """Plot the cumulative distribution of the transform, one
+    line per class; the diagonal is a density that is right."""
     ax = axes_or_new(ax, figsize=(5.5, 3.6))
     for c in np.unique(labels):
         own = np.sort(pit[labels == c])
@@ -148,8 +149,8 @@ def relabelled_pairs(
     given: np.ndarray,  # (n,) labels before
     new: np.ndarray,  # (n,) labels after
 ) -> Table:  # label, moved, stayed, distance: rows of x, by distance within a label
-    """Find for each object with a new label the nearest that kept that label (L1 distance,
-    as in B23 Fig. 5)."""
+    """Find for each object with a new label the nearest
+    that kept that label (L1 distance, as in B23 Fig. 5)."""
     rows = []
     for c in np.unique(new[given != new]):
         moved = np.flatnonzero((new == c) & (given != c))

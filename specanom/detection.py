@@ -44,8 +44,8 @@ def detection(
     prevalence: float = 0.01,  # Fraction of anomalies for which precision is stated
     top: float = 0.01,  # Fraction that is looked at, and largest FPR to count as found
 ) -> dict[str, float]:  # auc, ap, precision, found
-    """How well a score separates anomalies from normal objects. Raises `ValueError` when
-    a score is not a number."""
+    """How well a score separates anomalies from normal objects.
+    Raises `ValueError` when a score is not a number."""
     if not (np.isfinite(normal).all() and np.isfinite(injected).all()):
         raise ValueError('a score is not a number; set such objects aside first')
     once = np.ones((1, len(normal)), int)
@@ -358,9 +358,9 @@ def ranking(
     measure: str = 'ap',  # Of `MEASURES` with an interval
 ) -> Table:  # method, ap (the measure), low, high, best_of, kinds; the best first
     """A row per method: the mean of the measure over amplitudes and seeds, then kinds,
-    each of which counts alike; in how many kinds it is best of all. low and high are the
-    same means of the ends of the intervals, as if all errors went the same way: at least
-    as wide as the interval of the mean."""
+    each of which counts alike; in how many kinds it is best of all. low and high are
+    the same means of the ends of the intervals, as if all errors went the same way: at
+    least as wide as the interval of the mean."""
     ends = measure, f'{measure}_low', f'{measure}_high'
     mean, low, high = (_values(table, name) for name in ends)
     kinds = sorted({kind for _, kind in mean})
@@ -397,8 +397,8 @@ def combination(
     table: Table,  # From `evaluate`, with O25's eight
     measure: str = 'ap',  # Of `MEASURES`
 ) -> Table:  # kind, single, value, combined, gain
-    """What combining all scores is worth: 'all scores' against the best single raw score
-    of each kind."""
+    """What combining all scores is worth: 'all scores'
+    against the best single raw score of each kind."""
     value = _values(table, measure)
     singles = sorted({method for method, _ in value} & _raw_methods())
     rows = []
@@ -560,10 +560,10 @@ def in_tables(
     seed: int = LOCKED[0],
     selection: dict = None,  # Arguments of `preprocess`
 ) -> Table:  # kind, amplitude, injected, lost, quiescent, A1, B1, log_p
-    """Whether each anomaly, put into a natural host and alone in a survey, would stand in
-    B23's tables: fractions of those injected that are quiescent, in A1, in B1; log_p is the
-    median fraction of the quiescent of its bin that are less probable. Raises `ValueError`
-    when a kind has no host."""
+    """Whether each anomaly, put into a natural host and alone in a survey, would stand
+    in B23's tables: fractions of those injected that are quiescent, in A1, in B1; log_p
+    is the median fraction of the quiescent of its bin that are less probable. Raises
+    `ValueError` when a kind has no host."""
     injections = _Injections(hosts, tuple(amplitudes), n, True, selection)
     listing = _Listing(model, normal, injections, k)
     names = list(ANOMALIES['name'] if kinds is None else kinds)
@@ -572,7 +572,8 @@ def in_tables(
 
 @dataclass
 class _Listing:
-    "Whether one kind of anomaly stands in B23's tables; ordinary spectra are scored once."
+    """Whether one kind of anomaly stands in B23's
+    tables; ordinary spectra are scored once."""
 
     model: Model
     normal: Spectra
@@ -626,7 +627,8 @@ def _listed(
 def _how_many_higher(
     injected: dict[str, np.ndarray], ordinary: dict[str, np.ndarray], name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    "(n,) how many of the ordinary quiescent of the same bin score higher, and of how many."
+    """(n,) how many of the ordinary quiescent of
+    the same bin score higher, and of how many."""
     zbin, score = injected['zbin'], injected[name]
     higher, like = np.zeros(len(zbin), int), np.zeros(len(zbin), int)
     for b in np.unique(zbin):
@@ -644,8 +646,8 @@ def run_tables(
     n: int = 100,  # Injections per kind and amplitude
     seed: int = LOCKED[0],
 ) -> Table:  # As `in_tables`
-    """`in_tables` with the model of a run, in parts of one kind (see `in_parts`). Raises
-    `ValueError` when it is not on the mock survey."""
+    """`in_tables` with the model of a run, in parts of one kind (see
+    `in_parts`). Raises `ValueError` when it is not on the mock survey."""
     run = _mock_run(folder)
     normal, hosts = _normal_and_hosts(run)
     injections = _Injections(hosts, AMPLITUDES, n, True, None)
@@ -698,7 +700,8 @@ def plot_heatmap(
 def _methods_by_kinds(
     table: Table, measure: str
 ) -> tuple[list[str], list[str], np.ndarray]:
-    "Methods, the best first, kinds in the order of `EVERY_KIND`, and means (methods, kinds)."
+    """Methods, the best first, kinds in the order
+    of `EVERY_KIND`, and means (methods, kinds)."""
     value = _values(table, measure)
     present = {kind for _, kind in value}
     kinds = [kind for kind in EVERY_KIND['name'] if kind in present]

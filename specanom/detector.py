@@ -230,7 +230,8 @@ def _place_in_words(line: str, bits: str, likeness: float) -> list:
 def evidence_words(
     evidence: QTable,  # From `detector_evidence`, n rows
 ) -> np.ndarray:  # (n,) strings; '' where nothing is known of the place
-    "What is known of the place of the worst residual, in words: sky line, flags, the next fibre."
+    """What is known of the place of the worst residual,
+    in words: sky line, flags, the next fibre."""
     words = []
     for row in evidence:
         said = _place_in_words(row['sky_line'], row['bits'], row['neighbour'])

@@ -83,7 +83,8 @@ def download_command(
 def known_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
-    "Fetch a published list, or say which there are; returns how a run is measured by it."
+    """Fetch a published list, or say which there
+    are; returns how a run is measured by it."""
     from specanom.lists import describe_lists
 
     lists = describe_lists()

@@ -103,7 +103,8 @@ _FLOAT = re.compile(r'[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?')
 
 
 def _value(card: bytes):
-    "The value in a header card, from what follows its '= ': text, bool, number, or None."
+    """The value in a header card, from what follows
+    its '= ': text, bool, number, or None."""
     text = card.decode('ascii', 'replace')
     if quoted := _TEXT.match(text):
         return quoted[1].replace("''", "'").rstrip()
@@ -168,7 +169,8 @@ class Header:
         name: str,  # Of a card
         default=None,  # When it is not there
     ):
-        "The value of a card: text, bool, integer, float; None where it is none of them."
+        """The value of a card: text, bool, integer,
+        float; None where it is none of them."""
         i = self.place.get(name.ljust(8).encode(), -1)
         if i < 0 or self.raw[i + 8 : i + 10] != b'= ':
             return default

@@ -52,8 +52,8 @@ def _words(column) -> np.ndarray:
 def spectral_class(
     catalog: Table,  # With the columns 'class' and 'subclass'
 ) -> np.ndarray:  # (n,) int64, 0..15, row of `CLASSES`
-    """Label each object as Table 1 of B23 does. Raises `ValueError` naming a class that is
-    neither GALAXY nor QSO."""
+    """Label each object as Table 1 of B23 does. Raises
+    `ValueError` naming a class that is neither GALAXY nor QSO."""
     both = np.stack([_words(catalog['class']), _words(catalog['subclass'])], 1)
     pairs, back = np.unique(both, axis=0, return_inverse=True)
     labels = np.array([_label(*pair) for pair in pairs], dtype=np.int64)
@@ -124,8 +124,8 @@ def one_thread_each(
     items: Iterable,
     stopped: threading.Event = None,  # Is set when it is interrupted
 ) -> list:  # Results, in order
-    """Do all items, each on one thread, as many at a time as torch may use: what comes out
-    does not depend on how many."""
+    """Do all items, each on one thread, as many at a time as
+    torch may use: what comes out does not depend on how many."""
     stopped = stopped or threading.Event()
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
@@ -186,8 +186,9 @@ def fit_whitening(
     x: torch.Tensor,  # (d, n), more objects than dimensions
     rotate: bool = True,  # To the principal axes; False: near to the coordinates
 ) -> tuple[torch.Tensor, torch.Tensor]:  # Mean (d,) and matrix (d, d)
-    """Find the mean and the matrix that makes the covariance of x the unit matrix. Raises
-    `ValueError` for too few objects and for columns that depend on each other."""
+    """Find the mean and the matrix that makes the covariance of x the unit
+    matrix. Raises `ValueError` for too few objects and for columns that depend
+    on each other."""
     d, n = x.shape
     if n <= d:
         raise ValueError(
@@ -320,8 +321,8 @@ class ClassDensity(ABC):
         return self
 
     def save(self, path: Path):
-        """Write options and state as safetensors, complete or not at all; nothing in the
-        file can execute. Raises `ValueError` before `fit`."""
+        """Write options and state as safetensors, complete or not at all;
+        nothing in the file can execute. Raises `ValueError` before `fit`."""
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         if not isinstance(self.rng, int):
             options['rng'] = 0  # spent by the fit
@@ -364,8 +365,8 @@ def make_density(
     method: str = 'warp',  # In `METHODS`
     **options,  # Of any method: each takes its own
 ) -> ClassDensity:  # Not fitted
-    """Make a density by name. Raises `ValueError` for an unknown method or an impossible
-    option of any, `TypeError` for an option that none has."""
+    """Make a density by name. Raises `ValueError` for an unknown method or
+    an impossible option of any, `TypeError` for an option that none has."""
     find_method(method)
     made, unknown = {}, set(options)
     for name in list(METHODS):
@@ -454,8 +455,8 @@ class WhitenedFlow(ClassDensity):
         *,
         validation: tuple,  # (x, labels) that say when to stop
     ):
-        """Fit, and keep what the validation set finds most probable. Raises `ValueError`
-        for unusable data."""
+        """Fit, and keep what the validation set finds most
+        probable. Raises `ValueError` for unusable data."""
         x, labels = check_points(x, labels, n_classes=self.n_classes)
         xv, labels_v = check_points(*validation, n_classes=self.n_classes, d=x.shape[1])
         if not len(xv):
@@ -499,7 +500,8 @@ class WhitenedFlow(ClassDensity):
     @torch.no_grad()
     @one_thread()
     def _own_class(self, fn, x, labels):
-        "Apply fn(points, class) to the objects of each class; results in the order of x."
+        """Apply fn(points, class) to the objects of
+        each class; results in the order of x."""
         x, labels = self._check(x, labels)
         pieces = _pieces_of_classes(labels, self.n_classes)
         full = [rows for rows in pieces if len(rows)]
@@ -538,7 +540,8 @@ class WhitenedFlow(ClassDensity):
         return torch.from_numpy(self._own_class(one, x, labels)[0].T.copy())
 
     def _log_prob_of_all(self, x, mean: Callable) -> np.ndarray:
-        "Log density (..., n, C) under every class, in pieces that fit a processor's cache."
+        """Log density (..., n, C) under every class,
+        in pieces that fit a processor's cache."""
         pieces = torch.from_numpy(self._check(x)[0]).split(512)
 
         @torch.no_grad()
@@ -595,8 +598,8 @@ def plot_history(
     flow: WhitenedFlow,  # Fitted
     ax=None,  # Matplotlib axes; None makes them
 ):  # Axes
-    """Plot the mean log density of train and validation after each layer or check; a line
-    marks what was kept."""
+    """Plot the mean log density of train and validation
+    after each layer or check; a line marks what was kept."""
     ax = axes_or_new(ax, figsize=(4, 3), layout=None)
     history = flow._fitted().history
     for values, name in zip(history.T, ('train', 'validation')):
@@ -707,8 +710,8 @@ class Density:
         *,
         by_member: bool = False,  # One more axis in front: members of an average
     ) -> np.ndarray:  # (n,) nat: high is anomalous
-        """AS, -log p of each object (eq. 7). Raises `ValueError` for latents that cannot
-        be."""
+        """AS, -log p of each object (eq. 7). Raises
+        `ValueError` for latents that cannot be."""
         return anomaly_score(self.second, latent, self.prior, by_member=by_member)
 
     def log_prob(
@@ -722,7 +725,8 @@ class Density:
         self,
         folder: Path,  # Made if it is missing
     ):
-        "Write both densities and the prior into a folder. Raises `ValueError` before `fit`."
+        """Write both densities and the prior into a
+        folder. Raises `ValueError` before `fit`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.first.save(folder / 'first_flow.safetensors')

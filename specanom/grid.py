@@ -251,8 +251,8 @@ def good_densities(
     flux: np.ndarray,  # (n, d) flux density
     ivar: np.ndarray,  # (n, d), 0: no measurement
 ) -> np.ndarray:  # (3, n, d + 1)
-    """Flux, variance and 1 of good pixels, 0 elsewhere. The last pixel is padding: a bin
-    beyond the data starts there."""
+    """Flux, variance and 1 of good pixels, 0 elsewhere. The last
+    pixel is padding: a bin beyond the data starts there."""
     good, (n, d) = ivar > 0, flux.shape
     pixels = np.zeros((3, n, d + 1), np.float32)
     np.copyto(pixels[0, :, :d], flux, where=good)

@@ -80,9 +80,9 @@ def measure_growth(
     until: str = 'significance',
     folder: Path = None,  # Where runs are kept; None: nowhere
 ) -> Table:  # A row for each size and stage
-    """Run the chain on mock surveys of several sizes; what stands in the file already is
-    not measured again. Raises `ValueError` for a size below 2000, on which nothing is
-    trained."""
+    """Run the chain on mock surveys of several sizes; what stands in the file
+    already is not measured again. Raises `ValueError` for a size below 2000, on
+    which nothing is trained."""
     sizes, path = list(sizes), Path(path)
     if min(sizes) < 2000:
         raise ValueError(f'size {min(sizes)}: at least 2000 are needed to train')
@@ -459,8 +459,8 @@ def foretell(
     spectra: int,  # After the cuts
     whole: Table = None,  # Of `costs_of`: with other networks; None: the largest size
 ) -> Table:  # stage, slope, minutes, low, high, memory
-    """Processor time (minutes) and memory (GiB) of every stage, and of all, for a survey
-    of another size, with the interval of 95 % of the slopes."""
+    """Processor time (minutes) and memory (GiB) of every stage, and of all,
+    for a survey of another size, with the interval of 95 % of the slopes."""
     rows = []
     for stage in dict.fromkeys(table['stage'].tolist()):
         x, y = _costs(table, stage, 'cpu')

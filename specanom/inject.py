@@ -221,8 +221,8 @@ _OXYGEN = np.array([[5578.9], [6302.0], [6365.5]])  # AA in vacuum
 
 @functools.cache
 def _sky_patterns() -> tuple:
-    """Lines of OH beyond 6800 AA and of atomic oxygen, and their derivative, (2, d), and
-    (8, d) hats."""
+    """Lines of OH beyond 6800 AA and of atomic oxygen,
+    and their derivative, (2, d), and (8, d) hats."""
     k, sky = (np.asarray(load_sky()[name], float) for name in ('k', 'sky'))
     excess = np.maximum(sky - median_filter(sky, 151), 0)
     lines = np.interp(SDSS_K, k, excess, left=0, right=0)

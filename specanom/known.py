@@ -92,7 +92,8 @@ def _ecsv_columns(lines: list[str]) -> dict:
 
 
 def _number_of(word: str, name: str, row: int):
-    "One entry of a list: 0 or NaN where it is empty. Raises `ValueError` naming the row."
+    """One entry of a list: 0 or NaN where it is
+    empty. Raises `ValueError` naming the row."""
     sky = name in ('ra', 'dec')
     if word.strip().lower() in _EMPTY:
         return np.nan if sky else 0
@@ -120,7 +121,8 @@ def _own_names(columns: dict) -> dict:
 
 
 def _known_table(columns: dict) -> Table:
-    "A list from its columns of text. Raises `ValueError` where it does not say what it means."
+    """A list from its columns of text. Raises
+    `ValueError` where it does not say what it means."""
     found = _own_names(columns)
     if not any(set(way) <= set(found) for way in _WAYS):
         raise ValueError(
@@ -158,8 +160,9 @@ def _given(table: Table) -> list[np.ndarray]:
 def read_known(
     path: Path,  # CSV or ECSV with specobjid; or plate, mjd and fiberid; or ra and dec
 ) -> Table:  # name, specobjid, plate, mjd, fiberid, ra, dec; 0 or NaN where not given
-    """A list of objects that somebody knows. Raises `FileNotFoundError` when there is no
-    file, `ValueError` naming file and row when it does not say which objects it means."""
+    """A list of objects that somebody knows. Raises `FileNotFoundError` when
+    there is no file, `ValueError` naming file and row when it does not say which
+    objects it means."""
     try:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
         ecsv = bool(lines) and lines[0].startswith('# %ECSV')
@@ -175,7 +178,8 @@ def known_lists(
     *files: Path,  # Lists for `read_known`
     published: bool = True,  # Also those of `known_anomalies`
 ) -> dict[str, Table]:  # A1, B1, O25, and each file by its name without ending
-    "Everything that is known already. Raises `ValueError` when two lists have one name."
+    """Everything that is known already. Raises
+    `ValueError` when two lists have one name."""
     table = known_anomalies()
     names = dict(A1='A1', B1='B1', O25='examples') if published else {}
     lists = {name: table[table['table'] == theirs] for name, theirs in names.items()}

@@ -434,8 +434,8 @@ def _agreement_of(a: dict, b: dict) -> Iterable[dict]:
 def agreement(
     labels: Table,  # Of several inspectors, from `stack_labels`
 ) -> Table:  # first, second, label, objects, agree, kappa; a row per pair and label
-    """How far inspectors agree on the objects that both have seen: `objects` that either
-    gave the label, those where both did, and Cohen's κ."""
+    """How far inspectors agree on the objects that both have seen: `objects`
+    that either gave the label, those where both did, and Cohen's κ."""
     said, rows = _opinions(labels), []
     for first, second in combinations(said, 2):
         pair = dict(first=first, second=second)

@@ -420,7 +420,8 @@ def _side_line(
 def _index_error(
     ivar: np.ndarray, name: str, level: np.ndarray, step: np.ndarray
 ) -> np.ndarray:  # (n,) AA
-    "Error of an index: of the pixels of its feature, and of the line between its sides."
+    """Error of an index: of the pixels of its
+    feature, and of the line between its sides."""
     blue, feature, red = INDICES[name]
     part = ivar[:, _pixels(feature)]
     variance = (step / level) ** 2 / np.where(part > 0, part, 1)
@@ -479,8 +480,8 @@ def measure_lines(
     """Measure emission lines and indices of every spectrum. Raises `ValueError` on
     spectra that are not raw.
 
-    Columns: `specobjid` and `z`; `NAME_flux` and `NAME_ew` of the `LINE_NAMES`; `sigma`,
-    the width of the narrow lines, `broad`, that of the broad ones, and
+    Columns: `specobjid` and `z`; `NAME_flux` and `NAME_ew` of the `LINE_NAMES`;
+    `sigma`, the width of the narrow lines, `broad`, that of the broad ones, and
     `Halpha_broad_flux`; `D4000n` and the `INDICES`. Errors end in `_err`."""
     parts = [
         _measure(*to_rest(piece), np.asarray(piece.catalog['z'], float))

@@ -189,7 +189,8 @@ giants    | 0.02 |   0.00 | 0.04
 
 
 def _draw_lacking(rng, rich: np.ndarray, absmag: np.ndarray, tau_v: np.ndarray) -> dict:
-    "What populations lack: strength of `SHAPES`, and Na D of gas (equivalent width, AA)."
+    """What populations lack: strength of `SHAPES`,
+    and Na D of gas (equivalent width, AA)."""
     n, brighter = len(absmag), np.clip(M_STAR - absmag, -2, 2)
     drawn = {
         row['what']: row['mean']
@@ -600,7 +601,8 @@ _INDICES = 'HdeltaA', 'Mgb', 'NaD', 'Halpha_ew'
 
 
 def _in_bands(raw: Spectra) -> np.ndarray:  # (n, bands)
-    "Mean flux of each band over that of 5400 to 5600 AA, NaN where little was measured."
+    """Mean flux of each band over that of 5400
+    to 5600 AA, NaN where little was measured."""
     flux, ivar = to_rest(raw)
     flux = np.where(ivar > 0, flux, np.nan)
 

@@ -122,8 +122,9 @@ class Member:
 
     @classmethod
     def load(cls, networks: Path, density: Path, learnt: Path = None) -> 'Member':
-        """Read from the folders of autoencoders and of densities, and the file of what
-        scores learnt, where there is one. Raises `ValueError` when a file is damaged."""
+        """Read from the folders of autoencoders and of densities, and the file
+        of what scores learnt, where there is one. Raises `ValueError` when a
+        file is damaged."""
         _, some = read_arrays(Path(density) / 'population.safetensors', 'Population')
         population = some['latent'], some['specobjid']
         member = cls(Chain.load(networks), Density.load(density), population)

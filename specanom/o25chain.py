@@ -41,8 +41,8 @@ def sn_edges(
     sn: np.ndarray,  # (n,) median S/N per pixel
     bins: int = 4,
 ) -> np.ndarray:  # (bins - 1,) limits of bins of equal number
-    """Where O25's bins of S/N end. Raises `ValueError` when there is to be no bin, or an
-    S/N is no number."""
+    """Where O25's bins of S/N end. Raises `ValueError`
+    when there is to be no bin, or an S/N is no number."""
     sn = np.asarray(sn, float)
     if bins < 1 or not np.isfinite(sn).all():
         raise ValueError(
@@ -106,7 +106,8 @@ class O25Chain:
         return self._by_judge(data, VAE.filled)
 
     def scores(self, data: Spectra) -> Table:  # n rows, a column for each of `SCORES`
-        "O25's eight residual scores, larger is more anomalous. Raises as `reconstruct`."
+        """O25's eight residual scores, larger is
+        more anomalous. Raises as `reconstruct`."""
         return residual_scores(data, self.reconstruct(data), eps=EPS, floor=FLOOR)
 
     def save(self, path: Path):

@@ -505,8 +505,8 @@ def reject_table(
 def stack_tables(
     tables: list[Table],  # At least one
 ) -> Table:
-    """Tables below each other, with the columns of all of them: 0, NaN or '' in the rows
-    of a table that lacks one."""
+    """Tables below each other, with the columns of all of them:
+    0, NaN or '' in the rows of a table that lacks one."""
     if len(tables) == 1:
         return tables[0]
     stacked = vstack(tables, metadata_conflicts='silent')

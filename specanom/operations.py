@@ -26,7 +26,7 @@ def _add_paper(commands):
         "Needs pip install 'specanom[papers]'.",
         examples={
             'b23 runs/sdss-b23': 'b23.html, from a run of that recipe',
-            'o25 runs/sdss-o25 --out mine.html --facts mine': 'another name, and what it was drawn from',
+            'o25 runs/sdss-o25 --facts mine': 'and what it was drawn from',
         },
     )
     add('paper', choices=PAPERS, help='whose results; also the recipe of the run')
@@ -60,7 +60,7 @@ def _add_benchmark(commands):
         'Inject anomalies of every kind into a mock survey, score them with the model '
         'of a run and with other methods; race the steps of the chain.',
         examples={
-            '--model runs/demo --only detection': 'how many of the injected anomalies are found; stopped and repeated, it goes on where it was',
+            '--model runs/demo --only detection': 'what is found; goes on where it stopped',
             '--only speed': 'how fast the steps are on this machine',
         },
     )
@@ -195,8 +195,8 @@ def _add_resample(commands):
         'Make a survey of real spectra: other redshifts, magnitudes and nights, '
         'mixtures of similar ones, the noise of the sky fibres among them.',
         examples={
-            'spectra --n 20000 --out survey.zarr': 'then: specanom run --source survey.zarr',
-            'spectra --without spec-5129-55864-0970.fits': 'but this star, taken for a galaxy',
+            'spectra --n 20000 --out survey.zarr': 'to train on',
+            'spectra --without spec-5129-55864-0970.fits': 'but this star',
         },
     )
     add(
@@ -287,8 +287,8 @@ def _add_rerank(commands):
         'Learn from labels which objects are of interest, and rank a run by it.\n'
         'The result is a ranking and no probability; p-values stay as they are.',
         examples={
-            'runs/demo --labels mine.csv --out again.ecsv': 'the whole ranking in a table',
-            'runs/demo --labels mine.csv --interest lens --batch 50': 'what to look at next',
+            'runs/demo --labels mine.csv --out again.ecsv': 'the whole ranking',
+            'runs/demo --labels mine.csv --interest lens --batch 50': 'what to see next',
         },
     )
     add('run', type=Path, metavar='RUN', help='a finished run')

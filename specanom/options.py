@@ -62,10 +62,10 @@ def _add_run(commands):
         'spectra to ranked anomalies; goes on where an earlier run stopped',
         'Run the chain into a folder. A second run repeats only what changed.',
         examples={
-            '--profile tiny --out runs/first': 'a small mock survey, to see what a run is: some minutes',
-            '--source sdss --n 20000 --published': 'spectra from the survey, the published anomalies among them',
-            '--source FOLDER --model runs/sdss': 'your own files, ranked by a model that is there',
-            '--recipe b23 --set flow.patience=3 --figures pdf': "a paper's method, one number changed, figures to publish",
+            '--profile tiny --out runs/first': 'a small mock survey: some minutes',
+            '--source sdss --n 20000 --published': 'real ones, the published among them',
+            '--source FOLDER --model runs/sdss': 'your files, ranked by a model',
+            '--recipe b23 --set flow.patience=3 --figures pdf': 'a method, one number changed',
         },
     )
     _add_source(add)
@@ -184,7 +184,7 @@ def _add_anomalies(commands):
         'List the discoveries of a finished run at a rate of false ones.',
         examples={
             'runs/demo': "at the run's own rate",
-            'runs/demo --fdr 0.01 --out few.fits': 'at another rate, with all columns; the run stays as it is',
+            'runs/demo --fdr 0.01 --out few.fits': 'another rate; the run stays as it is',
             "runs/demo --json | jq '.rows[].specobjid'": 'for other programs',
         },
     )
@@ -296,8 +296,8 @@ def _add_score(commands):
         'anomalous first.',
         examples={
             'spec-0266-51630-0035.fits --model runs/sdss': 'one file',
-            'FOLDER --model runs/sdss --out scores.ecsv': 'all files below a folder, all columns',
-            'HATS --model runs/desi --out scores': 'a catalogue in partitions, written back as one',
+            'FOLDER --model runs/sdss --out scores.ecsv': 'all files below a folder',
+            'HATS --model runs/desi --out scores': 'a catalogue in partitions',
         },
     )
     _add_files(add)
@@ -323,8 +323,8 @@ def _add_explain(commands):
         'Explain the scores of spectra with the model of a finished run: a figure for '
         'each, a table of weights, and a sentence.',
         examples={
-            'spec-0266-51630-0035.fits --model runs/sdss': 'why its reconstruction error is what it is',
-            'FOLDER --model runs/sdss --score as --most 10 --figures pdf': 'why the ten most anomalous are improbable',
+            'spec-0266-51630-0035.fits --model runs/sdss': 'why it is badly rebuilt',
+            'FOLDER --model runs/sdss --score as --most 10': 'why ten are improbable',
         },
     )
     _add_files(add)

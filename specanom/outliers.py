@@ -477,7 +477,8 @@ def _with_catalogue(drawn: Table, data: Spectra) -> Table:
 
 
 def _observed(drawn: Table, raw: Spectra | None) -> dict:
-    "Raw spectra of the figures in the observed frame, a row each, flux in half precision."
+    """Raw spectra of the figures in the observed
+    frame, a row each, flux in half precision."""
     if raw is None:
         return {}
     wanted = drawn[np.isin(drawn['figure'], _OBSERVED)]['specobjid']
@@ -593,7 +594,8 @@ def ranges_of(
 def claims_of(
     facts: Outliers,
 ) -> Table:  # item, quantity, paper, ours, where, state: texts
-    "Each number of sections 4.2, 4.3 and of the appendices, the run's beside the paper's."
+    """Each number of sections 4.2, 4.3 and of the
+    appendices, the run's beside the paper's."""
     rows = []
     for name, section in (('A1', '4.2'), ('B1', '4.3')):
         where = f'section {section}, Table {name}'

@@ -217,7 +217,8 @@ def _say_why(ax, row):
 def plot_failures(
     facts: Outliers,
 ) -> Picture:
-    "Clear failures of the reconstruction (B23 Fig. 13): data, reconstruction, unmeasured."
+    """Clear failures of the reconstruction (B23
+    Fig. 13): data, reconstruction, unmeasured."""
     drawn = facts.drawn('Figure 13')
     if not len(drawn):
         why = 'no row of Table B1 is anything but an artefact'

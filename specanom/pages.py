@@ -61,7 +61,8 @@ _FEW = 64  # colours
 
 
 class Picture:
-    "A finished figure, kept small: as it is shown, and as `figure`, for whoever goes on."
+    """A finished figure, kept small: as it is
+    shown, and as `figure`, for whoever goes on."""
 
     def __init__(
         self,

@@ -107,7 +107,8 @@ def flagged(
     bits: np.ndarray,  # uint32, any shape: the survey's and_mask
     mask: str = 'sdss',  # Flags that count: 'sdss', of single pixels; 'b23', any; 'none'
 ) -> np.ndarray:  # bool, same shape: pixels that this rule does not use
-    "Pixels that the survey's flags speak against. Raises `ValueError` for an unknown rule."
+    """Pixels that the survey's flags speak against.
+    Raises `ValueError` for an unknown rule."""
     _check_mask(mask)
     return np.asarray(bits) & np.uint32(MASKS[mask]) != 0
 
@@ -570,8 +571,8 @@ SPLITS = ('train', 'valid', 'test')
 def split_ids(
     catalog: Table,  # With specobjid, and group where some objects belong together
 ) -> np.ndarray:  # (n,) uint64
-    """What decides the side of an object: its `group` (repeated positions, one template),
-    else its id."""
+    """What decides the side of an object: its `group`
+    (repeated positions, one template), else its id."""
     name = 'group' if 'group' in catalog.colnames else 'specobjid'
     return np.asarray(catalog[name]).astype(np.uint64)
 
@@ -581,8 +582,8 @@ def split_name(
     # (n,) bool: 'test' whatever the id says, as of known anomalies
     held_out: np.ndarray = None,
 ) -> np.ndarray:  # (n,) 'train', 'valid' or 'test'
-    """The side on which each object falls, 60/20/20, by its id alone. Raises `ValueError`
-    when `held_out` is of another length."""
+    """The side on which each object falls, 60/20/20, by its id alone.
+    Raises `ValueError` when `held_out` is of another length."""
     side = np.searchsorted([0.6, 0.8], id_fraction(specobjid), side='right')
     if held_out is not None:
         if np.shape(held_out) != side.shape:

@@ -347,7 +347,8 @@ def sample(
 
 
 def _known_sql(size: int = 10) -> list[str]:
-    "SQL for the published anomalies, `size` at a time: an address has a longest length."
+    """SQL for the published anomalies, `size` at
+    a time: an address has a longest length."""
     known = known_anomalies()
     who = {tuple(int(i) for i in row) for row in known['plate', 'mjd', 'fiberid']}
     conditions = [

@@ -61,7 +61,8 @@ P_VALUES = 'p_re', 'p_as', 'p_all'
 def odd_ones(
     catalog: Table,
 ) -> np.ndarray:  # (n,) text: what is odd, '' for ordinary galaxies
-    "What is known of the objects of a catalogue; those with a redshift warning are odd."
+    """What is known of the objects of a catalogue;
+    those with a redshift warning are odd."""
     known = np.array([ODD.get(name, '') for name in spec_name(catalog)])
     warned = np.asarray(catalog['zwarning']) != 0
     return np.where(warned & (known == ''), 'redshift warning', known)

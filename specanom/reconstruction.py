@@ -138,7 +138,8 @@ def plot_error_by_region(
     *,
     ax=None,  # Matplotlib axes
 ):
-    "Median and central 90 % of each region, and the median of those set apart; returns the axes."
+    """Median and central 90 % of each region, and the
+    median of those set apart; returns the axes."""
     ax, x = axes_or_new(ax, figsize=(8, 3)), np.arange(len(errors.colnames))
     values = np.stack([np.asarray(errors[n]) for n in errors.colnames], axis=1)
     low, middle, high = np.nanpercentile(values, [5, 50, 95], axis=0)
@@ -167,7 +168,8 @@ def plot_error_against(
     *,
     axes=None,  # Three
 ):
-    "Error against S/N, redshift and masked fraction, with the running median; returns the axes."
+    """Error against S/N, redshift and masked fraction,
+    with the running median; returns the axes."""
     axes = axes_or_new(axes, 1, 3, figsize=(9, 2.8), sharey=True)
     labels = ('S/N of the spectrum', 'redshift', 'masked fraction')
     for ax, name, label in zip(axes, ('snr', 'z', 'masked_fraction'), labels):
@@ -217,7 +219,8 @@ def near_lines(
 
 
 def _level(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    "(n, 1) median size of the measured fluxes; 1 where it is 0 or nothing was measured."
+    """(n, 1) median size of the measured fluxes;
+    1 where it is 0 or nothing was measured."""
     level = masked_median(np.abs(flux), good, lower=True)
     return np.where(level > 0, level, 1.0)
 
@@ -318,7 +321,8 @@ def score_overlap(
     *,
     fraction: float = 0.01,  # Top part of the objects, at least one
 ) -> np.ndarray:  # (k, k) part of the row's top objects that is also in the column's
-    "How many of the most anomalous objects two scores share. Ties go to the earlier object."
+    """How many of the most anomalous objects two
+    scores share. Ties go to the earlier object."""
     top = max(round(fraction * len(scores)), 1)
     chosen = np.zeros((len(scores.colnames), len(scores)))
     for row, name in zip(chosen, scores.colnames):

@@ -131,7 +131,8 @@ class _Template:
 
     @cached_property
     def transforms(self) -> tuple:
-        "Conjugate Fourier transforms of the template without continuum, and of its square."
+        """Conjugate Fourier transforms of the template
+        without continuum, and of its square."""
         t = high_pass(self.flux, np.ones(len(self.flux)), self.width)
         return np.fft.rfft(t, _PAD).conj(), np.fft.rfft(t * t, _PAD).conj()
 

@@ -261,7 +261,8 @@ MOST_EXPLAINED = 50  # objects of a page that the run itself has not explained
 
 
 def _weights(run: Run, data: Spectra, drawn: np.ndarray) -> tuple:
-    "(n, S) weights of the objects of a page, NaN where there is none; segments or none."
+    """(n, S) weights of the objects of a page,
+    NaN where there is none; segments or none."""
     weights, cut, known = _kept_weights(run, data, drawn)
     rest = np.flatnonzero(~known)[:MOST_EXPLAINED]
     if not len(rest) or run.config.recipe == 'o25':
@@ -318,7 +319,8 @@ def _explained(why: Explanation, title: str, z: float) -> dict:
 
 
 def _signed(why: Explanation) -> np.ndarray:  # (S,)
-    "Weights of what raises the score, largest 1; below 0 where there is too little light."
+    """Weights of what raises the score, largest
+    1; below 0 where there is too little light."""
     raising = np.maximum(why.weights, 0)
     raising = raising / (raising.max() or 1.0)
     if why.expected is None:

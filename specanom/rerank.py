@@ -71,7 +71,8 @@ class Features:
 
 
 def _by_part(values: np.ndarray, part: np.ndarray, parts: int) -> np.ndarray:
-    "Sums (n, parts) of values (n, d) over the parts (n, d) or (d,) of each row; -1: none."
+    """Sums (n, parts) of values (n, d) over the
+    parts (n, d) or (d,) of each row; -1: none."""
     part = np.broadcast_to(part, values.shape)
     cell = part + parts * np.arange(len(values))[:, None]
     kept = part >= 0
@@ -80,7 +81,8 @@ def _by_part(values: np.ndarray, part: np.ndarray, parts: int) -> np.ndarray:
 
 
 def _per_part(pull: np.ndarray, good: np.ndarray, part: np.ndarray, parts: int):
-    "Mean residual of each part in its own error, on a scale that is soft at large ones."
+    """Mean residual of each part in its own error,
+    on a scale that is soft at large ones."""
     count = _by_part(good.astype(float), part, parts)
     return np.arcsinh(_by_part(pull, part, parts) / np.sqrt(np.maximum(count, 1)))
 
@@ -112,7 +114,8 @@ def measure_features(
     data: Spectra,  # Rest frame, n spectra
     reconstruction: np.ndarray,  # (n, d) flux, same units
 ) -> tuple[list[str], np.ndarray]:  # f names, (n, f)
-    "Residuals by rest and by observed wavelength, shapes, and the form of the residual."
+    """Residuals by rest and by observed wavelength,
+    shapes, and the form of the residual."""
     cut, good = segment(data.wave, 'physical'), data.good
     pull = np.where(good, (data.flux - reconstruction) * np.sqrt(data.ivar), 0)
     values = [
@@ -134,7 +137,8 @@ def _names_of(cut: Segments) -> list[str]:
 
 
 def _score_features(scores: Table) -> dict[str, np.ndarray]:
-    "Deviates of p-values; the ranks of other scores, and of what a scan says, as deviates."
+    """Deviates of p-values; the ranks of other
+    scores, and of what a scan says, as deviates."""
     found = {}
     for name in [n for n in scores.colnames if n.startswith('p_') and n[-1].isalpha()]:
         p = np.clip(np.asarray(scores[name], float), 1e-12, 1 - 1e-6)
@@ -260,7 +264,8 @@ def learn(
     *,
     rng: int | np.random.Generator = 0,  # Seed of who is presumed ordinary
 ) -> Lesson:
-    "Learn from labels what is of interest. Raises `ValueError` when nobody gave that label."
+    """Learn from labels what is of interest. Raises
+    `ValueError` when nobody gave that label."""
     rows, wanted, unknown = _placed(features, labels, interest)
     about = dict(wanted=int(wanted.sum()), others=int((~wanted).sum()))
     about |= dict(unknown=unknown, rows=rows)
@@ -486,8 +491,8 @@ def rerank(
     batch: int = 20,  # Objects to label next
     rng: int | np.random.Generator = 0,  # Seed of who is presumed ordinary
 ) -> tuple[Table, Lesson]:  # A row for each ranked object, the first first
-    """Rank the objects of a run again, as labels teach. Raises `ValueError` for a run of
-    O25, a label that nobody gave, a batch that is none."""
+    """Rank the objects of a run again, as labels teach. Raises `ValueError`
+    for a run of O25, a label that nobody gave, a batch that is none."""
     features = run_features(run)
     lesson = learn(features, labels, interest, rng=rng)
     table = ranking_table(features, lesson, labels, batch)
@@ -583,7 +588,8 @@ def _hosts(run: Run, ordinary: np.ndarray, kinds: list, n: int, seed: int) -> di
 
 
 def _spoilt(run: Run, hosts: dict[str, np.ndarray], seed: int) -> Spectra:
-    "Anomalies in some objects of a run, in the rest frame; those that pass the selection."
+    """Anomalies in some objects of a run, in the
+    rest frame; those that pass the selection."""
     rows, which = np.unique(np.concatenate([*hosts.values()]), return_inverse=True)
     raw = run.source.ordinary().fetch(run.scores[rows])[which]
     kinds = np.repeat([*hosts], [len(some) for some in hosts.values()])

@@ -228,7 +228,8 @@ def _at_rest(templates: Spectra) -> tuple:  # Two of (t, len(_REST_K)), NaN: no 
 
 @dataclass
 class Kit:
-    "What a survey is made of: templates at rest, their families and groups, and fibres."
+    """What a survey is made of: templates at rest,
+    their families and groups, and fibres."""
 
     templates: Spectra  # t of them, observed frame
     flux: np.ndarray  # (t, r) float32 at rest, level 1, NaN: not measured
@@ -652,7 +653,8 @@ def kit_of(
     min_sn: float = 30.0,
     without: Iterable[str] = (),
 ) -> Kit:
-    "Templates and sky fibres of some spectra. Raises `ValueError` when they are too few."
+    """Templates and sky fibres of some spectra.
+    Raises `ValueError` when they are too few."""
     templates = choose_templates(real, min_sn=min_sn, without=without)
     return make_kit(templates, real[np.flatnonzero(is_sky(real))])
 

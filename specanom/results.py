@@ -160,7 +160,8 @@ SURE = 1e-3  # p-value of a score below which its words are part of the explanat
 def add_words(
     table: Table,  # With explanation, and p-values and details of scores where known
 ):
-    "Add to the explanation what scores have to say of the objects that they single out."
+    """Add to the explanation what scores have to
+    say of the objects that they single out."""
     for score in ANOMALY_SCORES.values():
         if score.details is None or f'p_{score.name}' not in table.colnames:
             continue

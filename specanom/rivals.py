@@ -48,7 +48,8 @@ class MaskedPCA:
         self,
         data: Spectra,  # (n, d), masked bins with ivar 0
     ) -> 'MaskedPCA':
-        "Find mean and components; masked bins are filled by the model of the round before."
+        """Find mean and components; masked bins are
+        filled by the model of the round before."""
         flux, good = np.array(data.flux, float), data.good
         self.scale = flux[good].mean()
         flux /= self.scale
@@ -201,6 +202,9 @@ class Method:
     log: bool = True  # Conditioned by its logarithm: for what is above 0
     conditioned: bool = True  # Whether it is also conditioned on redshift and noise
 
+    def __repr__(self) -> str:
+        return f'{self.name}: {self.description}'
+
 
 RIVALS = {}  # Name -> `Method`, in the order of all tables
 CONDITIONED = ' | z, S/N'  # ends the name of what is conditioned
@@ -263,8 +267,8 @@ class Rivals:
         }
 
     def _column(self, name: str, data: Spectra) -> Table:
-        """A score as the conditioner takes it: under the name of a registered score that
-        is, or is not, judged by its logarithm."""
+        """A score as the conditioner takes it: under the name of a
+        registered score that is, or is not, judged by its logarithm."""
         like = 're' if self.methods[name].log else 'as'
         return Table({like: self.raw(name, data)})
 
@@ -360,8 +364,8 @@ _DECODER = 64, 256  # units of the dense decoder
 
 
 class AttentionAutoencoder(Autoencoder):
-    """`Autoencoder` whose encoder has convolutions and attention over the wavelengths, as
-    spender's; `hidden` are its channels, an even number last."""
+    """`Autoencoder` whose encoder has convolutions and attention over the
+    wavelengths, as spender's; `hidden` are its channels, an even number last."""
 
     @staticmethod
     def _halves(sizes: list[int], slope: float, dropout: float) -> tuple:
@@ -458,7 +462,8 @@ class ForestDistance:
 
 
 def _mean_distance(leaves: np.ndarray, others: np.ndarray) -> np.ndarray:
-    "Mean over the others (m, trees) of one minus the similarity, for each of (n, trees)."
+    """Mean over the others (m, trees) of one minus
+    the similarity, for each of (n, trees)."""
     together = np.zeros((len(leaves), len(others)), np.int32)
     for mine, theirs in zip(leaves.T, np.where(others < 0, -2, others).T):
         together += mine[:, None] == theirs  # -1 is nobody's leaf

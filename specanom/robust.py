@@ -61,8 +61,8 @@ def _active(slope: float, dropout: float) -> list[nn.Module]:
 
 
 class ConvAutoencoder(Autoencoder):
-    """`Autoencoder` with convolutions along the wavelengths; `hidden` are the channels of
-    the encoder, which the decoder mirrors."""
+    """`Autoencoder` with convolutions along the wavelengths; `hidden`
+    are the channels of the encoder, which the decoder mirrors."""
 
     @staticmethod
     def _halves(sizes: list[int], slope: float, dropout: float) -> tuple:
@@ -464,8 +464,8 @@ def run_robust(
     only: Iterable[str] = None,  # What is trained again, in words; None: everything
 ) -> Table:  # What is in robustness.ecsv
     """Train again what `retrainings` names, or go on with it, and compare. Raises
-    `FileNotFoundError` for a run that is not finished, `ValueError` for a word in `only`
-    that names nothing."""
+    `FileNotFoundError` for a run that is not finished, `ValueError` for a word in
+    `only` that names nothing."""
     out = Path(out)
     course = make_course(run, n=n, shorten=shorten, precision=precision)
     todo = retrainings(course.network, seeds=seeds)

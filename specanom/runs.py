@@ -297,7 +297,8 @@ class Run:
         self,
         fn: Callable,  # (model, *arguments) -> anything
     ) -> Callable:  # (*arguments) -> the same
-        """`fn` with the model of the run, which another process reads for itself, once."""
+        """`fn` with the model of the run, which
+        another process reads for itself, once."""
         if self.executor is None:
             return partial(fn, self.model)
         folder = (self.folder / 'models').resolve()
@@ -310,7 +311,8 @@ class Run:
         name: str = 'anomalies',  # Of a file in the folder `tables`
     ) -> Table:
         """A table of the run: anomalies, reconstruction, anomalies_all,
-        reconstruction_all, discoveries, sensitivity, tags, plates, recall, funnel, atlas."""
+        reconstruction_all, discoveries, sensitivity, tags, plates, recall,
+        funnel, atlas."""
         return read_table(self.folder / 'tables' / f'{name}.ecsv')
 
     def forget(

@@ -198,8 +198,9 @@ for _name, (*_what, _) in SCORES.items():
 def all_scores(
     evidence: Evidence,  # On n spectra
 ) -> dict[str, np.ndarray]:  # name -> (n,) float64, larger is more anomalous
-    """Every score of the registry that learns nothing, or was learnt. Raises
-    `ValueError`, naming the score, when one does not give a number for each spectrum."""
+    """Every score of the registry that learns nothing, or was learnt.
+    Raises `ValueError`, naming the score, when one does not give a number
+    for each spectrum."""
     names = known_scores(evidence.learnt)
     return {name: _computed(ANOMALY_SCORES[name], evidence) for name in names}
 

@@ -119,7 +119,8 @@ def _uniform(wave, n, flux, **options):
 
 
 def _kmeans(wave, n, flux, stretch: float = 1.0):
-    "By position and flux; `stretch` deviations of flux count as the length of a segment."
+    """By position and flux; `stretch` deviations
+    of flux count as the length of a segment."""
     from sklearn.cluster import KMeans
 
     position = np.arange(len(wave)) * n / len(wave)
@@ -149,8 +150,8 @@ def _felzenszwalb(wave, n, flux, min_size: int = 3):
 
 
 def _windows(wave: np.ndarray, speed: float) -> list[tuple]:
-    """(name, low, high) of emission lines and of Ca K and H, merged where they touch, in
-    order."""
+    """(name, low, high) of emission lines and of Ca
+    K and H, merged where they touch, in order."""
     rows = [r for r in LINES if r['kind'] == 'emission' or r['name'] in ('CaK', 'CaH')]
     groups = []
     for row in sorted(rows, key=lambda row: row['wave']):
@@ -207,8 +208,8 @@ def segment(
     # (felzenszwalb)
     **options,
 ) -> Segments:  # Every pixel in exactly one
-    """Divide a spectrum into segments. Raises `ValueError` for an unknown kind, a missing
-    flux or an impossible number."""
+    """Divide a spectrum into segments. Raises `ValueError` for
+    an unknown kind, a missing flux or an impossible number."""
     if kind not in SEGMENTATIONS:
         known = ', '.join(SEGMENTATIONS)
         raise ValueError(f"unknown segmentation '{kind}'; known: {known}")

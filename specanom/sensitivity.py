@@ -29,9 +29,9 @@ def ascend(
     *,
     steps: int = 30,  # B23 stored 15 or 30
 ) -> tuple[np.ndarray, np.ndarray]:  # Path (n, steps + 1, d), log p (n, steps + 1)
-    """Climb the marginal log p (B23 section 4 and eq. 7) in whitened latents, all objects
-    at once; along a path log p, in nat, never falls. Raises `ValueError` when a latent
-    is not a number."""
+    """Climb the marginal log p (B23 section 4 and eq. 7) in whitened latents, all
+    objects at once; along a path log p, in nat, never falls. Raises `ValueError` when a
+    latent is not a number."""
     start = check_points(np.atleast_2d(start))[0]
     root = _root_of_covariance(population)
 
@@ -63,8 +63,8 @@ def _log_prob_and_gradient(
 
 
 def _descend(downhill: Callable, n: int, d: int, steps: int) -> list[tuple]:
-    """Steps (n, d) and cost (n,) on the way down from zero, by BFGS, all points at once,
-    each with its own curvature (Nocedal & Wright 2006, section 6.1)."""
+    """Steps (n, d) and cost (n,) on the way down from zero, by BFGS, all points
+    at once, each with its own curvature (Nocedal & Wright 2006, section 6.1)."""
     x, every = np.zeros((n, d)), np.arange(n)
     cost, gradient = downhill(x, every)
     inverse = np.tile(np.eye(d), (n, 1, 1))

@@ -106,7 +106,8 @@ class Conditioner:
         return self
 
     def __call__(self, scores: Table, catalog: Table) -> np.ndarray:  # (n, k)
-        "Condition scores. Raises `ValueError` when the columns are not those of the fit."
+        """Condition scores. Raises `ValueError` when
+        the columns are not those of the fit."""
         if list(scores.colnames) != self.names:
             raise ValueError(
                 f"the scores are {', '.join(scores.colnames)}; fitted were {', '.join(self.names)}"
@@ -133,7 +134,8 @@ def _predict(terms, coefficients, category):
 
 
 def _ridge(terms: np.ndarray, y: np.ndarray, objects: float) -> np.ndarray:
-    "Coefficients (t, k), shrunk as by this many objects without a trend; the constant by one."
+    """Coefficients (t, k), shrunk as by this many
+    objects without a trend; the constant by one."""
     penalty = np.full(terms.shape[1], objects)
     penalty[0] = 1
     return np.linalg.solve(terms.T @ terms + np.diag(penalty), terms.T @ y)
@@ -166,7 +168,8 @@ def _survival(y: np.ndarray, scale: float, shape: float) -> np.ndarray:
 def _fit_pareto(
     y: np.ndarray, cut: float, above: int, least: float
 ) -> tuple:  # scale, shape
-    "Fit excesses y below a cut: `above` more lie beyond it, or an unknown number (None)."
+    """Fit excesses y below a cut: `above` more
+    lie beyond it, or an unknown number (None)."""
 
     def loss(values):
         scale, shape = np.exp(values[0]), values[1]
@@ -198,7 +201,8 @@ def _without_listed(
     least: float,
     rate: float,
 ) -> tuple:  # The law, and the fraction of normal objects that it describes
-    "Take out what is listed at a false-discovery rate, fit again, until nothing changes."
+    """Take out what is listed at a false-discovery
+    rate, fit again, until nothing changes."""
     kept = len(excess)
     for _ in range(20):
         p = np.append(np.ones(first), fraction * _survival(excess, *law))
@@ -215,7 +219,8 @@ def _without_listed(
 
 @dataclass
 class Tail:
-    "What the largest scores of normal objects are, learnt from a sample that may hold anomalies."
+    """What the largest scores of normal objects are,
+    learnt from a sample that may hold anomalies."""
 
     start: float  # Score at which the law begins
     scale: float  # Of the generalised Pareto law, as the scores
@@ -323,7 +328,8 @@ class Normal:
 
 
 def _in_cells(score, cell, known, known_cell, law: Tail) -> np.ndarray:  # (n,)
-    "p-values within cells: by rank, and from the highest fifth of a cell on as the law falls off."
+    """p-values within cells: by rank, and from the
+    highest fifth of a cell on as the law falls off."""
     p = np.ones(len(score))
     for c in np.unique(cell):
         here, normal = cell == c, np.sort(known[known_cell == c])
@@ -348,7 +354,8 @@ class Calibration:
         # from the others too
         judged: np.ndarray = None,
     ) -> 'Calibration':
-        "Learn what is normal. Raises `ValueError` when there are too few objects to say."
+        """Learn what is normal. Raises `ValueError`
+        when there are too few objects to say."""
         judged = (
             np.ones(len(catalog), bool) if judged is None else np.asarray(judged, bool)
         )
@@ -372,7 +379,8 @@ class Calibration:
     def _learn(
         self, scores: Table, catalog: Table, cells: tuple, judged, strange
     ) -> list[Normal]:
-        "What is normal for each third: trends from the next one, p-values from the last."
+        """What is normal for each third: trends from
+        the next one, p-values from the last."""
         third, thirds = self._third(catalog), []
         for own in range(3):
             trends = ~judged | (third == (own + 1) % 3)

@@ -84,8 +84,9 @@ def sliced_axes(
     steps: int = 20,  # Descent steps; 0 keeps the random start
     rng: int | np.random.Generator = 0,
 ) -> torch.Tensor:  # (d, K), orthonormal columns
-    """Find the K orthonormal directions least like a Gaussian: the maximum K-sliced
-    Wasserstein distance (Dai & Seljak 2021), by Cayley descent on the Stiefel manifold."""
+    """Find the K orthonormal directions least like a Gaussian: the maximum
+    K-sliced Wasserstein distance (Dai & Seljak 2021), by Cayley descent on the
+    Stiefel manifold."""
     distance = partial(_distance, z=z, counts=counts, target=_normal_ranks(counts))
     axes, angle = _random_axes(len(z), n_slices, rng).to(z.device), 0.1
     value, gradient = distance(axes)
@@ -182,8 +183,8 @@ def _restrained(x, cdf, kappa, shrink):
 
 
 def _knots(x, y):
-    """Stack knots with slopes (3, ..., M): parabolic inside, 1 at the ends. Values drawn
-    towards the identity have slopes drawn towards 1."""
+    """Stack knots with slopes (3, ..., M): parabolic inside, 1 at the
+    ends. Values drawn towards the identity have slopes drawn towards 1."""
     step = x.diff()
     slope = y.diff() / step
     before, after = step[..., :-1], step[..., 1:]
@@ -220,7 +221,8 @@ def fit_splines(
 
 # %% ../nbs/04b_sliced.ipynb #db332e1c
 class _Bins(NamedTuple):
-    "The bins of a spline, or those into which values fall: each (..., M + 1) or (..., n)."
+    """The bins of a spline, or those into which
+    values fall: each (..., M + 1) or (..., n)."""
 
     x: torch.Tensor  # Left end
     y: torch.Tensor  # The map there
@@ -435,8 +437,9 @@ class SlicedFlow(WhitenedFlow, method='sliced'):
         )
 
     def _push(self, x, c):
-        """Sliced layers: points (n, d) to Gaussianised (..., d, n) and log-determinant
-        (..., n): without leading axis for one class, with one for a slice of classes."""
+        """Sliced layers: points (n, d) to Gaussianised (..., d, n) and
+        log-determinant (..., n): without leading axis for one class, with one for a
+        slice of classes."""
         z, logdet = self._fitted()._whiten(x.T)
         leading = self.counts[c].shape
         z = z.expand(*leading, *z.shape)

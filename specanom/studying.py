@@ -182,8 +182,8 @@ def _real_part(args) -> list[str]:
 
 
 def _scale_part(args) -> list[str]:
-    """Time and memory of runs of several sizes, and how they grow; those of the run, where
-    there is one, beside them."""
+    """Time and memory of runs of several sizes, and how they
+    grow; those of the run, where there is one, beside them."""
     from specanom.files import write_table
     from specanom.growth import costs_of, measure_growth, slopes
     from specanom.runs import Run

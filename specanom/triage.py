@@ -219,7 +219,8 @@ class Triage:
 
     @cached_property
     def forest(self):
-        "`RandomForestClassifier`; grown when it is first asked, which scoring never does."
+        """`RandomForestClassifier`; grown when it
+        is first asked, which scoring never does."""
         from sklearn.ensemble import RandomForestClassifier
 
         options = dict(min_samples_leaf=2, random_state=0)

@@ -180,7 +180,8 @@ def density_measures(
     labels: np.ndarray,  # (n,)
     prior: np.ndarray,  # (16,)
 ) -> dict:  # deficit, error, rare, tail (nat), found
-    "How far a density is from the truth. Raises `ValueError` where one is not a number."
+    """How far a density is from the truth. Raises
+    `ValueError` where one is not a number."""
     if not np.isfinite(log_p).all():
         raise ValueError('a log density is not a number')
     gap = (truth - log_p)[np.arange(len(labels)), labels]
@@ -364,8 +365,8 @@ def run_tail(
     **options,  # Of `make_density`
 ) -> Table:
     """Test the tail of the density: how many of new objects are found below low levels
-    of its probability integral transform. Columns: data, training, who ('all' or 'rare'),
-    objects, level, expected, found, sigma."""
+    of its probability integral transform. Columns: data, training, who ('all' or
+    'rare'), objects, level, expected, found, sigma."""
     run, rows = Run.load(folder), []
     for n in sizes:
         rows += _known_tail(n, n_test, draws, options)

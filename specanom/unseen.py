@@ -157,8 +157,8 @@ def anomaly_pool(
     n: int = 150,  # Of each kind
     rng: int | np.random.Generator = LOCKED[0],
 ) -> Table:  # kind, p_all, p_re, features (f,)
-    """Anomalies in ordinary objects, with what the run says of them. Raises `ValueError`
-    for a run that is not on the mock survey."""
+    """Anomalies in ordinary objects, with what the run says of them.
+    Raises `ValueError` for a run that is not on the mock survey."""
     _mock(run)
     kinds, seed, tables = list(kinds or EVERY_KIND['name']), seed_of(rng), []
     hosts = _hosts(run, kinds, n, seed)
@@ -222,8 +222,8 @@ def ask_wider(
     pool: Table,  # Of `anomaly_pool`
     trees: int = 100,
 ) -> np.ndarray:  # (n,)
-    """Probability of an artefact by forests like the triage's that learnt from the other
-    kinds of the pool, known and strange."""
+    """Probability of an artefact by forests like the triage's that
+    learnt from the other kinds of the pool, known and strange."""
     from sklearn.ensemble import RandomForestClassifier
 
     kinds, features = np.asarray(pool['kind']), np.asarray(pool['features'])

@@ -145,7 +145,8 @@ def _ids_of(path: Path) -> np.ndarray:
 
 
 def _open(path: Path | str, seen: dict) -> tuple:
-    """What there is at a place and was not seen before, or None; how that is remembered."""
+    """What there is at a place and was not seen
+    before, or None; how that is remembered."""
     place = place_of(path)
     if str(path).endswith('.zarr'):
         source = StoreSource(place)
@@ -258,7 +259,8 @@ def _settle(updates: _Updates, drift: Table, rejected: Table, seen: dict):
 
 
 def _compared(run: Run, new: Table) -> Table:
-    "Scores of new objects beside those of the run that its networks did not learn from."
+    """Scores of new objects beside those of the
+    run that its networks did not learn from."""
     old = run.scores[ranked(run, run.scores)] if run.config.recipe != 'o25' else None
     if old is None:
         return compare_scores(run.scores, new, list(SCORES), ['sn_bin'])

@@ -177,8 +177,9 @@ def fit_vae(
     quiet: bool = False,  # No progress bar
     stopped: threading.Event = None,  # When it is set, an epoch is the last
 ) -> VAE:  # `.history` has the losses by epoch
-    """Train O25's network (its authors' code). Raises `ValueError` when a set is empty,
-    `FloatingPointError` when the loss diverges, `KeyboardInterrupt` when it is stopped."""
+    """Train O25's network (its authors' code). Raises `ValueError` when a set is
+    empty, `FloatingPointError` when the loss diverges, `KeyboardInterrupt` when
+    it is stopped."""
     check_sets(train, valid)
     rng, device = seed_of(rng), pick_device(device)
     shape = dict(hidden=hidden, n_latent=n_latent, precision=precision)

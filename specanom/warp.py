@@ -19,7 +19,8 @@ from .flow import WhitenedFlow, check_points, one_thread_each
 
 # %% ../nbs/04c_warp.ipynb #2cd9d90b
 def _orders(d: int, depth: int, rng) -> np.ndarray:
-    "Orders (depth, d) of the coordinates; each that is drawn is followed by its reverse."
+    """Orders (depth, d) of the coordinates; each
+    that is drawn is followed by its reverse."""
     drawn = [rng.permutation(d) for _ in range((depth + 1) // 2)]
     both = [order for one in drawn for order in (one, one[::-1])]
     return np.stack(both[:depth])
@@ -61,7 +62,8 @@ def _networks(p):
 
 
 def _shift_scale(x, network):
-    "What a network adds to each coordinate of x (n, d), and the logarithm of its factor."
+    """What a network adds to each coordinate of
+    x (n, d), and the logarithm of its factor."""
     w1, b1, w2, b2, w3, b3 = network
     linear, silu = torch.nn.functional.linear, torch.nn.functional.silu
     first = silu(linear(x, w1, b1))
@@ -156,7 +158,8 @@ def _responsibilities(x, mean, cov, weight):
 
 
 def _weighted_moments(x, share, spread):
-    "Means, covariances and weights of k Gaussians from their shares (k, n) in x (d, n)."
+    """Means, covariances and weights of k Gaussians
+    from their shares (k, n) in x (d, n)."""
     k, n = share.shape
     size = share.sum(1)
     mean = share @ x.T / size[:, None].clamp(min=1e-9)
@@ -199,7 +202,8 @@ def _penalty(q):
 
 
 def _predictive(q, counts):
-    "Turn each Gaussian into Student's t, by what its mean and covariance are uncertain."
+    """Turn each Gaussian into Student's t, by
+    what its mean and covariance are uncertain."""
     size = counts[:, None] * q['log_weight'].exp()
     narrower = (size + _FREEDOM) / (size + _PRIOR_COV) / (1 + 1 / (size + _PRIOR_MEAN))
     lower = q['lower'] * narrower.sqrt()[..., None, None]
@@ -272,8 +276,8 @@ class _Trial:
 
 
 def _own_log_prob(x, label, q):
-    """Log density (n,) of whitened points x (n, d) under their own class, with Gaussians:
-    what training climbs."""
+    """Log density (n,) of whitened points x (n, d) under
+    their own class, with Gaussians: what training climbs."""
     z, logdet = _warp(x, q)
     mean, lower, log_weight = (q[k].index_select(0, label) for k in _MIXTURE)
     gap = (z[:, None] - mean)[..., None]
@@ -487,8 +491,8 @@ class WarpFlow(WhitenedFlow, method='warp'):
 
     @torch.no_grad()
     def _draw(self, m, z, labels, share, chi):
-        """Turn numbers drawn from a normal (n, d) and from two uniform distributions into
-        objects, by member m."""
+        """Turn numbers drawn from a normal (n, d) and from two
+        uniform distributions into objects, by member m."""
         p = {k: self.warp[k][m][labels] for k in (*_MIXTURE, 'freedom')}
         below = p['log_weight'].exp().cumsum(-1)[:, :-1].numpy()
         pick = np.arange(len(z)), (share > below).sum(1)

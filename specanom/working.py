@@ -86,8 +86,8 @@ def _caution(r) -> str:
 
 
 def _find_lines(r) -> list[str]:
-    """What a run lists, how much of it is false where that is known, and the first three
-    with their reasons."""
+    """What a run lists, how much of it is false where that
+    is known, and the first three with their reasons."""
     from specanom.files import read_table
 
     found, path = r.table('discoveries'), r.folder / 'truth.ecsv'
@@ -227,7 +227,8 @@ def _judged(args, executor) -> tuple:  # Run, spectra, scores, who was set aside
 def score_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
-    "Scores of files, or of a catalogue in partitions; returns the table, or where it is."
+    """Scores of files, or of a catalogue in
+    partitions; returns the table, or where it is."""
     if len(args.files) == 1 and args.files[0].is_dir():
         from specanom.hats import is_hats
 

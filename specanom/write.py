@@ -243,7 +243,8 @@ def _empty_column(name: str, form: str, fibres: int) -> np.ndarray:
 def _fibre_table(
     columns: str, catalog: Table, fibres: int, **given: np.ndarray
 ) -> fits.BinTableHDU:
-    "One row per fibre: what is `given`, else the catalogue's, else what stands for none."
+    """One row per fibre: what is `given`, else
+    the catalogue's, else what stands for none."""
     out, at = [], catalog['fiberid'] - 1
     for entry in columns.split():
         name, form, *key = entry.split(':')
