@@ -108,7 +108,7 @@ def quiet_trials(
     chain: Chain,
     trials: int,
     seed: int = 1000,
-) -> Iterator[tuple]:  # As `_quiet`
+) -> Iterator[tuple]:  # Fires, rows, rows of p < 0.01
     "Mock surveys without a fault."
     for number in range(trials):
         raw = mock_survey(640 * QUIET_PLATES, rng=seed + number)
@@ -120,7 +120,7 @@ def dealt_trials(
     survey: Tiled,
     trials: int,
     seed: int = 0,
-) -> Iterator[tuple]:  # As `_quiet`
+) -> Iterator[tuple]:  # Fires, rows, rows of p < 0.01
     "One survey, its objects dealt anew among its fibres."
     rng = np.random.default_rng(seed)
     for _ in range(trials):

@@ -53,7 +53,7 @@ def test_a_catalogue_is_scored(sky, folder, tmp_path, capsys):
     table = parquet.read_table(out / 'dataset', partitioning=None)
     rows = table.sort_by('TARGETID').to_pydict()
     assert rows['TARGETID'] == IDS.tolist() and 'spectrum' not in rows
-    assert rows['p_all'][12] is None and 'redshift' in rows['set_aside'][12]
+    assert rows['p_all'][12] is None and '< z <' in rows['set_aside'][12]
     assert set(rows['set_aside'][:12]) == {''}
     one = sky / 'dataset/Norder=1/Dir=0/Npix=7.parquet'
     table = tmp_path / 'one.parquet'
