@@ -61,7 +61,8 @@ def test_a_catalogue_is_scored(sky, folder, tmp_path, capsys):
     alone = read_table(table)
     place = [rows['TARGETID'].index(i) for i in alone['specobjid'].tolist()]
     assert sorted(place) == [9, 10, 11]
-    np.testing.assert_allclose(alone['re'], np.array(rows['re'])[place], rtol=1e-5)
+    together = np.array(rows['re'], float)[place]
+    np.testing.assert_allclose(alone['re'], together, rtol=1e-5)
     schemas = {str(parquet.read_schema(p)) for p in out.rglob('Npix=*.parquet')}
     assert len(schemas) == 1
 
