@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MEASURES', 'DEVELOPMENT', 'LOCKED', 'AMPLITUDES', 'detection', 'detection_interval', 'half_amplitude', 'method_of',
            'our_methods', 'pae_scores', 'evaluate', 'summarize', 'compare', 'ranking', 'combination', 'in_parts',
-           'run_detection', 'in_tables', 'run_tables', 'plot_heatmap', 'plot_found']
+           'run_detection', 'about_run', 'round_columns', 'check_mock', 'in_tables', 'run_tables', 'plot_heatmap',
+           'plot_found']
 
 # %% ../nbs/09a_detection.ipynb #5229f46b
 import functools
@@ -457,12 +458,12 @@ def run_detection(
     def part(name):
         table = trial(*parts[name])
         kept = [c for c in table.colnames if not c.startswith(('precision_', 'found_'))]
-        _round(table, _INTERVALS)
+        round_columns(table, _INTERVALS)
         return table[kept]
 
     codes = [(m.name, code_digest(m.fit), m.log, m.conditioned) for m in entered]
     key = digest(_made_of(run), code_digest(run_detection), codes, size)
-    return in_parts(path, parts, part, key=key, about=_about(run.config))
+    return in_parts(path, parts, part, key=key, about=about_run(run.config))
 
 
 class _Judges:
@@ -505,26 +506,39 @@ def _made_of(run: Run) -> dict:
     return {name: facts.get('key') for name, facts in run.manifest['stages'].items()}
 
 
-def _about(config: Config, **more) -> dict:
+def about_run(
+    config: Config,
+    **more,  # Whatever else there is to say
+) -> dict:
     "What a table says of the run that it was made with."
     run = dict(profile=config.profile, survey=config.n, seed=config.seed)
     used = {row['package']: row['version'] for row in versions()}
     return run | more | dict(versions=used)
 
 
-def _round(table: Table, names: Iterable[str]):
+def round_columns(
+    table: Table,  # Changed in place
+    names: Iterable[str],
+):
     "Four digits behind the point are what a small file holds."
     for name in names:
         table[name] = table[name].round(4)
 
 
+def check_mock(
+    run: Run,
+):
+    "Raise `ValueError` unless a run is on the mock survey."
+    if run.config.source != 'mock':
+        raise ValueError(
+            f'{run.folder} is not a run on the mock survey, where we know what is normal'
+        )
+
+
 def _mock_run(folder: Path) -> Run:
     "A run on the mock survey. Raises `ValueError` for another one."
     run = Run.load(folder)
-    if run.config.source != 'mock':
-        raise ValueError(
-            f'{folder} is not a run on the mock survey, where we know what is normal'
-        )
+    check_mock(run)
     return run
 
 
@@ -655,11 +669,11 @@ def run_tables(
 
     def part(kind):
         table = listing(kind, seed)
-        _round(table, ('quiescent', 'A1', 'B1', 'log_p'))
+        round_columns(table, ('quiescent', 'A1', 'B1', 'log_p'))
         return table
 
     key = digest(_made_of(run), code_digest(run_tables), n, seed)
-    about = _about(run.config, normal=len(normal))
+    about = about_run(run.config, normal=len(normal))
     return in_parts(path, list(ANOMALIES['name']), part, key=key, about=about)
 
 # %% ../nbs/09a_detection.ipynb #57329692

@@ -16,11 +16,14 @@ import numpy as np
 from astropy.table import Table
 
 from .config import preparation
-from .core import progress, seed_of, versions
+from .core import progress, seed_of
 from specanom.detection import (
     LOCKED,
+    about_run,
+    check_mock,
     method_of,
     our_methods,
+    round_columns,
     run_detection,
     summarize,
 )
@@ -41,12 +44,6 @@ def _about(run: Run, n: int) -> dict:
     "Of what run a measurement is, and how much of each there is."
     config = run.config
     return dict(profile=config.profile, survey=config.n, seed=config.seed, of_each=n)
-
-
-def _mock(run: Run):
-    "Raise `ValueError` unless a run is on the mock survey."
-    if run.config.source != 'mock':
-        raise ValueError(f'{run.folder} is no run on the mock survey: it has no truth')
 
 
 def _anomalous(run: Run) -> np.ndarray:  # (n,) bool
@@ -75,15 +72,9 @@ def run_strangers(
     return run_detection(folder, path, kinds=kinds, seeds=seeds, n=n)
 
 
-def _versions() -> dict:
-    return {row['package']: row['version'] for row in versions()}
-
-
 def _rounded(table: Table) -> Table:
-    "Four digits behind the point."
-    for name in table.colnames:
-        if table[name].dtype.kind == 'f':
-            table[name] = table[name].round(4)
+    "The same with four digits behind the point."
+    round_columns(table, [n for n in table.colnames if table[n].dtype.kind == 'f'])
     return table
 
 
@@ -159,7 +150,7 @@ def anomaly_pool(
 ) -> Table:  # kind, p_all, p_re, features (f,)
     """Anomalies in ordinary objects, with what the run says of them.
     Raises `ValueError` for a run that is not on the mock survey."""
-    _mock(run)
+    check_mock(run)
     kinds, seed, tables = list(kinds or EVERY_KIND['name']), seed_of(rng), []
     hosts = _hosts(run, kinds, n, seed)
     rows = np.unique(np.concatenate([*hosts.values()]))
@@ -377,12 +368,12 @@ def run_hundred(
     """How many artefacts stand among the first hundred of the astrophysical list of a
     run. Raises `ValueError` as `anomaly_pool`."""
     run, path = Run.load(folder), Path(path)
-    _mock(run)
+    check_mock(run)
     pools = _kept_pools(run, path.with_name(f'{path.stem}_pool.safetensors'), n)
     pool, ordinary = (ask_triage(one, run.model.triage) for one in pools)
     pool['wider'] = ask_wider(pool)
     table, kinds = measure_lists(pool, ordinary, how)
-    about = _about(run, n) | ordinary.meta | vars(how) | dict(versions=_versions())
+    about = about_run(run.config, of_each=n) | ordinary.meta | vars(how)
     for one, place in ((table, path), (kinds, _beside(path))):
         one.meta.update(about)
         write_table(one, place)
