@@ -61,6 +61,7 @@ MEANINGS = dict(  # column -> what it says, where no room describes it
     artefact='whether what was injected is an artefact',
     authors="part shared in the authors' notebooks",
     classes='most frequent classes of the group',
+    contraction='how far the way home of contraction matching goes astray',
     criterion='cut of the selection, in order',
     fiberid='fibre',
     frame='where the reasons are alike: in the rest frame, or as observed',
@@ -123,7 +124,7 @@ _MANY = {  # pattern of names -> what they say
     r'p_(\w+)': 'p-value of {}',
     r'found_(\d+)': 'known objects among the first {} of a bin or class',
     r'bin (\d+)': 'in redshift bin {}',
-    r'(logp|re|scan|secondz|shapes)_(\d+)': '{} by the judge of this number',
+    r'(logp|re|contraction|scan|secondz|shapes)_(\d+)': '{} by the judge of this number',
     r'(mse|chi2)(\w*)': 'residual score of O25: {}',
 }
 

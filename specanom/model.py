@@ -41,7 +41,7 @@ from specanom.scores import (
     known_scores,
     learn_scores,
 )
-from . import scan, secondz, shapes  # noqa: F401, they enter their scores
+from . import contraction, scan, secondz, shapes  # noqa: F401, enter scores
 from .significance import Calibration
 from .triage import Triage
 

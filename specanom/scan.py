@@ -332,8 +332,8 @@ SCAN = add_score(
     'strongest window of the residual',
     _score,
     log=False,
-    weight=0.4,
+    weight=0.2,
     learn=_learn,
     details=Details(_COLUMNS, _where, _words),
-    tail=0.3,
+    tail=0.4,
 )

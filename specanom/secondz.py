@@ -244,8 +244,8 @@ SECONDZ = add_score(
     'second redshift in the residual',
     _score,
     log=False,
-    weight=0.3,
+    weight=0.2,
     learn=_learn,
     details=Details(_COLUMNS, _which, _words),
-    tail=0.3,
+    tail=0.4,
 )

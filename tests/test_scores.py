@@ -74,7 +74,7 @@ def trained(survey):
     return Model(members, redshift_bins(survey.catalog['z'], 5))
 
 
-LEARN = ('scan', 'shapes', 'secondz')
+LEARN = ('contraction', 'scan', 'shapes', 'secondz')
 
 
 @pytest.fixture(scope='module')
@@ -207,7 +207,8 @@ def test_scores_that_learn(trained, taught, survey, tmp_path):
     apart = model.score(survey[20:30])
     for name in ('scan', 'secondz', *detail_columns(LEARN)):
         assert np.array_equal(table[name][20:30], apart[name]), name
-    assert np.allclose(table['shapes'][20:30], apart['shapes'], rtol=1e-9)
+    for name in ('contraction', 'shapes'):
+        assert np.allclose(table[name][20:30], apart[name], rtol=1e-9), name
 
     table['explanation'] = np.array(['unexplained'] * len(table))
     table['p_scan'][:2] = SURE / 2, SURE * 2
