@@ -51,7 +51,7 @@ def _add_paper(commands):
         help='keep the tables and numbers that the page was drawn from',
     )
 
-
+# %% ../nbs/11_operations.ipynb #39f5e161
 def _add_benchmark(commands):
     add = add_command(
         commands,
@@ -112,7 +112,7 @@ def _add_benchmark(commands):
     _add_again(add)
     _add_sizes(add)
 
-
+# %% ../nbs/11_operations.ipynb #bd36c306
 def _add_sizes(add):
     "How large runs are whose growth is measured."
     add(
@@ -163,7 +163,7 @@ def _add_again(add):
         'they are judged by chains that know nothing of them',
     )
 
-
+# %% ../nbs/11_operations.ipynb #0f2774b2
 def _add_tune(commands):
     add = add_command(
         commands,
@@ -278,7 +278,7 @@ def _add_labels(commands):
     )
     add('--vi', type=Path, metavar='FILE', help='write the same as prospect has it')
 
-
+# %% ../nbs/11_operations.ipynb #9fc00084
 def _add_rerank(commands):
     add = add_command(
         commands,
@@ -291,7 +291,7 @@ def _add_rerank(commands):
             'runs/demo --labels mine.csv --interest lens --batch 50': 'what to see next',
         },
     )
-    add('run', type=Path, metavar='RUN', help='a finished run')
+    add_run_folder(add)
     add(
         '--labels',
         type=Path,
@@ -322,7 +322,7 @@ def _add_more(commands):
             'runs/demo 299489676975171584 --n 50 --out like.ecsv': 'fifty, in a table',
         },
     )
-    add('run', type=Path, metavar='RUN', help='a finished run')
+    add_run_folder(add)
     add('id', metavar='ID', help='specobjid, or plate-mjd-fiber')
     add('--n', type=int, default=10, help='objects (default: 10)')
     add_table(add)

@@ -104,7 +104,7 @@ def _add_workers(add):
         "must reach the run folder; needs pip install 'specanom[scale]'",
     )
 
-
+# %% ../nbs/11_options.ipynb #0d4e1ded
 def _add_source(add):
     "Which spectra a run is about, and what is known of them."
     add(
@@ -138,7 +138,7 @@ def _add_source(add):
         '(default: auto)',
     )
 
-
+# %% ../nbs/11_options.ipynb #2bf1ce24
 def _add_configuration(add):
     "What a run computes."
     add(
@@ -175,7 +175,7 @@ def _add_configuration(add):
         'judges (default: 4); 1: one network, which judges its test split',
     )
 
-
+# %% ../nbs/11_options.ipynb #3b0a1535
 def _add_anomalies(commands):
     add = add_command(
         commands,
@@ -227,7 +227,7 @@ def _add_check(commands):
     add_run_folder(add, 'a run folder')
     add_json(add)
 
-
+# %% ../nbs/11_options.ipynb #7ae7babd
 def _add_info(commands):
     add = add_command(
         commands,
@@ -286,7 +286,7 @@ def _add_update(commands):
     )
     _add_workers(add)
 
-
+# %% ../nbs/11_options.ipynb #66beac4c
 def _add_score(commands):
     add = add_command(
         commands,
@@ -314,7 +314,7 @@ class _ScoreHelp(str):
 
         return str(self) % (values | dict(scores=describe_scores()))
 
-
+# %% ../nbs/11_options.ipynb #b1d184f9
 def _add_explain(commands):
     add = add_command(
         commands,
@@ -354,7 +354,7 @@ def _add_explain(commands):
     )
     add_json(add)
 
-
+# %% ../nbs/11_options.ipynb #69667b43
 def _add_view(commands):
     add = add_command(
         commands,
@@ -466,7 +466,7 @@ def _add_selection(add):
         help='add Halpha and velocity dispersions of the Portsmouth catalogue',
     )
 
-
+# %% ../nbs/11_options.ipynb #cc191965
 def _add_download(commands):
     add = add_command(
         commands,
@@ -514,7 +514,7 @@ def _add_transfer(add):
         help='say how many files, how many GiB, how long; fetch nothing',
     )
 
-
+# %% ../nbs/11_options.ipynb #61784009
 def _add_known(commands):
     add = add_command(
         commands,
@@ -557,7 +557,7 @@ def _add_completion(commands):
     )
     add('shell', choices=SHELLS, help='whose script')
 
-
+# %% ../nbs/11_options.ipynb #038a0fc9
 _ADDERS = (  # in the order of --help
     _add_run,
     _add_score,
@@ -595,7 +595,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.commands = commands.choices
     return parser
 
-
+# %% ../nbs/11_options.ipynb #147bbfc7
 def _add_voice(command: argparse.ArgumentParser):
     "How much is said while a command works."
     add = command.add_mutually_exclusive_group().add_argument

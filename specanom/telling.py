@@ -73,7 +73,7 @@ def _listed_columns() -> list[str]:
     shown += [*map(column_of, own_p()), 'p_all', 'q', 'members', 'rank_low']
     return [*shown, 'rank_high', 'explanation', 'triage', 'z_alternative']
 
-
+# %% ../nbs/11c_telling.ipynb #c4667bc3
 def clusters_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
@@ -101,7 +101,7 @@ _GROUP_COLUMNS = [
     *('classes', 'where'),
 ]
 
-
+# %% ../nbs/11c_telling.ipynb #8ccbd763
 def check_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
@@ -152,7 +152,7 @@ def _settings_lines(table) -> list[str]:
         said += [f'    {row["meaning"]}'] if row['meaning'] else []
     return said
 
-
+# %% ../nbs/11c_telling.ipynb #f0564693
 def info_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
@@ -173,7 +173,7 @@ def info_command(
     said += [f'cache: {home()}']
     return '\n'.join(said)
 
-
+# %% ../nbs/11c_telling.ipynb #078586cb
 def _run_json(folder: Path) -> str:
     "The same, for programs."
     from astropy.table import Table
