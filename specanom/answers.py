@@ -55,7 +55,7 @@ def check_page(
 
 # %% ../nbs/11a_answers.ipynb #c12f70ad
 def check_word(
-    what: str,  # The word is
+    what: str,  # What the word names, as in 'segments must be one of ...'
     word: str,
     known: list[str],
 ):

@@ -618,7 +618,8 @@ def collect_b23(
     run: Run,  # Finished, of B23's preprocessing
     folder: Path,  # Made if it is missing; files of these names are replaced
     *,
-    lines: Table = None,  # Of `match_portsmouth`; None: the run's catalogue, or measured
+    # Of `match_portsmouth`; None: from the run's catalogue, or measured
+    lines: Table = None,
     shown: int = 4,  # Spectra of Figure 2
     rng: int | np.random.Generator = 0,  # Seed of which ones, and of their gaps
 ) -> Path:  # The folder

@@ -409,7 +409,7 @@ def load_config(
     file: Path = None,  # TOML, as `Config.write` writes it; may hold only some keys
     *,
     recipe: str = None,  # Of `RECIPES`; None: what the file says, else 'best'
-    lenient: bool = False,  # Pass over sections of the file that nobody has entered here
+    lenient: bool = False,  # Pass over sections of the file that nobody has entered
     **changes,  # Single values, `seed=1` or `**{'flow.patience': 3}`
 ) -> Config:
     """Configuration from profile, recipe, file and single values; the later wins.

@@ -22,8 +22,8 @@ def _add_paper(commands):
         commands,
         'paper',
         'the results of a paper, from a finished run of its recipe',
-        'Show what the paper shows, in its order, for a run of your own: one HTML file. '
-        "Needs pip install 'specanom[papers]'.",
+        'Show what the paper shows, in its order, for a run of your own: one HTML '
+        "file. Needs pip install 'specanom[papers]'.",
         examples={
             'b23 runs/sdss-b23': 'b23.html, from a run of that recipe',
             'o25 runs/sdss-o25 --facts mine': 'and what it was drawn from',
@@ -60,7 +60,8 @@ def _add_benchmark(commands):
         'Inject anomalies of every kind into a mock survey, score them with the model '
         'of a run and with other methods; race the steps of the chain.',
         examples={
-            '--model runs/demo --only detection': 'what is found; goes on where it stopped',
+            '--model runs/demo --only detection': 'what is found; goes on where '
+            'it stopped',
             '--only speed': 'how fast the steps are on this machine',
         },
     )
@@ -153,7 +154,8 @@ def _add_again(add):
         type=float,
         default=0.5,
         metavar='PART',
-        help='robust, scale: part of the epochs of RUN, or of the profile (default: 0.5)',
+        help='robust, scale: part of the epochs of RUN, or of the profile '
+        '(default: 0.5)',
     )
     add(
         '--real',
@@ -288,7 +290,8 @@ def _add_rerank(commands):
         'The result is a ranking and no probability; p-values stay as they are.',
         examples={
             'runs/demo --labels mine.csv --out again.ecsv': 'the whole ranking',
-            'runs/demo --labels mine.csv --interest lens --batch 50': 'what to see next',
+            'runs/demo --labels mine.csv --interest lens --batch 50': 'what to '
+            'see next',
         },
     )
     add_run_folder(add)

@@ -63,9 +63,11 @@ def _add_run(commands):
         'Run the chain into a folder. A second run repeats only what changed.',
         examples={
             '--profile tiny --out runs/first': 'a small mock survey: some minutes',
-            '--source sdss --n 20000 --published': 'real ones, the published among them',
+            '--source sdss --n 20000 --published': 'real ones, the published '
+            'among them',
             '--source FOLDER --model runs/sdss': 'your files, ranked by a model',
-            '--recipe b23 --set flow.patience=3 --figures pdf': 'a method, one number changed',
+            '--recipe b23 --set flow.patience=3 --figures pdf': 'a method, one '
+            'number changed',
         },
     )
     _add_source(add)
@@ -184,7 +186,8 @@ def _add_anomalies(commands):
         'List the discoveries of a finished run at a rate of false ones.',
         examples={
             'runs/demo': "at the run's own rate",
-            'runs/demo --fdr 0.01 --out few.fits': 'another rate; the run stays as it is',
+            'runs/demo --fdr 0.01 --out few.fits': 'another rate; the run stays '
+            'as it is',
             "runs/demo --json | jq '.rows[].specobjid'": 'for other programs',
         },
     )
@@ -520,8 +523,8 @@ def _add_known(commands):
         commands,
         'known',
         'a published list of unusual objects, for run --known',
-        'Fetch a list from VizieR, once, and write it as a file that run --known reads. '
-        'Without a name: which lists there are.',
+        'Fetch a list from VizieR, once, and write it as a file that run --known '
+        'reads. Without a name: which lists there are.',
         examples={
             '': 'which lists there are',
             'supernovae --out supernovae.csv': 'one of them, as run --known reads it',

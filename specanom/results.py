@@ -269,7 +269,8 @@ _CLIMBED = dict(
     nearest='specobjid of the training spectrum nearest to the end',
     reading="which of B23's three readings applies",
     brightness='of the object, over that of the end',
-    change='where the shapes of both ends differ most: the object over the end, minus 1',
+    change='where the shapes of both ends differ most: the object over the end, '
+    'minus 1',
 )
 
 

@@ -224,7 +224,8 @@ method        Böhm V., Kim A. G., Juneau S. 2023, Fast and efficient identifica
 explanations  Ortiz Manrique E., Boquien M. 2025, Interpreting the detection of
               anomalies in SDSS spectra, A&A 703, A242,
               doi:10.1051/0004-6361/202556339
-flow          Dai B., Seljak U. 2021, Sliced Iterative Normalizing Flows, ICML, arXiv:2007.00674
+flow          Dai B., Seljak U. 2021, Sliced Iterative Normalizing Flows,
+              ICML, arXiv:2007.00674
 mock survey   Bruzual G., Charlot S. 2003, MNRAS 344, 1000 and Maraston C. et al. 2020,
               MNRAS 496, 2962 (stellar populations, by way of sdss-mangadap:
               Westfall K. B. et al. 2019, AJ 158, 231)

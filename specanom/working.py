@@ -79,8 +79,8 @@ def _caution(r) -> str:
         return ' (mock survey: a demonstration, no discovery)'
     if r.model.trained_on == 'mock':
         return (
-            ' (the model was trained on a mock survey: this ranking of real spectra is a '
-            'demonstration only)'
+            ' (the model was trained on a mock survey: this ranking of real spectra '
+            'is a demonstration only)'
         )
     return ''
 
@@ -258,8 +258,8 @@ def _score_partitions(args) -> str:
 
     if args.out is None or args.out.suffix:
         raise ValueError(
-            f'{args.files[0]} is a catalogue in partitions (HATS): name a new folder for '
-            'its scores, --out FOLDER; or one partition, Npix=….parquet'
+            f'{args.files[0]} is a catalogue in partitions (HATS): name a new folder '
+            'for its scores, --out FOLDER; or one partition, Npix=….parquet'
         )
     check_folder(args.out)
     run = finished_run(args.model)
