@@ -30,7 +30,7 @@ def _segment_means(flux: np.ndarray, good: np.ndarray, label: np.ndarray) -> np.
     member = np.eye(label.max() + 1)[label]
     return (np.where(good, flux, 0.0) @ member) / np.maximum(good @ member, 1)
 
-
+# %% ../nbs/07b_absence.ipynb #5c2627d3
 def _gaussians(segments: Segments, heights: np.ndarray) -> np.ndarray:
     "(n, d) a Gaussian in each segment, centred, sigma an eighth of its extent."
     label, pixel = segments.label, np.arange(len(segments.label))
@@ -39,7 +39,7 @@ def _gaussians(segments: Segments, heights: np.ndarray) -> np.ndarray:
     offset = (pixel - centre[label]) / sigma[label]
     return heights[:, label] * np.exp(-0.5 * offset**2)
 
-
+# %% ../nbs/07b_absence.ipynb #ba4e11f8
 def _perturbed(
     x: np.ndarray,  # (n, d)
     good: np.ndarray,  # (n, d)
@@ -70,7 +70,7 @@ def _perturbed(
     signs = rng.choice([-1.0, 1.0], (len(x), len(segments)))
     return x + _gaussians(segments, strength * median * signs)
 
-
+# %% ../nbs/07b_absence.ipynb #a85d9603
 def _check_names(kind: str, noise: str):
     if kind not in PERTURBATIONS:
         raise ValueError(

@@ -53,9 +53,9 @@ def check_page(
         reason = 'there is no such folder to write a page into'
         raise FileNotFoundError(errno.ENOENT, reason, str(path.absolute().parent))
 
-
+# %% ../nbs/11a_answers.ipynb #c12f70ad
 def check_word(
-    what: str,  # The word is
+    what: str,  # What the word names, as in 'segments must be one of ...'
     word: str,
     known: list[str],
 ):
@@ -107,7 +107,7 @@ def table_lines(
         said += [first, *(line for part in more for line in _wrapped(part))]
     return [line.rstrip() for line in said]
 
-
+# %% ../nbs/11a_answers.ipynb #9df3f741
 def _column_lines(table, name: str) -> list[str]:
     "Title, dashes and values of a column, of one length; texts begin at its left."
     text = table[name].dtype.kind in 'US'
@@ -137,7 +137,7 @@ def _wrapped(text: str) -> list[str]:
     fits = len(text.rstrip()) <= WIDTH - 4
     return [f'    {text}'] if fits else textwrap.wrap(text, WIDTH, **how)
 
-
+# %% ../nbs/11a_answers.ipynb #5858b905
 def folded(
     text: str,  # Lines
 ) -> str:

@@ -47,7 +47,7 @@ def _weights(flux: np.ndarray, ivar, error):
         weight = np.where((error > 0) & np.isfinite(error), error**-2.0, 0)
     return weight if unit is None else u.Quantity(weight, unit**-2)
 
-
+# %% ../nbs/00n_arrays.ipynb #73bdec7d
 def _in_one_order(waves: list, fluxes: list, ivars: list) -> tuple:
     "Pixels of several arms by wavelength; those on the same one averaged."
     wave = np.concatenate(waves)
@@ -98,7 +98,7 @@ def from_arrays(
         log.info('subclasses of %d spectra are by lines measured here', n)
     return spectra
 
-
+# %% ../nbs/00n_arrays.ipynb #62bfd2f6
 def _array(x):
     "An array, with its unit where it has one."
     return x if hasattr(x, 'unit') or hasattr(x, 'iloc') else np.ma.asarray(x)
@@ -146,7 +146,7 @@ def _by_our_names(columns: dict) -> tuple[dict, dict]:
             known[ours] = columns.pop(found)
     return known, {str(k).lower() if k.isupper() else k: v for k, v in columns.items()}
 
-
+# %% ../nbs/00n_arrays.ipynb #35db0a8c
 def from_columns(
     columns: dict,  # Name -> values: wave, flux, ivar or error, z, further ones
 ) -> Spectra:  # Raw, observed frame
@@ -179,7 +179,7 @@ def _same_for_all(wave):
         )
     return wave[0]
 
-
+# %% ../nbs/00n_arrays.ipynb #857af597
 def from_table(
     table: Table,  # A row per spectrum with vectors, or a row per pixel of one spectrum
     **more,  # What it lacks: z=..., wave=..., unit=...; or of `Table.meta`
@@ -225,7 +225,7 @@ def to_specutils(
         meta=dict(catalog=spectra.catalog),
     )
 
-
+# %% ../nbs/00n_arrays.ipynb #df8116c2
 def from_specutils(
     spectra,  # A `specutils.Spectrum`, of one or many, or several on one axis
     *,
@@ -332,7 +332,7 @@ def _vectors(column) -> np.ndarray:
         return np.stack(values)
     return values
 
-
+# %% ../nbs/00n_arrays.ipynb #87dc8ca1
 _READ = {'.npz': _read_npz, '.ecsv': _read_ecsv, '.parquet': _read_parquet}
 
 
@@ -365,7 +365,7 @@ def read_arrays(
         raise BadFile(f"its flux is in '{spectra.unit}', which is no flux density")
     return spectra
 
-
+# %% ../nbs/00n_arrays.ipynb #623a8481
 def read_group(
     files: list[Path],  # One, or none: an empty set
     root: Path,  # Folder that names are relative to

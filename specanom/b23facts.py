@@ -93,7 +93,7 @@ def compare_funnel(
     columns |= dict(left=left, kept=_kept(left))
     return Table(columns | dict(left_b23=theirs, kept_b23=_kept(theirs)))
 
-
+# %% ../nbs/09c_b23facts.ipynb #cfb6a08a
 def _claims_of_selection(about: dict) -> list[tuple]:
     "What was accepted, and which part of it is ranked."
     item, most = 'Section 2', about['most_masked']
@@ -131,7 +131,7 @@ def class_table(
             table[f'{kind}{end}_percent'] = share[rows]
     return table
 
-
+# %% ../nbs/09c_b23facts.ipynb #c7feb84f
 _CATEGORY = {'quiescent': (0, 2), 'SF/AGN': (2, 8), 'QSO': (8, 16)}
 
 
@@ -193,7 +193,7 @@ def describe_optimizer(
     kind = f'Adam ({", ".join(added)})' if added else 'Adam'
     return f'{kind}, learning rate {high} to {low}, {way}'
 
-
+# %% ../nbs/09c_b23facts.ipynb #de5c0e38
 _PACE = ('schedule', 'period', 'clip', 'beta2')
 
 
@@ -234,7 +234,7 @@ def _in_words(network: dict, density: str) -> dict:  # Quantity -> text
         'density': density,
     }
 
-
+# %% ../nbs/09c_b23facts.ipynb #e59e5c3a
 _NOT_PRINTED = {  # rows on which Table 2 is silent, or says something of its own
     'batch (AE1, AE2)': '33, –',
     'epochs (AE1, AE2)': '–',
@@ -266,7 +266,7 @@ def _density_of(flow) -> str:
     stop = f'ends after {flow.patience} without gain'
     return f'{flow.method}: at most {most} {length}, {stop}'
 
-
+# %% ../nbs/09c_b23facts.ipynb #080324c6
 def hyper_parameters(
     config: Config,  # Of a run
 ) -> Table:  # quantity, searched, printed, run_by_authors, released, this_run: texts
@@ -305,7 +305,7 @@ def denoise(
         drawn[rows] = member.chain.ae1.reconstruct(data.flux[rows])
     return drawn
 
-
+# %% ../nbs/09c_b23facts.ipynb #dd5349f7
 def by_pixel(
     run: Run,
     rows: np.ndarray,  # (n,) of its spectra
@@ -336,7 +336,7 @@ def _least_loss(network) -> float:
     "The smallest validation loss of a network; NaN where nobody noted it."
     return min((epoch['valid'] for epoch in network.history), default=np.nan)
 
-
+# %% ../nbs/09c_b23facts.ipynb #82fa210c
 _CONTINUUM, _EDGE = (4200, 7000), 20  # AA; bins
 
 
@@ -445,7 +445,7 @@ def halpha_of(
     found.meta = dict(halpha=words, sigma=origin)
     return found
 
-
+# %% ../nbs/09c_b23facts.ipynb #dce0fb58
 def _rows_by_id(lines: Table, catalog: Table) -> Table:
     "A table in the order of a catalogue; NaN where it lacks an object."
     place = {int(i): n for n, i in enumerate(lines['specobjid'])}
@@ -464,7 +464,7 @@ def _width_and_snr(ew, flux, error) -> Table:
 def _by_catalogue(known: Table) -> Table:
     return _width_and_snr(*(known[name] for name in _LINES_OF))
 
-
+# %% ../nbs/09c_b23facts.ipynb #32f2dab7
 def _by_measuring(run: Run, catalog: Table) -> tuple[Table, str]:
     "Measured on the raw spectra; why not, where these cannot be had."
     found = dict(ew=np.full(len(catalog), np.nan), ew_snr=np.full(len(catalog), np.nan))
@@ -618,7 +618,8 @@ def collect_b23(
     run: Run,  # Finished, of B23's preprocessing
     folder: Path,  # Made if it is missing; files of these names are replaced
     *,
-    lines: Table = None,  # Of `match_portsmouth`; None: the run's catalogue, or measured
+    # Of `match_portsmouth`; None: from the run's catalogue, or measured
+    lines: Table = None,
     shown: int = 4,  # Spectra of Figure 2
     rng: int | np.random.Generator = 0,  # Seed of which ones, and of their gaps
 ) -> Path:  # The folder
@@ -658,7 +659,7 @@ def _check_run(run: Run):
             f'{run.folder} has no scores.ecsv: finish the run first, by specanom run'
         )
 
-
+# %% ../nbs/09c_b23facts.ipynb #c7aaed3a
 def _objects(run: Run, rows: np.ndarray, lines: Table) -> tuple[Table, dict]:
     "What Figures 6 to 8 need of every ranked object, and where Halpha is from."
     scores = run.scores[rows]
@@ -710,7 +711,7 @@ def _about(run: Run) -> dict:
         started=run.manifest.get('started', '')[:10],
     )
 
-
+# %% ../nbs/09c_b23facts.ipynb #3d9fa950
 def _drawn(
     run: Run, chosen: np.ndarray, pairs: Table, rng: np.random.Generator
 ) -> tuple[Table, dict]:
@@ -788,7 +789,7 @@ class B23Facts:
         claims = self.tables['claims']
         return claims[claims['item'] == item][claims.colnames[1:]]
 
-
+# %% ../nbs/09c_b23facts.ipynb #f52a687c
 def read_b23(
     folder: Path,  # Of `collect_b23`
 ) -> B23Facts:

@@ -119,6 +119,8 @@ MEANINGS = dict(  # column -> what it says, where no room describes it
     z='redshift',
     zbin='redshift bin, from 1',
 )
+
+# %% ../nbs/00j_columns.ipynb #8740b001
 _MANY = {  # pattern of names -> what they say
     r'true_(\w+)': 'of the mock survey, as it was made: {}',
     r'p_(\w+)': 'p-value of {}',

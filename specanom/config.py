@@ -124,7 +124,7 @@ class Config:
     def _repr_html_(self):
         return f'<pre>{html.escape(tomli_w.dumps(self.tree()))}</pre>'
 
-
+# %% ../nbs/08a_config.ipynb #482240d9
 TAKEN.update({*dir(Config), 'sections'})
 
 
@@ -224,6 +224,8 @@ add_section(
         method=('b23',), mask=('sdss', 'b23', 'none'), spacing=('log', 'linear')
     ),
 )
+
+# %% ../nbs/08a_config.ipynb #d422dd99
 add_section(
     'autoencoder',
     fit_pair,
@@ -261,6 +263,8 @@ add_section(
     ),
     choices=dict(method=METHODS, precision=PRECISIONS),
 )
+
+# %% ../nbs/08a_config.ipynb #cfc48f1c
 add_section(
     'preprocess_o25',
     preprocess_o25,
@@ -305,6 +309,8 @@ add_section(
     ranges=dict(fraction=(1e-6, 1.0), segments=(1, 20_000), least=(0, 10**6)),
     choices=dict(method=('hdbscan', 'kmeans')),
 )
+
+# %% ../nbs/08a_config.ipynb #12fccf5c
 add_section(
     'anomalies',
     n_bins=option_of(redshift_bins, 'n_bins'),
@@ -338,7 +344,7 @@ add_section(
     choices=dict(kind=('png', 'pdf')),
 )
 
-
+# %% ../nbs/08a_config.ipynb #6f5c62a8
 def describe_settings(
     section: str = '',  # '': what is said for the whole run
 ) -> Table:  # name, default, allowed, meaning
@@ -397,13 +403,13 @@ PROFILES = {  # what differs from them by size
     },
 }
 
-
+# %% ../nbs/08a_config.ipynb #38783956
 def load_config(
     profile: str = None,  # Of `PROFILES`; None: what the file says, else 'demo'
     file: Path = None,  # TOML, as `Config.write` writes it; may hold only some keys
     *,
     recipe: str = None,  # Of `RECIPES`; None: what the file says, else 'best'
-    lenient: bool = False,  # Pass over sections of the file that nobody has entered here
+    lenient: bool = False,  # Pass over sections of the file that nobody has entered
     **changes,  # Single values, `seed=1` or `**{'flow.patience': 3}`
 ) -> Config:
     """Configuration from profile, recipe, file and single values; the later wins.
@@ -473,7 +479,7 @@ def _impossible(config: Config) -> Iterator[tuple[str, str]]:
             yield name, wrong
     yield from _at_odds(values)
 
-
+# %% ../nbs/08a_config.ipynb #93741f17
 def _no_choice(name: str, value) -> str:
     "What is wrong with a text that is none of the known ones."
     known = list(CHOICES.get(name, [value]))
@@ -504,7 +510,7 @@ def _out_of_range(name: str, value) -> str:
             )
     return ''
 
-
+# %% ../nbs/08a_config.ipynb #17442db8
 def _at_odds(values: dict) -> Iterator[tuple[str, str]]:
     "What no range can say: how many numbers, which before which, what a text is of."
     for name in ('autoencoder.ae1_lr', 'autoencoder.ae2_lr'):

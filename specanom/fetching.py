@@ -48,7 +48,7 @@ def _catalog_line(catalog) -> str:
     objects = f'{len(catalog)} objects of {plates} plates, {quasars} of them QSOs'
     return f'{objects}, {low:.4f} < z < {high:.4f}'
 
-
+# %% ../nbs/11d_fetching.ipynb #945a6478
 def download_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:

@@ -39,7 +39,7 @@ def write_formats(
                 _give_title(aside, table)
     return paths
 
-
+# %% ../nbs/00j_formats.ipynb #82996ab9
 def _give_title(path: Path, table: Table):
     "Say in the head of a machine-readable table what it is."
     text = path.read_text(encoding='utf-8')
@@ -49,7 +49,7 @@ def _give_title(path: Path, table: Table):
         text = re.sub(f'^{name}.*$', line, text, count=1, flags=re.M)
     path.write_text(text, encoding='utf-8')
 
-
+# %% ../nbs/00j_formats.ipynb #1e0f61b7
 def _portable(table: Table, ending: str) -> Table:
     "What the format can hold; ids are text in .vot and .mrt."
     if ending in ('ecsv', 'fits'):
@@ -77,7 +77,7 @@ def _without_angstrom(table: Table):
         if table[name].unit == u.AA:
             table[name].unit = u.Unit(0.1 * u.nm)
 
-
+# %% ../nbs/00j_formats.ipynb #472b72d6
 def _for_mrt(table: Table):
     """Neither bool, nor NaN, nor an empty text; every column of every table. A number
     has as many digits as mean something."""

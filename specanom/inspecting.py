@@ -9,6 +9,8 @@ __all__ = ['labels_command', 'rerank_command', 'more_command']
 from collections import Counter
 from pathlib import Path
 
+from .answers import check_table, finished_run
+
 # %% ../nbs/11f_inspecting.ipynb #adc6bb74
 def labels_command(args) -> str:
     "Check files of labels, say how far inspectors agree, merge them."
@@ -26,7 +28,7 @@ def labels_command(args) -> str:
     said.append(f'{len(merged)} objects have a label, {disputed} of them are disputed')
     return '\n'.join([*said, *_written(room, merged, args)])
 
-
+# %% ../nbs/11f_inspecting.ipynb #6bae4277
 def _check_names(paths: list[Path]):
     "Raise `ValueError` where two files have one name, which may be an inspector's."
     names = [path.stem for path in paths]
@@ -66,24 +68,6 @@ def _written(room, merged, args) -> list[str]:
     return said
 
 # %% ../nbs/11f_inspecting.ipynb #c79b999b
-def _finished(folder: Path):
-    "A run that is finished. Raises `ValueError` when it is not."
-    from specanom.runs import Run
-
-    run = Run.load(folder)
-    if 'finished' not in run.manifest:
-        raise ValueError(f'{folder} is not finished: run it again to go on')
-    return run
-
-
-def _table_to_write(path: Path | None):
-    "Raise, before any work, where a table cannot be written."
-    from specanom.files import check_table_path
-
-    if path is not None:
-        check_table_path(path)
-
-
 def _rows(table, names: list[str]) -> list[str]:
     "Columns of a table as lines of text that fit a window."
     shown = table[[name for name in names if name in table.colnames]]
@@ -98,17 +82,17 @@ def _cut(line: str, width: int = 100) -> str:
     "A line that fits a window; what is left out is in the file."
     return line if len(line) <= width else f'{line[: width - 1]}…'
 
-
+# %% ../nbs/11f_inspecting.ipynb #0e6e24dc
 _SEEN = ['rank', 'rank_before', 'specobjid', 'z', 'p_all', 'label', 'why']
 
 
 def rerank_command(args) -> str:
     "Rank the objects of a run again, as labels teach; returns the first, and a batch."
-    _table_to_write(args.out)
+    check_table(args.out)
     from specanom.labels import read_any
     from specanom.rerank import rerank
 
-    labels, run = read_any(args.labels), _finished(args.run)
+    labels, run = read_any(args.labels), finished_run(args.run)
     table, lesson = rerank(run, labels, args.interest, batch=args.batch, rng=args.seed)
     said = [_taught(lesson, args.interest), *_rows(table[: args.rows], _SEEN)]
     batch = table[table['next'] > 0]
@@ -139,13 +123,13 @@ def _taught(lesson, interest: str) -> str:
         said += ': nothing is learnt yet, the order is that of p_all'
     return said
 
-
+# %% ../nbs/11f_inspecting.ipynb #d7eaacc8
 def more_command(args) -> str:
     "The objects of a run that are most like one; returns them with what they share."
-    _table_to_write(args.out)
+    check_table(args.out)
     from specanom.rerank import find_object, more_like
 
-    run = _finished(args.run)
+    run = finished_run(args.run)
     table = more_like(run, find_object(run, args.id), args.n)
     if args.out is not None:
         _write(table, args.out)

@@ -93,7 +93,7 @@ def known_here(
     lists = lists_of(run)
     return is_known(catalog, lists) if lists else np.zeros(len(catalog), bool)
 
-
+# %% ../nbs/08f_learning.ipynb #e86de94a
 def train_networks(
     run: Run,
 ) -> dict:  # Numbers for the manifest
@@ -127,7 +127,7 @@ def _chains(run: Run) -> list:
     made = run.__dict__.pop('chains', None)
     return made or [Chain.load(run.folder / n) for n in names]
 
-
+# %% ../nbs/08f_learning.ipynb #79fe633f
 def train_densities(
     run: Run,
 ) -> dict:  # Numbers for the manifest
@@ -145,7 +145,7 @@ def train_densities(
             member.save_density(aside / f'member_{number}')
     return dict(members=len(run.fitted))
 
-
+# %% ../nbs/08f_learning.ipynb #5ff38c9a
 def borrow_model(
     run: Run,
 ) -> dict:  # Numbers for the manifest
@@ -176,7 +176,7 @@ def score_spectra(
     run.write(run.opinions, 'opinions.fits')
     return _medians(run.opinions)
 
-
+# %% ../nbs/08f_learning.ipynb #f4e6fcfb
 def _new_model(run: Run) -> Model:
     "The members of a run, each on its own scale."
     fitted = run.__dict__.pop('fitted', None)
@@ -198,7 +198,7 @@ def _learn_scores(run: Run, model: Model):
         for number, member in enumerate(model.members, 1):
             member.save_learnt(aside / f'member_{number}.safetensors')
 
-
+# %% ../nbs/08f_learning.ipynb #aa0817f6
 PIECE = 4096  # spectra that are scored at a time
 
 
@@ -219,7 +219,7 @@ def _medians(scores: Table) -> dict:
         relabelled=round(float(changed), 3),
     )
 
-
+# %% ../nbs/08f_learning.ipynb #91e0b6d9
 def opinions_of(
     run: Run,
 ) -> Table:  # Of `Model.score`
@@ -253,7 +253,7 @@ def ranked(
     side = split_name(split_ids(catalog), held_out=known_here(run, catalog))
     return np.isin(side, names)
 
-
+# %% ../nbs/08f_learning.ipynb #2483993e
 def choose_bins(
     run: Run,
 ) -> dict:  # Numbers for the manifest
@@ -269,7 +269,7 @@ def choose_bins(
         run.model.save_bins(aside)
     return dict(bins=config.anomalies.n_bins)
 
-
+# %% ../nbs/08f_learning.ipynb #87f3053b
 def learn_normal(
     run: Run,
 ) -> dict:  # Numbers for the manifest

@@ -101,7 +101,7 @@ def agreement_of(
         return float('nan')
     return float(adjusted_rand_score(population[some], group[some]))
 
-
+# %% ../nbs/09e_o25facts.ipynb #daa4dbee
 def _share_of_artefacts(
     group: np.ndarray, others: np.ndarray, normal: np.ndarray
 ) -> np.ndarray:  # (m,)
@@ -138,7 +138,7 @@ def artefact_separation(
     columns = ('kind', 'size', 'auc', 'base')
     return Table(rows=rows, names=columns) if rows else Table(names=columns)
 
-
+# %% ../nbs/09e_o25facts.ipynb #77334fc9
 ALIGNED = {  # weight of the segment of a line in `LINES`: measured against
     'OIII_5008': 'log [O III]/Hβ',
     'NII_6585': 'log [N II]/Hα',
@@ -209,7 +209,7 @@ def _coarse(segments: Segments) -> Segments:
     label = segments.label[: 2 * len(wave) : 2]
     return Segments(wave, label, segments.kind, segments.names)
 
-
+# %% ../nbs/09e_o25facts.ipynb #2d2a391b
 class _Harvest:
     "A run of recipe o25 as its facts are taken from it."
 
@@ -308,7 +308,7 @@ def _example_row(harvest: _Harvest, name: str, one: Spectra, why: Explanation) -
         words=why.words(3),
     )
 
-
+# %% ../nbs/09e_o25facts.ipynb #627f1451
 CUTS = (  # segmentation, about how many, perturbation
     ('uniform', 64, 'scale'),
     ('uniform', 128, 'scale'),
@@ -411,7 +411,7 @@ def _group_spectra(harvest: _Harvest, nearest: int = 3) -> dict:
         near.append(flux[np.resize(mine[first], nearest)])
     return dict(group_spread=_halved(np.array(spread)), medoids=_halved(np.array(near)))
 
-
+# %% ../nbs/09e_o25facts.ipynb #eb8951a8
 def _weights(harvest: _Harvest) -> dict:
     "Normalised weights of the tops, and the vectors that are sorted into groups."
     _, kept = read_arrays(harvest.run.folder / 'explanations.safetensors', 'Explained')
@@ -457,7 +457,7 @@ def _truth_tables(harvest: _Harvest, members: Table) -> tuple[dict, dict]:
     numbers |= dict(injected=int(known.sum()), injected_in_top=int(found.sum()))
     return tables, numbers
 
-
+# %% ../nbs/09e_o25facts.ipynb #d29d61f4
 def _member_table(harvest: _Harvest) -> Table:
     "Who is in which group, by both methods, with the lines."
     table = Table(dict(specobjid=harvest.found.ids))
@@ -493,7 +493,7 @@ def _numbers(harvest: _Harvest, members: Table) -> dict:
         segments=len(harvest.found.segments),
     )
 
-
+# %% ../nbs/09e_o25facts.ipynb #28a86235
 def collect_o25(
     run: Run,  # Of recipe o25, finished
     folder: Path,  # Where the facts go
@@ -524,7 +524,7 @@ def collect_o25(
     numbers |= _numbers(harvest, members) | dict(tables=sorted(tables))
     _write_facts(folder, tables, arrays, numbers, cut)
 
-
+# %% ../nbs/09e_o25facts.ipynb #bb70f828
 def _write_facts(
     folder: Path, tables: dict, arrays: dict, numbers: dict, segments: Segments
 ):

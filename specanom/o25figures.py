@@ -42,7 +42,7 @@ def plot_overview(
     fig.supylabel('flux / median', fontsize=9)
     return fig
 
-
+# %% ../nbs/09e_o25figures.ipynb #c56e2059
 def plot_example(
     facts: O25Facts,
     name: str,  # Of `SCORES`
@@ -78,7 +78,7 @@ def plot_examples(
         ax.set_xlabel('')
     return fig
 
-
+# %% ../nbs/09e_o25figures.ipynb #a1e8e08c
 def plot_cuts(
     facts: O25Facts,
 ):
@@ -122,7 +122,7 @@ def plot_populations(
     ax.legend(frameon=False, fontsize=8)
     return mark_lines(ax)
 
-
+# %% ../nbs/09e_o25figures.ipynb #523f7dbf
 def plot_all_weights(
     facts: O25Facts,
 ):
@@ -161,7 +161,7 @@ def plot_shared(
     ax.legend(frameon=False, fontsize=8)
     return ax
 
-
+# %% ../nbs/09e_o25figures.ipynb #cb1a2eb7
 def plot_group_panels(
     facts: O25Facts,
 ):
@@ -199,7 +199,7 @@ def _plot_group(facts: O25Facts, axes, row):
         axes[2].plot(wave, np.minimum(flux, top) + top * i, color='k', lw=0.5)
     axes[2].set(ylim=(0, 3.2 * top), yticks=[], ylabel='nearest the middle')
 
-
+# %% ../nbs/09e_o25figures.ipynb #d249eb62
 def plot_cost(
     facts: O25Facts,
     *,

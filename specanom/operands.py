@@ -29,7 +29,7 @@ def setting(
     except tomllib.TOMLDecodeError:
         return name.strip(), value.strip()
 
-
+# %% ../nbs/11_operands.ipynb #5cc80468
 LAYOUTS = ['auto', 'lite', 'plate']
 RECIPES = ['best', 'b23', 'o25']
 PROFILES = ['tiny', 'demo', 'paper']
@@ -83,7 +83,7 @@ def nearest(
     near = difflib.get_close_matches(word, known, 1, 0.5)
     return f'; did you mean {near[0]}?' if near else ''
 
-
+# %% ../nbs/11_operands.ipynb #001dd03d
 def add_command(
     commands,  # Of `argparse`
     name: str,

@@ -22,8 +22,8 @@ def _add_paper(commands):
         commands,
         'paper',
         'the results of a paper, from a finished run of its recipe',
-        'Show what the paper shows, in its order, for a run of your own: one HTML file. '
-        "Needs pip install 'specanom[papers]'.",
+        'Show what the paper shows, in its order, for a run of your own: one HTML '
+        "file. Needs pip install 'specanom[papers]'.",
         examples={
             'b23 runs/sdss-b23': 'b23.html, from a run of that recipe',
             'o25 runs/sdss-o25 --facts mine': 'and what it was drawn from',
@@ -51,7 +51,7 @@ def _add_paper(commands):
         help='keep the tables and numbers that the page was drawn from',
     )
 
-
+# %% ../nbs/11_operations.ipynb #39f5e161
 def _add_benchmark(commands):
     add = add_command(
         commands,
@@ -60,7 +60,8 @@ def _add_benchmark(commands):
         'Inject anomalies of every kind into a mock survey, score them with the model '
         'of a run and with other methods; race the steps of the chain.',
         examples={
-            '--model runs/demo --only detection': 'what is found; goes on where it stopped',
+            '--model runs/demo --only detection': 'what is found; goes on where '
+            'it stopped',
             '--only speed': 'how fast the steps are on this machine',
         },
     )
@@ -112,7 +113,7 @@ def _add_benchmark(commands):
     _add_again(add)
     _add_sizes(add)
 
-
+# %% ../nbs/11_operations.ipynb #bd36c306
 def _add_sizes(add):
     "How large runs are whose growth is measured."
     add(
@@ -153,7 +154,8 @@ def _add_again(add):
         type=float,
         default=0.5,
         metavar='PART',
-        help='robust, scale: part of the epochs of RUN, or of the profile (default: 0.5)',
+        help='robust, scale: part of the epochs of RUN, or of the profile '
+        '(default: 0.5)',
     )
     add(
         '--real',
@@ -163,7 +165,7 @@ def _add_again(add):
         'they are judged by chains that know nothing of them',
     )
 
-
+# %% ../nbs/11_operations.ipynb #0f2774b2
 def _add_tune(commands):
     add = add_command(
         commands,
@@ -278,7 +280,7 @@ def _add_labels(commands):
     )
     add('--vi', type=Path, metavar='FILE', help='write the same as prospect has it')
 
-
+# %% ../nbs/11_operations.ipynb #9fc00084
 def _add_rerank(commands):
     add = add_command(
         commands,
@@ -288,10 +290,11 @@ def _add_rerank(commands):
         'The result is a ranking and no probability; p-values stay as they are.',
         examples={
             'runs/demo --labels mine.csv --out again.ecsv': 'the whole ranking',
-            'runs/demo --labels mine.csv --interest lens --batch 50': 'what to see next',
+            'runs/demo --labels mine.csv --interest lens --batch 50': 'what to '
+            'see next',
         },
     )
-    add('run', type=Path, metavar='RUN', help='a finished run')
+    add_run_folder(add)
     add(
         '--labels',
         type=Path,
@@ -322,7 +325,7 @@ def _add_more(commands):
             'runs/demo 299489676975171584 --n 50 --out like.ecsv': 'fifty, in a table',
         },
     )
-    add('run', type=Path, metavar='RUN', help='a finished run')
+    add_run_folder(add)
     add('id', metavar='ID', help='specobjid, or plate-mjd-fiber')
     add('--n', type=int, default=10, help='objects (default: 10)')
     add_table(add)

@@ -63,9 +63,11 @@ def _add_run(commands):
         'Run the chain into a folder. A second run repeats only what changed.',
         examples={
             '--profile tiny --out runs/first': 'a small mock survey: some minutes',
-            '--source sdss --n 20000 --published': 'real ones, the published among them',
+            '--source sdss --n 20000 --published': 'real ones, the published '
+            'among them',
             '--source FOLDER --model runs/sdss': 'your files, ranked by a model',
-            '--recipe b23 --set flow.patience=3 --figures pdf': 'a method, one number changed',
+            '--recipe b23 --set flow.patience=3 --figures pdf': 'a method, one '
+            'number changed',
         },
     )
     _add_source(add)
@@ -104,7 +106,7 @@ def _add_workers(add):
         "must reach the run folder; needs pip install 'specanom[scale]'",
     )
 
-
+# %% ../nbs/11_options.ipynb #0d4e1ded
 def _add_source(add):
     "Which spectra a run is about, and what is known of them."
     add(
@@ -138,7 +140,7 @@ def _add_source(add):
         '(default: auto)',
     )
 
-
+# %% ../nbs/11_options.ipynb #2bf1ce24
 def _add_configuration(add):
     "What a run computes."
     add(
@@ -175,7 +177,7 @@ def _add_configuration(add):
         'judges (default: 4); 1: one network, which judges its test split',
     )
 
-
+# %% ../nbs/11_options.ipynb #3b0a1535
 def _add_anomalies(commands):
     add = add_command(
         commands,
@@ -184,7 +186,8 @@ def _add_anomalies(commands):
         'List the discoveries of a finished run at a rate of false ones.',
         examples={
             'runs/demo': "at the run's own rate",
-            'runs/demo --fdr 0.01 --out few.fits': 'another rate; the run stays as it is',
+            'runs/demo --fdr 0.01 --out few.fits': 'another rate; the run stays '
+            'as it is',
             "runs/demo --json | jq '.rows[].specobjid'": 'for other programs',
         },
     )
@@ -227,7 +230,7 @@ def _add_check(commands):
     add_run_folder(add, 'a run folder')
     add_json(add)
 
-
+# %% ../nbs/11_options.ipynb #7ae7babd
 def _add_info(commands):
     add = add_command(
         commands,
@@ -286,7 +289,7 @@ def _add_update(commands):
     )
     _add_workers(add)
 
-
+# %% ../nbs/11_options.ipynb #66beac4c
 def _add_score(commands):
     add = add_command(
         commands,
@@ -314,7 +317,7 @@ class _ScoreHelp(str):
 
         return str(self) % (values | dict(scores=describe_scores()))
 
-
+# %% ../nbs/11_options.ipynb #b1d184f9
 def _add_explain(commands):
     add = add_command(
         commands,
@@ -354,7 +357,7 @@ def _add_explain(commands):
     )
     add_json(add)
 
-
+# %% ../nbs/11_options.ipynb #69667b43
 def _add_view(commands):
     add = add_command(
         commands,
@@ -466,7 +469,7 @@ def _add_selection(add):
         help='add Halpha and velocity dispersions of the Portsmouth catalogue',
     )
 
-
+# %% ../nbs/11_options.ipynb #cc191965
 def _add_download(commands):
     add = add_command(
         commands,
@@ -514,14 +517,14 @@ def _add_transfer(add):
         help='say how many files, how many GiB, how long; fetch nothing',
     )
 
-
+# %% ../nbs/11_options.ipynb #61784009
 def _add_known(commands):
     add = add_command(
         commands,
         'known',
         'a published list of unusual objects, for run --known',
-        'Fetch a list from VizieR, once, and write it as a file that run --known reads. '
-        'Without a name: which lists there are.',
+        'Fetch a list from VizieR, once, and write it as a file that run --known '
+        'reads. Without a name: which lists there are.',
         examples={
             '': 'which lists there are',
             'supernovae --out supernovae.csv': 'one of them, as run --known reads it',
@@ -557,7 +560,7 @@ def _add_completion(commands):
     )
     add('shell', choices=SHELLS, help='whose script')
 
-
+# %% ../nbs/11_options.ipynb #038a0fc9
 _ADDERS = (  # in the order of --help
     _add_run,
     _add_score,
@@ -595,7 +598,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.commands = commands.choices
     return parser
 
-
+# %% ../nbs/11_options.ipynb #147bbfc7
 def _add_voice(command: argparse.ArgumentParser):
     "How much is said while a command works."
     add = command.add_mutually_exclusive_group().add_argument

@@ -87,7 +87,7 @@ def _numbers(table: Table, name: str) -> np.ndarray:  # (n,)
 def _texts(table: Table, name: str) -> np.ndarray:  # (n,) str
     return np.asarray(table[name]).astype('U')
 
-
+# %% ../nbs/09d_outliers.ipynb #b4072613
 def _kept(table: Table) -> Table:
     "The columns of `_KEPT`, plain."
     columns = {}
@@ -117,7 +117,7 @@ def _tag_lines(table: Table, raw: Spectra | None):
     table['explanation'] = explanation_tags(lines, unseen)
     table['Halpha_ew'] = np.asarray(lines['Halpha_ew'])
 
-
+# %% ../nbs/09d_outliers.ipynb #f3868b8d
 def _spectra_of(run: Run, ids: np.ndarray) -> Spectra:
     "The rest-frame spectra of some objects of a run, in their order."
     every = np.asarray(run.scores['specobjid'], 'u8')
@@ -140,7 +140,7 @@ def _measured(run: Run, raw: Spectra | None, data: Spectra) -> Table:
     measured['survey'] = np.asarray(data.catalog['survey'])
     return measured
 
-
+# %% ../nbs/09d_outliers.ipynb #580f7d39
 def _common_colour(run: Run, most: int = 1000) -> np.ndarray:  # (bins,)
     "Median colour of ranked quiescent galaxies in each bin."
     scores = _ranked(run)
@@ -162,7 +162,7 @@ def _ranked(run: Run) -> Table:
 def _bins(run: Run, catalog: Table) -> np.ndarray:
     return bin_number(np.asarray(catalog['z']), run.model.edges)
 
-
+# %% ../nbs/09d_outliers.ipynb #44630377
 def _add_rows(table: Table, measured: Table):
     "Add what was measured to the rows of a table, and their categories."
     ids = (np.asarray(t['specobjid'], 'u8') for t in (measured, table))
@@ -178,7 +178,7 @@ def _in_words(has: dict) -> np.ndarray:  # (n,) str
     grid = np.stack([*has.values()], axis=1)
     return np.array([', '.join(np.array([*has])[row]) for row in grid], 'U80')
 
-
+# %% ../nbs/09d_outliers.ipynb #1c203552
 def _add_facts(run: Run, table: Table):
     "Truth or published list of each row; no type of SIMBAD yet."
     mock = _is_mock(table)
@@ -211,7 +211,7 @@ def _firmness(table: Table) -> np.ndarray:  # (n,) str
     ]
     return np.array(said, 'U24')
 
-
+# %% ../nbs/09d_outliers.ipynb #015e7e3a
 def _add_ascents(run: Run, table: Table, missing: dict):
     "The reading of each ascent and what changes on it, from the run's own table."
     try:
@@ -266,7 +266,7 @@ def _drawn_table(tables: dict, chosen: list) -> Table:
     ]
     return Table(rows=rows or None, names=[*types], dtype=[*types.values()])
 
-
+# %% ../nbs/09d_outliers.ipynb #e48a931f
 def _candidates(table: Table, name: str, figure: str, categories: tuple) -> list:
     "(row, why) of whatever may be drawn, the best first, each row once."
     has, (column, sign) = categories_of(table), _SCORE[name]
@@ -318,7 +318,7 @@ def _log(scores: Table, name: str, sign: int) -> Table:
     values = np.maximum(_numbers(scores, name), 1e-30)
     return Table(dict(specobjid=scores['specobjid'], score=sign * np.log10(values)))
 
-
+# %% ../nbs/09d_outliers.ipynb #de88c374
 def compare_with(
     run: Run,  # Finished
     outliers: Table,  # Table A1
@@ -349,7 +349,7 @@ def _agreement(shared: Table, zbin: int) -> dict:
     both = (_numbers(shared, name) for name in ('logp', 'score'))
     return dict(zbin=zbin) | score_agreement(*both)
 
-
+# %% ../nbs/09d_outliers.ipynb #47f304d9
 def _points(shared: Table) -> Table:
     "Outliers and quasars of both catalogues, which are drawn one by one."
     outlier, quasar = (np.flatnonzero(shared[n]) for n in ('outlier', 'quasar'))
@@ -396,7 +396,7 @@ _NUMBERS, _ARRAYS, _KIND = 'outliers.json', 'outliers.safetensors', 'Outliers'
 _SHOWN = ('zerr', 'survey', 'ra', 'dec', 'class', 'subclass', 'snr')
 _OBSERVED = ('Figure 9', 'Figure 10', 'Figure 11', 'Figure 14')
 
-
+# %% ../nbs/09d_outliers.ipynb #59126eb0
 @dataclass
 class Outliers:
     "The facts of a run's outliers."
@@ -445,7 +445,7 @@ class Outliers:
         "An item with what it is: shown (mock), shown (own data), or reproduced."
         return f"{name}, {self.numbers['state']}"
 
-
+# %% ../nbs/09d_outliers.ipynb #e3129a46
 def collect_outliers(
     run: Run,  # Finished, of B23's recipe
     folder: Path,  # Of the facts
@@ -475,7 +475,7 @@ def _with_catalogue(drawn: Table, data: Spectra) -> Table:
         drawn[name] = np.asarray(rows[name])
     return drawn
 
-
+# %% ../nbs/09d_outliers.ipynb #aebfafb7
 def _observed(drawn: Table, raw: Spectra | None) -> dict:
     """Raw spectra of the figures in the observed
     frame, a row each, flux in half precision."""
@@ -495,7 +495,7 @@ def _failures(run: Run, drawn: Table) -> dict:
     rest = dict(flux=data.flux, ivar=data.ivar, model=run.model.reconstruct(data))
     return {k: np.asarray(v, 'f4') for k, v in rest.items()} | dict(wave=data.wave)
 
-
+# %% ../nbs/09d_outliers.ipynb #50c6bd7e
 def _numbers_of(run: Run, tables: dict) -> dict:
     "Numbers of a run that no table holds."
     scores = _ranked(run)
@@ -527,7 +527,7 @@ def _put_in(run: Run, scores: Table) -> dict:  # Kind -> number
     kinds = _injected(run, scores[quiescent(scores)])
     return {k: int(np.sum(kinds == k)) for k in np.unique(kinds).tolist() if k}
 
-
+# %% ../nbs/09d_outliers.ipynb #d8be1aad
 def _write(facts: Outliers, folder: Path):
     "Write facts, real numbers to seven digits."
     folder.mkdir(parents=True, exist_ok=True)
@@ -556,7 +556,7 @@ def read_outliers(
     numbers = read_json(folder / _NUMBERS, state=str, second=dict, missing=dict)
     return Outliers(tables, numbers, read_arrays(folder / _ARRAYS, _KIND)[1])
 
-
+# %% ../nbs/09d_outliers.ipynb #f2bad9c2
 def add_simbad(
     folder: Path,  # Of facts, of a run on real spectra
     **options,  # Of `simbad_types`
@@ -590,7 +590,7 @@ def ranges_of(
     (column, sign), ours = _SCORE[name], facts.tables[name]
     return ranges(ours, column, sign), ranges(published_table(name), 'value', sign)
 
-
+# %% ../nbs/09d_outliers.ipynb #0cf59857
 def claims_of(
     facts: Outliers,
 ) -> Table:  # item, quantity, paper, ours, where, state: texts
@@ -628,7 +628,7 @@ def _claims_of_table(facts: Outliers, name: str) -> list:  # (quantity, paper, o
         rows.append(('objects with a type in SIMBAD', '17', _simbad_count(facts)))
     return rows
 
-
+# %% ../nbs/09d_outliers.ipynb #066cd17c
 def _last_bin_leads(log_p: dict) -> str:
     "Whether the least anomalous row of bin 5 has less log p than any of the others."
     others = [first for zbin, (_, first) in log_p.items() if zbin != 5]
@@ -666,7 +666,7 @@ def _simbad_count(facts: Outliers) -> str:
     count = np.sum(_texts(facts.tables['A1'], 'simbad') != '')
     return str(count) if count else 'not asked'
 
-
+# %% ../nbs/09d_outliers.ipynb #3bd46936
 def _claims_of_figure_12(facts: Outliers) -> list:
     "Objects in both catalogues."
     second = facts.numbers['second']

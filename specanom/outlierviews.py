@@ -43,7 +43,7 @@ def show_rows(
     said = facts.item(f'Table {name}') + single
     return LinkedTable(shown, image_links(table), said)
 
-
+# %% ../nbs/09d_outlierviews.ipynb #7582cffe
 def show_drawn(
     facts: Outliers,
     figure: str = 'Figure 14',  # Any of 9, 10, 11, 13, 14
@@ -54,7 +54,7 @@ def show_drawn(
     shown['z'] = np.round(shown['z'], 3)
     return LinkedTable(shown, image_links(drawn), facts.item(figure))
 
-
+# %% ../nbs/09d_outlierviews.ipynb #e148f2e7
 def image_links(
     table: Table,  # n rows with specobjid, survey, ra, dec
 ) -> dict[str, np.ndarray]:  # Word -> (n,) addresses
@@ -67,7 +67,7 @@ def image_links(
         'SIMBAD': pages['simbad'],
     }
 
-
+# %% ../nbs/09d_outlierviews.ipynb #5132802e
 def show_ranges(
     facts: Outliers,
 ) -> LinkedTable:  # A row per bin and table: last and first score, here and in B23
@@ -81,7 +81,7 @@ def show_ranges(
     table = Table(rows=rows, names=('item', 'score', 'bin', 'here', 'B23'))
     return LinkedTable(table, {}, facts.item('Last to first of each bin'))
 
-
+# %% ../nbs/09d_outlierviews.ipynb #5a390393
 def show_categories(
     facts: Outliers,
     name: str = 'A1',  # Or 'B1'
@@ -109,13 +109,13 @@ def _expected(facts: Outliers, name: str, category: str) -> str:
     share = facts.numbers['usual'].get(category)
     return '' if share is None else f'{share * len(facts.tables[name]):.1f}'
 
-
+# %% ../nbs/09d_outlierviews.ipynb #6bd59049
 def show_rules() -> LinkedTable:  # category, rule
     "The rule of each category."
     table = Table(rows=list(CATEGORIES.items()), names=('category', 'rule'))
     return LinkedTable(table, {}, 'Categories, and by what they are given')
 
-
+# %% ../nbs/09d_outlierviews.ipynb #6cf43ab4
 def show_overlap(
     facts: Outliers,
 ) -> str:
@@ -126,7 +126,7 @@ def show_overlap(
         f"{numbers['union']} in either (B23: 6 and 74)."
     )
 
-
+# %% ../nbs/09d_outlierviews.ipynb #c7707246
 def show_truth(
     facts: Outliers,
 ) -> LinkedTable:  # kind, quiescent, A1, B1; empty for real spectra
@@ -139,7 +139,7 @@ def show_truth(
     table = Table(rows=rows or None, names=names, dtype=types)
     return LinkedTable(table, {}, facts.item('What was put in'))
 
-
+# %% ../nbs/09d_outlierviews.ipynb #6d20aefa
 def show_readings(
     facts: Outliers,
 ) -> LinkedTable:  # A row per reading, a column per bin, and all
@@ -187,7 +187,7 @@ def plot_observed(
         ax.set_xlabel('')
     return Picture(axes[0].figure, facts.item(figure))
 
-
+# %% ../nbs/09d_outlierviews.ipynb #685149bd
 def _panels(number: int, height: float) -> np.ndarray:
     "Panels below one another."
     shape = dict(figsize=(9, height * number + 0.3), squeeze=False, dpi=70)
@@ -213,7 +213,7 @@ def _say_why(ax, row):
     said = f"{where}, {row['why']}\n{row['category']}{truth}"
     ax.text(x, 0.88, said, **place)
 
-
+# %% ../nbs/09d_outlierviews.ipynb #c51f6b20
 def plot_failures(
     facts: Outliers,
 ) -> Picture:
@@ -231,7 +231,7 @@ def plot_failures(
     axes[0].legend(frameon=False, ncols=3, fontsize=7, loc='lower right')
     return Picture(axes[0].figure, facts.item('Figure 13'))
 
-
+# %% ../nbs/09d_outlierviews.ipynb #9ee6f297
 _POINTS = (('QSO', 'C1', 2), ('outlier', 'C0', 4))
 
 

@@ -79,7 +79,7 @@ def ranked_scores(
     scores['q'] = false_discovery_control(scores['p_all'])
     return scores
 
-
+# %% ../nbs/08g_results.ipynb #a2d57190
 def discoveries(
     scores: Table,  # Of the objects to be judged, with p_all
     *,
@@ -97,7 +97,7 @@ def discoveries(
     table = table[np.isin(table['specobjid'], scores['specobjid'][listed])]
     return table[np.lexsort((table['specobjid'], -table['score']))]
 
-
+# %% ../nbs/08g_results.ipynb #096cd405
 def _ranking(run: Run, scores: Table, name: str) -> Table:
     "One of the four tables of ranks."
     column, sign = ('logp', -1) if name.startswith('anomalies') else ('re', 1)
@@ -153,7 +153,7 @@ def _add_reasons(table: Table, reasons: Table, at: np.ndarray):
         table[name] = _rows_or_nothing(reasons[name], at)
         table[name].info.description = reasons[name].info.description
 
-
+# %% ../nbs/08g_results.ipynb #129764be
 SURE = 1e-3  # p-value of a score below which its words are part of the explanation
 
 
@@ -183,7 +183,7 @@ def _rows_or_nothing(column, at: np.ndarray):
         picked[at < 0] = '' if picked.dtype.kind == 'U' else np.nan
     return picked
 
-
+# %% ../nbs/08g_results.ipynb #03f4143a
 def list_discoveries(
     run: Run,  # Finished
     *,
@@ -214,7 +214,7 @@ def write_tables(
     _write_recall(run, scores)
     return dict(ranked=len(scores), quiescent=len(quiet), discoveries=len(found))
 
-
+# %% ../nbs/08g_results.ipynb #720879f2
 def _write_formats(run: Run, table: Table, name: str):
     "A table of the run in every format."
     with tempfile.TemporaryDirectory() as folder:
@@ -269,7 +269,8 @@ _CLIMBED = dict(
     nearest='specobjid of the training spectrum nearest to the end',
     reading="which of B23's three readings applies",
     brightness='of the object, over that of the end',
-    change='where the shapes of both ends differ most: the object over the end, minus 1',
+    change='where the shapes of both ends differ most: the object over the end, '
+    'minus 1',
 )
 
 
@@ -285,7 +286,7 @@ def _climb(member: Member, shown: Spectra) -> tuple:
     decoded = chain.decode(ends.reshape(-1, ends.shape[-1]))
     return logp, member.population[1][near], decoded.reshape(len(shown), 3, -1)
 
-
+# %% ../nbs/08g_results.ipynb #4638f42b
 def _climb_all(run: Run, shown: Spectra) -> tuple:
     "Ascents of n objects, each by its first judge: as `_climb`."
     members = run.model.members
@@ -322,7 +323,7 @@ def _told(table: Table, wave: np.ndarray, logp, nearest, ends) -> list:  # Of di
     )
     return [dict(zip(_CLIMBED, row)) for row in zip(*columns)]
 
-
+# %% ../nbs/08g_results.ipynb #5de9a08e
 def write_sensitivity(
     run: Run,
 ) -> dict:  # Numbers for the manifest
@@ -372,7 +373,7 @@ def _objects(run: Run, table: Table) -> Spectra:
     ids = np.asarray(run.scores['specobjid'], np.uint64)
     return run.spectra[rows_of(ids, np.asarray(table['specobjid'], np.uint64))]
 
-
+# %% ../nbs/08g_results.ipynb #8c79509a
 def write_figures(
     run: Run,
 ) -> dict:  # Numbers for the manifest

@@ -71,7 +71,7 @@ class Stage:
         "Whether a run does this stage."
         return run.config.recipe in self.recipes and self.when(run)
 
-
+# %% ../nbs/08e_runs.ipynb #f9768e4e
 STAGES = {}  # Name -> stage, in the order in which a run does them
 
 
@@ -98,7 +98,7 @@ def add_stage(
     STAGES[name] = stage
     return stage
 
-
+# %% ../nbs/08e_runs.ipynb #2c317512
 def _as_tuple(names) -> tuple:
     "Several names, or a single one."
     return (names,) if isinstance(names, str) else tuple(names)
@@ -130,7 +130,7 @@ def _check_files(stage: Stage):
                 f"which is of '{other.name}'"
             )
 
-
+# %% ../nbs/08e_runs.ipynb #0b7664e2
 def describe_stages(
     recipe: str = 'best',  # Whose stages
 ) -> Table:  # stage, after, configuration, what
@@ -169,7 +169,7 @@ def folder_digest(
     files = sorted(p for p in Path(folder).rglob('*') if p.is_file())
     return digest([(p.relative_to(folder).as_posix(), file_digest(p)) for p in files])
 
-
+# %% ../nbs/08e_runs.ipynb #d0b069e6
 def _manifest(folder: Path) -> dict:
     """The manifest of a run folder; a new one where there is none yet. Raises
     `ValueError` for a folder that is not a run's."""
@@ -575,7 +575,7 @@ class Run:
         with atomic(self.folder / 'manifest.json') as aside:
             aside.write_text(json.dumps(self.manifest, indent=1))
 
-
+# %% ../nbs/08e_runs.ipynb #fae350a5
 def _with_model(fn, kind, folder, finished, seen, *arguments):
     "Apply a function to a model on disk."
     return fn(_read_model(kind, folder, finished, seen), *arguments)

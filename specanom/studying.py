@@ -75,7 +75,7 @@ def _run_if_missing(folder: Path):
 
     run(load_config('demo'), folder)
 
-
+# %% ../nbs/11e_studying.ipynb #22ca6687
 def _detection_part(args) -> list[str]:
     "What is found, on the seeds for development and on those that were locked."
     from specanom.detection import DEVELOPMENT, LOCKED, compare, ranking, run_detection
@@ -106,7 +106,7 @@ def _numbers(option: str, words: str, kind: type) -> list:
     except ValueError:
         raise ValueError(f'{option} {words}: numbers with commas') from None
 
-
+# %% ../nbs/11e_studying.ipynb #86ff925a
 def _tables_part(args) -> list[str]:
     "Whether what was injected would stand in B23's tables."
     from specanom.detection import run_tables
@@ -141,7 +141,7 @@ def _flow_part(args) -> list[str]:
     run_tail(args.model, args.out / 'tail.json')
     return [f'flows in {args.out / "flow.json"}']
 
-
+# %% ../nbs/11e_studying.ipynb #eae935f9
 def _stability_part(args) -> list[str]:
     "Whether another seed names the same objects."
     from specanom.truth import run_overlap, run_stability
@@ -180,7 +180,7 @@ def _real_part(args) -> list[str]:
     path = args.out / 'real_p.ecsv'
     return [*table_lines(shown, names), f'share of p < 0.05, by spectrograph in {path}']
 
-
+# %% ../nbs/11e_studying.ipynb #a8d9b51d
 def _scale_part(args) -> list[str]:
     """Time and memory of runs of several sizes, and how they
     grow; those of the run, where there is one, beside them."""
@@ -218,7 +218,7 @@ def _chunk_line(table) -> str:
         f'{cost.known} under way at most; MiB after a tenth: {more}'
     )
 
-
+# %% ../nbs/11e_studying.ipynb #69062cf9
 def _rerank_part(args) -> list[str]:
     "What labels are worth."
     from specanom.rerank import run_rerank, summarize_rerank
@@ -326,7 +326,7 @@ def _check_study(args):
         if number < 1:
             raise ValueError(f'--{name} {number} must be at least 1')
 
-
+# %% ../nbs/11e_studying.ipynb #609dc024
 def _draw_study(study, path: Path):
     "The figure of a search."
     import matplotlib.pyplot as plt

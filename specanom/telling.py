@@ -73,7 +73,7 @@ def _listed_columns() -> list[str]:
     shown += [*map(column_of, own_p()), 'p_all', 'q', 'members', 'rank_low']
     return [*shown, 'rank_high', 'explanation', 'triage', 'z_alternative']
 
-
+# %% ../nbs/11c_telling.ipynb #c4667bc3
 def clusters_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
@@ -101,7 +101,7 @@ _GROUP_COLUMNS = [
     *('classes', 'where'),
 ]
 
-
+# %% ../nbs/11c_telling.ipynb #8ccbd763
 def check_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
@@ -152,7 +152,7 @@ def _settings_lines(table) -> list[str]:
         said += [f'    {row["meaning"]}'] if row['meaning'] else []
     return said
 
-
+# %% ../nbs/11c_telling.ipynb #f0564693
 def info_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
@@ -173,7 +173,7 @@ def info_command(
     said += [f'cache: {home()}']
     return '\n'.join(said)
 
-
+# %% ../nbs/11c_telling.ipynb #078586cb
 def _run_json(folder: Path) -> str:
     "The same, for programs."
     from astropy.table import Table
@@ -224,7 +224,8 @@ method        Böhm V., Kim A. G., Juneau S. 2023, Fast and efficient identifica
 explanations  Ortiz Manrique E., Boquien M. 2025, Interpreting the detection of
               anomalies in SDSS spectra, A&A 703, A242,
               doi:10.1051/0004-6361/202556339
-flow          Dai B., Seljak U. 2021, Sliced Iterative Normalizing Flows, ICML, arXiv:2007.00674
+flow          Dai B., Seljak U. 2021, Sliced Iterative Normalizing Flows,
+              ICML, arXiv:2007.00674
 mock survey   Bruzual G., Charlot S. 2003, MNRAS 344, 1000 and Maraston C. et al. 2020,
               MNRAS 496, 2962 (stellar populations, by way of sdss-mangadap:
               Westfall K. B. et al. 2019, AJ 158, 231)

@@ -49,7 +49,7 @@ def _place(source: str | None) -> str | None:
     "A source without slashes at its end."
     return source if source is None else source.rstrip('/') or '/'
 
-
+# %% ../nbs/11b_working.ipynb #cda7364f
 def run_command(
     args,  # Words, as `make_parser` reads them
 ) -> str:
@@ -79,12 +79,12 @@ def _caution(r) -> str:
         return ' (mock survey: a demonstration, no discovery)'
     if r.model.trained_on == 'mock':
         return (
-            ' (the model was trained on a mock survey: this ranking of real spectra is a '
-            'demonstration only)'
+            ' (the model was trained on a mock survey: this ranking of real spectra '
+            'is a demonstration only)'
         )
     return ''
 
-
+# %% ../nbs/11b_working.ipynb #ba8b83a0
 def _find_lines(r) -> list[str]:
     """What a run lists, how much of it is false where that
     is known, and the first three with their reasons."""
@@ -115,7 +115,7 @@ def _find_line(row) -> str:
     why = f'{row["explanation"]} ({row["triage"]})'
     return f'         {name}  p = {row["p_all"]:.1e}  {why}'
 
-
+# %% ../nbs/11b_working.ipynb #505e1647
 def _top_lines(r) -> list[str]:
     "What the eight scores of O25 name."
     objects = len(set(r.table('tops')['specobjid'].tolist()))
@@ -138,7 +138,7 @@ def _recall_line(row) -> str:
     listed = f'{row["present"]} of {row["listed"]} are among the ranked'
     return f'recall   {row["list"]} by {row["score"]}: {listed}; found, per bin, {at}'
 
-
+# %% ../nbs/11b_working.ipynb #3fcdf3fd
 _TABLES_OF = dict(
     best='anomalies.ecsv  reconstruction.ecsv  discoveries.ecsv  (and *_all.ecsv)  '
     'groups.ecsv  atlas.ecsv',
@@ -251,15 +251,15 @@ def score_command(
     said.append(about_other_surveys(table, run))
     return '\n'.join([*said, demonstration(run.model)]).rstrip()
 
-
+# %% ../nbs/11b_working.ipynb #f729ef82
 def _score_partitions(args) -> str:
     "Scores of a catalogue in the layout of HATS, written as one; returns where."
     from specanom.hats import score_hats
 
     if args.out is None or args.out.suffix:
         raise ValueError(
-            f'{args.files[0]} is a catalogue in partitions (HATS): name a new folder for '
-            'its scores, --out FOLDER; or one partition, Npix=….parquet'
+            f'{args.files[0]} is a catalogue in partitions (HATS): name a new folder '
+            'for its scores, --out FOLDER; or one partition, Npix=….parquet'
         )
     check_folder(args.out)
     run = finished_run(args.model)
@@ -313,7 +313,7 @@ def explain_command(
     said.append(f'weights of {len(segments)} segments {where}')
     return '\n'.join([*said, demonstration(run.model)]).rstrip()
 
-
+# %% ../nbs/11b_working.ipynb #81a27ab3
 def _explained_in_words(table, several: list, score: str) -> list[str]:
     "What raises a score, and what the score itself has to say."
     from specanom.scores import ANOMALY_SCORES
