@@ -152,10 +152,10 @@ def _add_again(add):
     add(
         '--shorten',
         type=float,
-        default=0.5,
+        default=0.3,
         metavar='PART',
         help='robust, scale: part of the epochs of RUN, or of the profile '
-        '(default: 0.5)',
+        '(default: 0.3)',
     )
     add(
         '--real',

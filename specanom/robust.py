@@ -458,7 +458,7 @@ def run_robust(
     out: Path,  # Gets robustness.ecsv, firmness.ecsv and the folder `robust`
     *,
     n: int = 6000,  # Spectra to learn from, training and validation together; 0: all
-    shorten: float = 0.5,  # Part of the epochs of the run, and of the layers of its flow
+    shorten: float = 0.3,  # Part of the epochs of the run, and of the layers of its flow
     seeds: int = 2,  # Of each of the three kinds of retraining
     precision: str = 'float32',  # Of the networks
     only: Iterable[str] = None,  # What is trained again, in words; None: everything
