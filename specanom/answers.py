@@ -97,8 +97,8 @@ def table_lines(
     "The columns of a table as lines of text; a row that is too wide goes on below."
     shown = table[[n for n in names if n in table.colnames]][: rows or None]
     for name in shown.colnames:
-        if name.startswith('p_') or name in _SHOWN:
-            shown[name].info.format = _SHOWN.get(name, '.1e')
+        if form := _form(shown[name]):
+            shown[name].info.format = form
     blocks = _blocks([_column_lines(shown, name) for name in shown.colnames])
     titles, dashes, *values = zip(*blocks)
     below = [f'    {title}'.rstrip() for title in titles[1:]]
@@ -106,6 +106,14 @@ def table_lines(
     for first, *more in values:
         said += [first, *(line for part in more for line in _wrapped(part))]
     return [line.rstrip() for line in said]
+
+
+def _form(column) -> str:
+    "How the numbers of a column are written; those that have a form keep it."
+    name = column.info.name
+    if name.startswith('p_') or name in _SHOWN:
+        return _SHOWN.get(name, '.1e')
+    return '.5g' if column.dtype.kind == 'f' and not column.info.format else ''
 
 
 def _column_lines(table, name: str) -> list[str]:
