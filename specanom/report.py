@@ -221,6 +221,7 @@ def _ids(ids: list) -> np.ndarray:
 
 # %% ../nbs/08i_report.ipynb #b5a69b91
 _WORDS = dict(skyserver='SkyServer', legacy='Legacy Surveys', simbad='SIMBAD')
+_WORDS |= dict(desi='DESI')
 
 
 def page_links(

@@ -353,7 +353,8 @@ def iter_spectra(
     seen = {}
     for spectra in progress(sets, 'reading', len(groups), 'group'):
         spectra = drop_repeated(spectra, seen)
-        log_rejected(spectra.rejected)
+        if only is None:  # else it was said when everything was read
+            log_rejected(spectra.rejected)
         yield spectra
 
 

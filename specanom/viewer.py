@@ -152,6 +152,8 @@ _DESI = ('TARGETID', 'EXPID', 'NIGHT', 'TILEID')  # that a file of prospect asks
 def _identity(row, names: list[str]) -> dict:
     "Who an object is for prospect."
     here = {name.upper(): name for name in names}
+    if row['survey'] == 'desi':
+        here |= dict(TARGETID='specobjid', TILEID='plate')
     return {n: str(row[here[n]]) for n in _DESI if n in here}
 
 
