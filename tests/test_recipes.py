@@ -8,6 +8,7 @@ from conftest import SMALL
 from specanom.cli import main
 from specanom.files import read_table, write_table
 from specanom.mock import mock_survey
+from specanom.rerank import find_object
 from specanom.runs import Run
 from specanom.write import write_spec
 
@@ -179,6 +180,7 @@ def test_names_of_their_own(folder, tmp_path, capsys):
     table = run.table('anomalies_all')
     assert set(run.scores['id_text']) <= set(names) and len(table) > 5
     assert set(table['name']) <= set(names)
+    assert find_object(run, table['name'][0]) == table['specobjid'][0]
     assert table['name'][0] in (out / 'tables/anomalies_all.mrt').read_text()
     assert f'"name":"{table["name"][0]}"' in (out / 'report.html').read_text()
     words = ['explain', str(named), '--model', model, '--most', '2', '--n', '8']
