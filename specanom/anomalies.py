@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'quiescent', 'plot_logp', 'redshift_bins', 'bin_number', 'plot_redshift_bins', 'plot_ew_sigma', 'links',
-           'top_anomalies', 'member_ranks', 'recall', 'plot_top', 'plot_skyserver', 'cutouts', 'compare_scores',
-           'in_both', 'score_agreement', 'strata', 'cells_of', 'p_values']
+           'top_anomalies', 'own_names', 'member_ranks', 'recall', 'plot_top', 'plot_skyserver', 'cutouts',
+           'compare_scores', 'in_both', 'score_agreement', 'strata', 'cells_of', 'p_values']
 
 # %% ../nbs/05_anomalies.ipynb #1925e776
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ from .linelist import LINES
 from .spectra import Spectra
 from .flow import CLASS_NAMES, spectral_class
 from .known import find_known, known_lists
+from .objects import object_name, spec_name
 from .preprocess import plot_rest
 
 # %% ../nbs/05_anomalies.ipynb #9f509a7a
@@ -228,14 +229,19 @@ _DESCRIPTIONS = dict(
     members='members that judged it',
     explanation='why',
     skyserver='SkyServer page',
+    name='what its survey calls it',
+    petal='petal of DESI',
+    night='night of the exposure',
+    catalogid='CATALOGID of SDSS-V',
+    planid='plan of LAMOST',
     desi='spectrum in the viewer of the Legacy Surveys',
     legacy='Legacy Surveys viewer',
     simbad='SIMBAD within 5 arcsec',
     fiber='fibre',
     mjd='modified Julian date',
-    plate='plate',
+    plate='plate; of DESI its tile',
     z='pipeline redshift',
-    specobjid='SDSS spectrum id',
+    specobjid='id of the spectrum; of DESI its TARGETID',
     ra='right ascension, J2000',
     dec='declination, J2000',
     new_class='class under which the latents are most probable',
@@ -296,10 +302,26 @@ def _what_it_is(picked: Table) -> dict:
     "Columns that say which object it is, and where to look at it."
     columns = dict(explanation=np.full(len(picked), '', dtype='U200'))
     names = 'specobjid', 'ra', 'dec', 'class', 'subclass'
-    columns |= {name: picked[name] for name in names}
+    columns |= own_names(picked) | {name: picked[name] for name in names}
     if 'new_label' in picked.colnames:
         columns['new_class'] = np.array(CLASS_NAMES)[picked['new_label']]
     return columns | links(picked)
+
+
+_OF_SURVEYS = ('petal', 'night', 'catalogid', 'planid')
+
+
+def own_names(
+    catalog: Table,  # n rows
+) -> dict[str, np.ndarray]:  # Name -> (n,): name, and petal, night ... where known
+    """What a survey calls its objects, where that is not plate, date and fibre, and
+    what else it says of where they were observed."""
+    own = {name: catalog[name] for name in _OF_SURVEYS if name in catalog.colnames}
+    if not {'survey', 'file'} <= {*catalog.colnames}:
+        return own
+    names = object_name(catalog)
+    called = (names != spec_name(catalog)).any()
+    return dict(name=names) | own if called else own
 
 
 def _described(columns: dict) -> QTable:

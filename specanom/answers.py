@@ -97,8 +97,8 @@ def table_lines(
     "The columns of a table as lines of text; a row that is too wide goes on below."
     shown = table[[n for n in names if n in table.colnames]][: rows or None]
     for name in shown.colnames:
-        if name.startswith('p_') or name in _SHOWN:
-            shown[name].info.format = _SHOWN.get(name, '.1e')
+        if form := _form(shown[name]):
+            shown[name].info.format = form
     blocks = _blocks([_column_lines(shown, name) for name in shown.colnames])
     titles, dashes, *values = zip(*blocks)
     below = [f'    {title}'.rstrip() for title in titles[1:]]
@@ -108,6 +108,14 @@ def table_lines(
     return [line.rstrip() for line in said]
 
 # %% ../nbs/11a_answers.ipynb #9df3f741
+def _form(column) -> str:
+    "How the numbers of a column are written; those that have a form keep it."
+    name = column.info.name
+    if name.startswith('p_') or name in _SHOWN:
+        return _SHOWN.get(name, '.1e')
+    return '.5g' if column.dtype.kind == 'f' and not column.info.format else ''
+
+
 def _column_lines(table, name: str) -> list[str]:
     "Title, dashes and values of a column, of one length; texts begin at its left."
     text = table[name].dtype.kind in 'US'

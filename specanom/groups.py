@@ -30,7 +30,7 @@ from .explain import Score, explain_many
 from .lines import line_ratio, measure_lines
 from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
-from .objects import spec_name
+from .objects import object_name
 from .o25chain import O25Model, elbow, explain_score, plot_places, top_rows
 from .reconstruction import SCORES
 from .pages import save_figure
@@ -177,7 +177,7 @@ def _with_names(several: list, data: Spectra) -> list:
     "Explanations that say of which object they are, and in which unit."
     names = [
         f'{name}   z = {row["z"]:.4f}   {row["class"]}'
-        for name, row in zip(spec_name(data.catalog), data.catalog)
+        for name, row in zip(object_name(data.catalog), data.catalog)
     ]
     return [
         dataclasses.replace(why, name=name, unit=data.unit)

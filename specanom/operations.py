@@ -326,7 +326,9 @@ def _add_more(commands):
         },
     )
     add_run_folder(add)
-    add('id', metavar='ID', help='specobjid, or plate-mjd-fiber')
+    add(
+        'id', metavar='ID', help='specobjid, plate-mjd-fiber, or the name in its tables'
+    )
     add('--n', type=int, default=10, help='objects (default: 10)')
     add_table(add)
 

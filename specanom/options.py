@@ -34,7 +34,8 @@ def _add_files(add):
         nargs='+',
         type=Path,
         metavar='FILE',
-        help='files of SDSS, DESI, LAMOST, or .npz, .parquet, .ecsv; or folders',
+        help='files of SDSS, DESI, LAMOST, or .npz, .parquet, .ecsv; folders of them; '
+        'stores (.zarr)',
     )
     add('--model', type=Path, required=True, metavar='RUN', help='a finished run')
     _add_workers(add)
@@ -375,7 +376,8 @@ def _add_view(commands):
         nargs='+',
         type=Path,
         metavar='FILE',
-        help='files of spectra of any survey that is known, or folders of them',
+        help='files of spectra of any survey that is known, folders of them, or '
+        'stores (.zarr)',
     )
     add(
         '--model',

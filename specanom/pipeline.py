@@ -58,7 +58,7 @@ from .model import Model
 from .o25chain import O25Model
 from .objects import stack_tables
 from .scores import ANOMALY_SCORES
-from .sources import FileSource, prepared
+from .sources import prepared, sources_of
 
 # %% ../nbs/08j_pipeline.ipynb #98ce2ad4
 def _downloads(run: Run) -> bool:
@@ -276,7 +276,8 @@ def run(
     until: str = None,  # The last stage that is done; None: all are
 ) -> Run:
     """Run the chain, or what is left of it, into a folder. Raises `ValueError` when too
-    few spectra pass the selection, or the folder is not a run's or in use."""
+    few spectra pass the selection, the folder is not a run's or in use, or a number is
+    asked for that the model has otherwise."""
     config = check_config(_absolute(config or load_config()))
     if model is not None:
         config = _with_model(config, _finished(model).config)
@@ -347,9 +348,36 @@ _OF_THE_MODEL += ('explanations.method', 'explanations.segments')
 
 def _with_model(config: Config, theirs: Config) -> Config:
     """A configuration that scores with another run's model: its recipe, preprocessing,
-    networks and bins; every object is ranked."""
+    networks and bins; every object is ranked. Raises `ValueError` for a number of the
+    model that was asked for otherwise."""
+    _check_asked(config, theirs)
     kept = {name: theirs.get(name) for name in _OF_THE_MODEL}
     return config.replace(kept | {'anomalies.split': 'all'})
+
+
+def _check_asked(config: Config, theirs: Config):
+    """Raise `ValueError` for what the model decides and somebody wants otherwise: a
+    value that is neither the usual one nor that of the model."""
+    usual = load_config(config.profile, recipe=config.recipe).values()
+    usual, model = usual | dict(recipe='best'), theirs.values()
+    for name, value in config.values().items():
+        if _is_of_model(name) and value not in (usual[name], model.get(name)):
+            raise ValueError(
+                f'{name} = {value!r} is not what the model has, {model.get(name)!r}: '
+                'with --model a run takes it from the model; leave it out, or train '
+                'one with it, without --model'
+            )
+    split = config.anomalies.split
+    if split not in ('all', usual['anomalies.split'], model['anomalies.split']):
+        raise ValueError(
+            f"anomalies.split = '{split}': with --model every object is ranked; leave "
+            'it out'
+        )
+
+
+def _is_of_model(name: str) -> bool:
+    "Whether a run with a model takes a number from there."
+    return not {name, name.partition('.')[0]}.isdisjoint(_OF_THE_MODEL)
 
 
 def _check_numbers(config: Config):
@@ -455,7 +483,7 @@ def with_scores(
 
 
 def score_files(
-    paths: Iterable[Path],  # Files or folders
+    paths: Iterable[Path],  # Files, folders, or stores (.zarr) of raw spectra
     run: Run,  # Finished: its preprocessing and its model
     executor: Executor = None,  # Who does chunks, see `chunks`; None: this process
 ) -> tuple[Spectra, Table, Table]:  # n spectra, their n scores, who was set aside
@@ -463,8 +491,9 @@ def score_files(
     recipe `o25`: that of its first score); those of a survey that the run has not seen
     come last, without p-values. Raises `FileNotFoundError` when there is none."""
     run.executor = executor
-    source, prepare = FileSource(paths), preparation(run.config)
-    data = Spectra.concatenate(prepared(source, prepare, executor))
+    prepare, sources = preparation(run.config), sources_of(paths)
+    sets = [one for source in sources for one in prepared(source, prepare, executor)]
+    data = Spectra.concatenate(sets)
     judge = run.with_model(with_scores)
     found = list(map_chunks(judge, data, executor, size=JUDGED))
     table = stack_tables(found or [with_scores(run.model, data)])

@@ -28,7 +28,7 @@ from .learning import lists_of
 from .model import Model
 from .modelfile import read_arrays
 from .o25chain import O25Model
-from .objects import CATALOG, id_fraction
+from .objects import CATALOG, id_fraction, object_name
 from .results import ranked_scores
 from .runs import Run
 from .segments import Segments
@@ -41,7 +41,6 @@ from specanom.viewer import (
     histogram,
     make_facts,
     object_facts,
-    object_names,
     pack,
     page_digest,
     show_object,
@@ -222,6 +221,7 @@ def _ids(ids: list) -> np.ndarray:
 
 # %% ../nbs/08i_report.ipynb #b5a69b91
 _WORDS = dict(skyserver='SkyServer', legacy='Legacy Surveys', simbad='SIMBAD')
+_WORDS |= dict(desi='DESI')
 
 
 def page_links(
@@ -400,7 +400,7 @@ def _near_facts(run: Run, near: Near | None, drawn: np.ndarray) -> list:
     flux = np.where(data.good, data.flux, np.nan)
     level = np.nanmedian(flux, axis=1, keepdims=True)
     flux = flux * np.median(drawn, axis=1, keepdims=True) / np.where(level, level, 1)
-    names = object_names(data.catalog)
+    names = object_name(data.catalog)
     return [
         dict(flux=pack(one), said=f'{name}, {said}, at the brightness of the object')
         for one, name, said in zip(flux, names, near.said)

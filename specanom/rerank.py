@@ -19,6 +19,7 @@ from astropy.table import Table
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import norm, rankdata
 
+from .anomalies import own_names
 from .config import preparation
 from .core import axes_or_new, progress, seed_of, versions
 from .files import read_table, write_table
@@ -457,17 +458,19 @@ def _with_catalog(table: Table, run: Run) -> Table:
 
 def find_object(
     run: Run,
-    word: str,  # A specobjid, or plate-mjd-fiber
+    word: str,  # A specobjid, plate-mjd-fiber, or the name that its survey gave it
 ) -> int:  # specobjid
     "The object that is meant. Raises `ValueError` when the run holds no such one."
     if re.fullmatch(r'[0-9]+', word):
         return int(word)
     ids = np.asarray(run.scores['specobjid'], np.uint64)
-    found = np.flatnonzero(spec_name(run.scores) == word)
+    numbers = spec_name(run.scores)
+    names = own_names(run.scores).get('name', numbers)
+    found = np.flatnonzero((numbers == word) | (names == word))
     if not len(found):
         raise ValueError(
             f"{run.folder} holds no object '{word}'; give its specobjid, or its name as "
-            f'{spec_name(run.scores[:1])[0] if len(ids) else "0266-51602-0001"}'
+            f'{names[0] if len(ids) else "0266-51602-0001"}'
         )
     return int(ids[found[0]])
 

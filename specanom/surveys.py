@@ -153,6 +153,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()  # a link that leads back
             continue
         seen.add((status.st_dev, status.st_ino))
+        folders[:] = [name for name in folders if not name.endswith('.zarr')]
         paths = (Path(base, name) for name in names)
         yield from (p for p in paths if _known_reader(p))
     yield from closed
@@ -162,9 +163,13 @@ def _files_at(place: Path) -> list[Path]:
     "The files of a folder, or a file itself. Raises `FileNotFoundError`."
     if not place.exists():
         raise FileNotFoundError(f'{place}: no such file or folder')
+    if place.is_dir() and place.suffix == '.zarr':
+        raise FileNotFoundError(f'{place}: a store, no folder of files: Spectra.read')
     files = list(_walk(place)) if place.is_dir() else [place]
     if not files:
-        raise FileNotFoundError(f'{place}: no file of spectra in it')
+        stores = sorted(place.glob('*.zarr'))
+        meant = f'; it holds a store, name that: {stores[0]}' if stores else ''
+        raise FileNotFoundError(f'{place}: no file of spectra in it{meant}')
     return files
 
 
@@ -348,7 +353,8 @@ def iter_spectra(
     seen = {}
     for spectra in progress(sets, 'reading', len(groups), 'group'):
         spectra = drop_repeated(spectra, seen)
-        log_rejected(spectra.rejected)
+        if only is None:  # else it was said when everything was read
+            log_rejected(spectra.rejected)
         yield spectra
 
 

@@ -47,7 +47,7 @@ def anomalies_command(
     share = f'about {100 * rate:g} % of them are expected to be false'
     said = [f'{len(found)} of {ranked} objects are listed; {share}']
     if len(found):
-        said += table_lines(found, _listed_columns(), args.rows)
+        said += table_lines(found, _listed_columns(found), args.rows)
     if args.out is not None:
         said.append(f'all of it in {args.out}')
     said.append(demonstration(run.model, run.config.source))
@@ -65,11 +65,12 @@ def _check_not_of(run, path: Path | None):
         )
 
 
-def _listed_columns() -> list[str]:
+def _listed_columns(found) -> list[str]:
     "What is printed of each discovery."
     from specanom.scores import column_of, own_p
 
-    shown = ['plate', 'mjd', 'fiber', 'z', 'class', 'subclass']
+    who = ['name'] if 'name' in found.colnames else ['plate', 'mjd', 'fiber']
+    shown = [*who, 'z', 'class', 'subclass']
     shown += [*map(column_of, own_p()), 'p_all', 'q', 'members', 'rank_low']
     return [*shown, 'rank_high', 'explanation', 'triage', 'z_alternative']
 

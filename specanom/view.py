@@ -35,7 +35,8 @@ from specanom.report import (
 )
 from .runs import Run
 from .spectra import Spectra
-from .surveys import drop_repeated, file_of, find_spectra, iter_spectra
+from .sources import FileSource, sources_of
+from .surveys import drop_repeated, file_of
 from specanom.viewer import (
     column_facts,
     grid_facts,
@@ -82,20 +83,21 @@ def _trimmed(data: Spectra) -> Spectra:
 
 def _plain(paths: list[Path], most: int) -> tuple:  # Sets, facts of each, set aside
     "Spectra as they are in files."
-    seen, everything = {}, chain(iter_spectra(paths), _without_redshifts(paths))
-    kept, aside = _few((drop_repeated(one, seen) for one in everything), most)
+    seen, sources = {}, sources_of(paths)
+    unplaced = (_without_redshifts(s) for s in sources if isinstance(s, FileSource))
+    sets = chain(*(source.stream() for source in sources), *unplaced)
+    kept, aside = _few((drop_repeated(one, seen) for one in sets), most)
     sets = _by_grid(kept)
     facts = [dict(table=data.catalog) for data in sets]
     return sets, facts, _not_shown(stack_tables(aside), sets)
 
 
-def _without_redshifts(paths: list[Path]) -> Iterator[Spectra]:
+def _without_redshifts(source: FileSource) -> Iterator[Spectra]:
     "What is in files of DESI that no file of redshifts belongs to."
-    files, root = find_spectra(paths)
-    theirs = [path for path in files if DESI.recognises(path)]
+    theirs = [path for path in source.files if DESI.recognises(path)]
     groups = DESI.groups(theirs, 1, theirs)
     alone = [group[0] for group in groups if len(group) == 1]
-    for name, one in read_each(_unplaced, alone, root, []):
+    for name, one in read_each(_unplaced, alone, source.root, []):
         files = [f'{name}#{word.rpartition("#")[2]}' for word in one.catalog['file']]
         one.catalog['file'] = np.array(files, 'U')
         yield one

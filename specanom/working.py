@@ -7,6 +7,7 @@ __all__ = ['run_command', 'update_command', 'score_command', 'explain_command', 
 
 # %% ../nbs/11b_working.ipynb #c11a0027
 import os
+import re
 from pathlib import Path
 
 from specanom.answers import (
@@ -110,8 +111,9 @@ def _find_lines(r) -> list[str]:
 
 
 def _find_line(row) -> str:
-    "An object of the discoveries."
+    "An object of the discoveries, by the name that its survey gave it."
     name = f'{row["plate"]:04d}-{row["mjd"]}-{row["fiber"]:04d}'
+    name = row['name'] if 'name' in row.colnames else name
     why = f'{row["explanation"]} ({row["triage"]})'
     return f'         {name}  p = {row["p_all"]:.1e}  {why}'
 
@@ -246,12 +248,18 @@ def score_command(
         write_table(run.signed(table), args.out)
     if args.json:
         return table_json(table, set_aside=aside, trained_on=run.model.trained_on)
-    shown = ['file', 'z', 'class', 'subclass', *_score_columns(run)]
+    shown = [*_who(table), 'z', 'class', 'subclass', *_score_columns(run)]
     said = table_lines(table, shown) + aside
     said.append(about_other_surveys(table, run))
     return '\n'.join([*said, demonstration(run.model)]).rstrip()
 
 # %% ../nbs/11b_working.ipynb #f729ef82
+def _who(table) -> list[str]:
+    "Columns that say which objects these are."
+    told = [name for name in ('file', 'id_text') if name in table.colnames]
+    return [name for name in told if any(table[name] != '')] or ['specobjid']
+
+
 def _score_partitions(args) -> str:
     "Scores of a catalogue in the layout of HATS, written as one; returns where."
     from specanom.hats import score_hats
@@ -308,7 +316,8 @@ def explain_command(
     if args.json:
         return table_json(table, set_aside=aside, segments=list(segments.names))
     table['score'].info.format = table['r2'].info.format = '.3g'
-    said = table_lines(table, ['file', 'z', 'p_all', 'score', 'r2', 'words']) + aside
+    shown = [*_who(table), 'z', 'p_all', 'score', 'r2', 'words']
+    said = table_lines(table, shown) + aside
     where = f'in {args.out / "weights.ecsv"}, figures in {args.out}'
     said.append(f'weights of {len(segments)} segments {where}')
     return '\n'.join([*said, demonstration(run.model)]).rstrip()
@@ -339,14 +348,23 @@ def _write_weights(table, several: list, folder: Path, score: str):
     write_table(table, folder / 'weights.ecsv')
 
 
+def _file_names(table) -> list[str]:
+    "Names of objects that files can have, each once."
+    from specanom.objects import object_name
+
+    pairs = zip(object_name(table), table['specobjid'])
+    names = [(re.sub(r'[^\w.+-]+', '_', str(name)), i) for name, i in pairs]
+    known = [name for name, _ in names]
+    return [name if known.count(name) == 1 else f'{name}-{i}' for name, i in names]
+
+
 def _draw_weights(table, several: list, args, score: str):
     "A figure for each of the first explanations."
-    from specanom.objects import spec_name
     from specanom.core import progress
     from specanom.pages import save_figure
 
     kind, dpi = args.figures or 'png', args.dpi or 80
-    pairs = zip(spec_name(table), several)
+    pairs = zip(_file_names(table[: len(several)]), several)
     for name, why in progress([*pairs], 'figures', unit='page'):
         fig = why.plot()[0].figure
         save_figure(fig, args.out / f'{score}-{name}', kind=kind, dpi=dpi)

@@ -1,10 +1,14 @@
 """The recipes of the papers by the command: a run, its model on files, and what belongs to one recipe and not to another."""
 
+import re
+
+import numpy as np
 import pytest
 from conftest import SMALL
 from specanom.cli import main
 from specanom.files import read_table, write_table
 from specanom.mock import mock_survey
+from specanom.rerank import find_object
 from specanom.runs import Run
 from specanom.write import write_spec
 
@@ -139,3 +143,51 @@ def test_unknown_recipe(capsys):
     with pytest.raises(SystemExit):
         main(['run', '--recipe', 'b24'])
     assert 'did you mean b23?' in capsys.readouterr().err
+
+
+def test_a_store_is_judged_as_files_are(folder, tmp_path, capsys):
+    "By its own numbers; printed with as many digits as mean something."
+    store, model = tmp_path / 'raw.zarr', str(folder / 'b23')
+    mock_survey(12, rng=8).write(store)
+    tables = tmp_path / 'store.ecsv', tmp_path / 'files.ecsv'
+    for source, table in zip((store, folder / 'files'), tables):
+        words = ['score', str(source), '--model', model, '--out', str(table)]
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert not re.search(r'\d\.\d{6}', said) and ' re ' in said
+    one, other = (read_table(table) for table in tables)
+    assert one['specobjid'].tolist() == other['specobjid'].tolist()
+    np.testing.assert_allclose(one['logp'], other['logp'], rtol=1e-5)
+    assert main(['view', str(store), '--out', str(tmp_path / 'view.html')]) == 0
+    assert '12 spectra in' in capsys.readouterr().out
+    assert main(['score', str(tmp_path), '--model', model]) == 2
+    assert 'it holds a store, name that:' in capsys.readouterr().err
+    assert main(['score', str(tmp_path / 'no.zarr'), '--model', model]) == 2
+    assert 'no.zarr: no such store' in capsys.readouterr().err
+
+
+def test_names_of_their_own(folder, tmp_path, capsys):
+    "Objects that are no plate, date and fibre keep their names, in tables and figures."
+    some, named = mock_survey(12, rng=8), tmp_path / 'named.npz'
+    names = [f'field 7, no {i}' for i in range(12)]
+    columns = dict(wave=some.wave, flux=some.flux, ivar=some.ivar, id=names)
+    kinds = {name: np.asarray(some.catalog[name]) for name in ('z', 'class')}
+    np.savez(named, **columns, **kinds)
+    model, out = str(folder / 'b23'), tmp_path / 'run'
+    words = ['run', '--source', str(named), '--model', model, '--out', str(out)]
+    assert main(words) == 0
+    run = Run.load(out)
+    table = run.table('anomalies_all')
+    assert set(run.scores['id_text']) <= set(names) and len(table) > 5
+    assert set(table['name']) <= set(names)
+    assert find_object(run, table['name'][0]) == table['specobjid'][0]
+    assert table['name'][0] in (out / 'tables/anomalies_all.mrt').read_text()
+    assert f'"name":"{table["name"][0]}"' in (out / 'report.html').read_text()
+    words = ['explain', str(named), '--model', model, '--most', '2', '--n', '8']
+    assert main([*words, '--segments', 'uniform', '--out', str(tmp_path / 'why')]) == 0
+    assert len([*(tmp_path / 'why').glob('re-field_7_no_*.png')]) == 2
+    asked = ['run', '--source', str(named), '--model', model, '--out', str(out)]
+    capsys.readouterr()
+    assert main([*asked, '--set', 'preprocess.z_max=0.3']) == 2
+    said = capsys.readouterr().err
+    assert 'preprocess.z_max = 0.3 is not what the model has, 0.36' in said
