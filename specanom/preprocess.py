@@ -441,6 +441,7 @@ def plot_rest(
     *,
     ax=None,  # Matplotlib axes
     reconstruction: np.ndarray = None,  # (d,) drawn over the data
+    labels: bool = True,  # Of the marked lines
 ):  # The axes
     """Draw one rest-frame spectrum with its 1-sigma band, unmeasured bins shaded, lines
     marked, and triangles where it is higher than the panel."""
@@ -463,7 +464,7 @@ def plot_rest(
     _shade(ax, data.wave, ~good)
     _mark_clipped(ax, data.wave, shown)
     ax.set_title(_said_of(one.catalog), fontsize=9, pad=14, y=1)  # to look takes long
-    return mark_lines(ax)
+    return mark_lines(ax, labels=labels)
 
 # %% ../nbs/02_preprocess.ipynb #450b1680
 O25_GRID = Grid(np.linspace(3500, 7500, 4000), 'rest')
