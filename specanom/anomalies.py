@@ -426,7 +426,7 @@ def plot_top(
         i = place[int(row['specobjid'])]
         how = dict(reconstruction=reconstruction[i], labels=ax is axes[0])
         plot_rest(data, i, ax=ax, **how)
-        _title_with_rank(ax, row)
+        _title_with_rank(ax, row, data.catalog['survey'][i] == 'mock')
     if len(rows):
         _say_once(axes)
         axes[0].legend(frameon=False, ncols=3, fontsize=7, loc='upper right')
@@ -446,10 +446,10 @@ def _column_of_axes(panels: int) -> np.ndarray:
     return axes[:, 0]
 
 
-def _title_with_rank(ax, row):
+def _title_with_rank(ax, row, mock: bool):
     "Bin and rank before the title that is there, the score behind it."
-    rank = f"bin {row['zbin']}, rank {row['rank']}"
-    title = f"{rank}: {ax.get_title()}   score {row['score']:.2f}"
+    rank = f'bin {row["zbin"]}, rank {row["rank"]}:{" mock" if mock else ""}'
+    title = f'{rank} {ax.get_title()}   score {row["score"]:.2f}'
     ax.set_title(title, fontsize=8, pad=14, y=1)
 
 
