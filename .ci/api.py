@@ -133,7 +133,17 @@ def signature(name: str, thing, node) -> str:
     line = f'{name}({", ".join(written)}){after}'
     if len(line) <= WIDTH:
         return line
-    return f'{name}(\n' + ''.join(f'    {text},\n' for text in written) + f'){after}'
+    return '\n'.join([f'{name}(', *map(fitted, written), f'){after}'])
+
+
+def fitted(text: str) -> str:
+    "An argument on a line, or on several, broken after commas, where it is wider than the page."
+    lines = ['    ']
+    for part in re.split(r'(?<=,) ', f'{text},'):
+        if lines[-1].strip() and len(lines[-1] + part) > WIDTH:
+            lines.append(' ' * 8)
+        lines[-1] += f'{part} '
+    return '\n'.join(line.rstrip() for line in lines)
 
 
 def plain(text: str) -> str:

@@ -58,6 +58,8 @@ def keep(notebook: Path, outputs: dict):
     for cell in nb.cells:
         if cell.id in outputs:
             cell.outputs = outputs[cell.id]
+        if '#| code-fold: true' in cell.source.splitlines():
+            cell.metadata['jupyter'] = dict(source_hidden=True)  # in JupyterLab, too
     write_nb(nb, notebook)
     nbdev_clean(str(notebook))
 

@@ -438,18 +438,19 @@ def plot_top(
     *,
     zbin: int = None,  # Only this redshift bin
 ):  # The figure
-    """One panel for each row of a table: data, reconstruction, unmeasured bins. Raises
-    `KeyError` for an object that is not in `data`."""
+    """One panel for each row of a table: data, reconstruction, unmeasured bins; lines
+    are named in the first. Raises `KeyError` for an object that is not in `data`."""
     rows = table if zbin is None else table[table['zbin'] == zbin]
     ids = np.asarray(data.catalog['specobjid']).tolist()
     place = {i: n for n, i in enumerate(ids)}
     axes = _column_of_axes(max(len(rows), 1))
     for ax, row in zip(axes, rows):
         i = place[int(row['specobjid'])]
-        plot_rest(data, i, ax=ax, reconstruction=reconstruction[i])
-        _title_with_rank(ax, row)
-        ax.label_outer()
+        how = dict(reconstruction=reconstruction[i], labels=ax is axes[0])
+        plot_rest(data, i, ax=ax, **how)
+        _title_with_rank(ax, row, data.catalog['survey'][i] == 'mock')
     if len(rows):
+        _say_once(axes)
         axes[0].legend(frameon=False, ncols=3, fontsize=7, loc='upper right')
     else:
         _say(axes[0], 'no object in this bin')
@@ -467,11 +468,22 @@ def _column_of_axes(panels: int) -> np.ndarray:
     return axes[:, 0]
 
 
-def _title_with_rank(ax, row):
+def _title_with_rank(ax, row, mock: bool):
     "Bin and rank before the title that is there, the score behind it."
-    rank = f"bin {row['zbin']}, rank {row['rank']}"
-    title = f"{rank}: {ax.get_title()}   score {row['score']:.2f}"
+    rank = f'bin {row["zbin"]}, rank {row["rank"]}:{" mock" if mock else ""}'
+    title = f'{rank} {ax.get_title()}   score {row["score"]:.2f}'
     ax.set_title(title, fontsize=8, pad=14, y=1)
+
+
+def _say_once(axes: np.ndarray):
+    """Leave wavelengths to the lowest panel and the unit to the middle one: texts and
+    ticks take longest to draw."""
+    for ax in axes:
+        ax.locator_params(axis='y', nbins=3)
+    for ax in axes[:-1]:
+        ax.xaxis.set_visible(False)
+    for ax in set(axes) - {axes[len(axes) // 2]}:
+        ax.set_ylabel('')
 
 
 def _say(ax, words: str):

@@ -9,7 +9,7 @@ __all__ = ['labels_command', 'rerank_command', 'more_command']
 from collections import Counter
 from pathlib import Path
 
-from .answers import check_table, finished_run
+from .answers import check_table, finished_run, table_json, table_lines
 
 # %% ../nbs/11f_inspecting.ipynb #adc6bb74
 def labels_command(args) -> str:
@@ -22,11 +22,14 @@ def labels_command(args) -> str:
     _check_names(args.files)
     everybody = room.stack_labels(tables)
     merged = room.merge_labels(everybody)
+    agreed, written = room.agreement(everybody), _written(room, merged, args)
+    if args.json:
+        return table_json(merged, kappa=_kappa(room, agreed))
     said = [_counts(path, tables[path.stem]) for path in args.files]
-    said += _agreement_lines(room, room.agreement(everybody))
+    said += _agreement_lines(room, agreed)
     disputed = (merged['label'] == room.DISPUTED).sum()
     said.append(f'{len(merged)} objects have a label, {disputed} of them are disputed')
-    return '\n'.join([*said, *_written(room, merged, args)])
+    return '\n'.join([*said, *written])
 
 # %% ../nbs/11f_inspecting.ipynb #6bae4277
 def _check_names(paths: list[Path]):
@@ -48,12 +51,18 @@ def _agreement_lines(room, table) -> list[str]:
     "How far inspectors agree."
     if not len(table):
         return ['one inspector: nobody to agree with']
-    mean = room.mean_kappa(table)
-    known = f'{mean:.2f}' if mean == mean else 'unknown: one label is all there is'
+    mean = _kappa(room, table)
+    known = 'unknown: one label is all there is' if mean is None else f'{mean:.2f}'
     return [
         *table.pformat(max_lines=-1, max_width=-1, show_dtype=False),
         f"Cohen's kappa over all labels, mean of the pairs: {known}",
     ]
+
+
+def _kappa(room, table) -> float | None:
+    "Mean agreement of the pairs; None for one inspector, or one label."
+    mean = room.mean_kappa(table) if len(table) else float('nan')
+    return mean if mean == mean else None
 
 
 def _written(room, merged, args) -> list[str]:
@@ -67,21 +76,6 @@ def _written(room, merged, args) -> list[str]:
         said.append(f'next: specanom rerank RUN --labels {args.out}')
     return said
 
-# %% ../nbs/11f_inspecting.ipynb #c79b999b
-def _rows(table, names: list[str]) -> list[str]:
-    "Columns of a table as lines of text that fit a window."
-    shown = table[[name for name in names if name in table.colnames]]
-    for name, form in dict(p_all='.1e', z='.4f').items():
-        if name in shown.colnames:
-            shown[name].info.format = form
-    lines = shown.pformat(max_lines=-1, max_width=-1, show_dtype=False, align='<')
-    return [_cut(line.rstrip()) for line in lines]
-
-
-def _cut(line: str, width: int = 100) -> str:
-    "A line that fits a window; what is left out is in the file."
-    return line if len(line) <= width else f'{line[: width - 1]}…'
-
 # %% ../nbs/11f_inspecting.ipynb #0e6e24dc
 _SEEN = ['rank', 'rank_before', 'specobjid', 'z', 'p_all', 'label', 'why']
 
@@ -94,24 +88,26 @@ def rerank_command(args) -> str:
 
     labels, run = read_any(args.labels), finished_run(args.run)
     table, lesson = rerank(run, labels, args.interest, batch=args.batch, rng=args.seed)
-    said = [_taught(lesson, args.interest), *_rows(table[: args.rows], _SEEN)]
+    _write(table, args.out)
+    if args.json:
+        return table_json(table, wanted=lesson.wanted, others=lesson.others)
+    said = [_taught(lesson, args.interest), *table_lines(table, _SEEN, args.rows)]
     batch = table[table['next'] > 0]
     batch.sort('next')
-    said += ['to label next:', *_rows(batch, ['next', *_SEEN])]
-    if args.out is not None:
-        _write(table, args.out)
-        said.append(f'all {len(table)} objects in {args.out}')
+    said += ['to label next:', *table_lines(batch, ['next', *_SEEN])]
+    said += [f'all {len(table)} objects in {args.out}'] if args.out else []
     said.append(
         'a ranking that follows the labels, no probability; p_all is what it was'
     )
     return '\n'.join(said)
 
 
-def _write(table, path: Path):
-    "A table into a file."
+def _write(table, path: Path | None):
+    "A table into a file, where one is asked for."
     from specanom.files import write_table
 
-    write_table(table, path)
+    if path is not None:
+        write_table(table, path)
 
 
 def _taught(lesson, interest: str) -> str:
@@ -131,8 +127,6 @@ def more_command(args) -> str:
 
     run = finished_run(args.run)
     table = more_like(run, find_object(run, args.id), args.n)
-    if args.out is not None:
-        _write(table, args.out)
-    return '\n'.join(
-        _rows(table, ['specobjid', 'likeness', 'z', 'class', 'p_all', 'shared'])
-    )
+    _write(table, args.out)
+    names = ['specobjid', 'likeness', 'z', 'class', 'p_all', 'shared']
+    return table_json(table) if args.json else '\n'.join(table_lines(table, names))

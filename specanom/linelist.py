@@ -78,6 +78,8 @@ MARKED = (
 def mark_lines(
     ax,  # Matplotlib axes with rest-frame wavelength in AA on x
     names: Iterable[str] = MARKED,  # Names in `LINES`
+    *,
+    labels: bool = True,  # Along the top
 ):  # The axes
     "Mark spectral lines: emission dashed, absorption dotted, labels along the top."
     low, high = ax.get_xlim()
@@ -85,19 +87,27 @@ def mark_lines(
     if not rows:
         return ax
     rows.sort(key=lambda row: row['wave'])
+    _draw_marks(ax, rows)
+    if labels:
+        _label_marks(ax, rows)
+    return ax
+
+
+def _draw_marks(ax, rows: list):
+    "All marks as one artist: one for each takes five times as long."
+    from matplotlib.collections import LineCollection
+
+    marks = [[(row['wave'], 0), (row['wave'], 1)] for row in rows]
+    dashes = ['--' if row['kind'] == 'emission' else ':' for row in rows]
+    how = dict(colors='.6', linewidths=0.7, linestyles=dashes, zorder=0)
+    drawn = LineCollection(marks, transform=ax.get_xaxis_transform(), **how)
+    ax.add_collection(drawn, autolim=False)
+
+
+def _label_marks(ax, rows: list):
+    "What the lines are called."
     wave = np.array([row['wave'] for row in rows])
     places = _label_places(ax, wave, [row['label'] for row in rows])
+    how = dict(ha='center', va='bottom', fontsize=7, color='.35')
     for row, place in zip(rows, places):
-        dashes = '--' if row['kind'] == 'emission' else ':'
-        ax.axvline(row['wave'], color='.6', lw=0.7, ls=dashes, zorder=0)
-        ax.text(
-            place,
-            1.01,
-            row['label'],
-            transform=ax.get_xaxis_transform(),
-            ha='center',
-            va='bottom',
-            fontsize=7,
-            color='.35',
-        )
-    return ax
+        ax.text(place, 1.01, row['label'], transform=ax.get_xaxis_transform(), **how)

@@ -12,6 +12,7 @@ from specanom.operands import (
     PAPERS,
     PROFILES,
     add_command,
+    add_json,
     add_run_folder,
     add_table,
 )
@@ -279,6 +280,7 @@ def _add_labels(commands):
         'voices',
     )
     add('--vi', type=Path, metavar='FILE', help='write the same as prospect has it')
+    add_json(add)
 
 # %% ../nbs/11_operations.ipynb #9fc00084
 def _add_rerank(commands):
@@ -312,6 +314,7 @@ def _add_rerank(commands):
     add('--rows', type=int, default=20, help='rows to print (default: 20)')
     add('--seed', type=int, default=0, help='of who is presumed ordinary (default: 0)')
     add_table(add)
+    add_json(add)
 
 
 def _add_more(commands):
@@ -331,6 +334,7 @@ def _add_more(commands):
     )
     add('--n', type=int, default=10, help='objects (default: 10)')
     add_table(add)
+    add_json(add)
 
 # %% ../nbs/11_operations.ipynb #c11b0007
 AROUND = (  # in the order of --help

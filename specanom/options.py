@@ -153,7 +153,8 @@ def _add_configuration(add):
     add(
         '--profile',
         choices=PROFILES,
-        help='size of everything (default: demo)',
+        help='size of everything: on the mock survey tiny takes a few minutes, demo '
+        'about twenty, paper hours (default: demo)',
     )
     add(
         '--config',
@@ -237,6 +238,8 @@ def _add_info(commands):
         commands,
         'info',
         'versions and profiles, or what a run did',
+        'Say which versions are here, or which stages a run has, how long each took, '
+        'and its numbers.',
         examples={
             '': 'versions, recipes, profiles, and where the cache is',
             'runs/demo': 'what that run did, and how long it took',
@@ -259,6 +262,7 @@ def _add_cite(commands):
         commands,
         'cite',
         'what to cite',
+        'List papers and software that results stand on.',
         examples={'': 'every source', 'runs/demo': 'what that run owes'},
     )
     add_run_folder(add, 'say it of this run', nargs='?')
@@ -289,6 +293,7 @@ def _add_update(commands):
         'for the number of comparisons (default: 0.001)',
     )
     _add_workers(add)
+    add_json(add)
 
 # %% ../nbs/11_options.ipynb #66beac4c
 def _add_score(commands):

@@ -402,28 +402,31 @@ def selection_funnel(
 _SHOWN = 1e-5  # of the flux: 1e-17 to 1e-12 erg/s/cm2
 
 
+def _fill(ax, x: np.ndarray, low, high, where: np.ndarray, **look):
+    "As `fill_between`, which takes three times as long."
+    from matplotlib.collections import PolyCollection
+
+    ends = np.flatnonzero(np.diff(np.r_[False, where, False]))
+    low, high = np.broadcast_to(low, x.shape), np.broadcast_to(high, x.shape)
+    there = np.stack([x, low], 1)
+    back = np.stack([x, high], 1)
+    parts = [slice(*pair) for pair in ends.reshape(-1, 2)]
+    areas = [np.concatenate([there[part], back[part][::-1]]) for part in parts]
+    ax.add_collection(PolyCollection(areas, lw=0, **look), autolim=False)
+
+
 def _shade(ax, wave: np.ndarray, where: np.ndarray):
     "Shade the bins without a measurement."
-    ax.fill_between(
-        wave,
-        0,
-        1,
-        where=where,
-        transform=ax.get_xaxis_transform(),
-        color='C0',
-        alpha=0.25,
-        lw=0,
-        label='not measured',
-    )
+    look = dict(color='C0', alpha=0.25, label='not measured')
+    _fill(ax, wave, 0, 1, where, transform=ax.get_xaxis_transform(), **look)
 
 
 def _mark_clipped(ax, wave: np.ndarray, flux: np.ndarray):
     "Mark what is higher than the panel by triangles along its top."
     above = wave[flux > ax.get_ylim()[1]]
-    look = dict(marker='^', s=8, color='C3', zorder=3)
-    ax.scatter(
-        above, np.full(len(above), 0.96), transform=ax.get_xaxis_transform(), **look
-    )
+    look = dict(ms=2.8, mew=1.5, color='C3', zorder=3)
+    where = ax.get_xaxis_transform()
+    ax.plot(above, np.full(len(above), 0.96), '^', transform=where, **look)
 
 
 def _said_of(catalog: Table) -> str:
@@ -441,6 +444,7 @@ def plot_rest(
     *,
     ax=None,  # Matplotlib axes
     reconstruction: np.ndarray = None,  # (d,) drawn over the data
+    labels: bool = True,  # Of the marked lines
 ):  # The axes
     """Draw one rest-frame spectrum with its 1-sigma band, unmeasured bins shaded, lines
     marked, and triangles where it is higher than the panel."""
@@ -448,7 +452,7 @@ def plot_rest(
     ivar, good = one.ivar[0], one.good[0]
     shown = np.where(good, one.flux[0], np.nan) * _SHOWN
     sigma = np.divide(_SHOWN, np.sqrt(ivar), out=np.zeros_like(ivar), where=good)
-    ax.fill_between(data.wave, shown - sigma, shown + sigma, color='.8', lw=0)
+    _fill(ax, data.wave, shown - sigma, shown + sigma, good, color='.8')
     ax.plot(data.wave, shown, color='k', lw=0.7, label='data')
     if reconstruction is not None:
         smooth = dict(color='C1', lw=1, label='reconstruction')
@@ -463,7 +467,7 @@ def plot_rest(
     _shade(ax, data.wave, ~good)
     _mark_clipped(ax, data.wave, shown)
     ax.set_title(_said_of(one.catalog), fontsize=9, pad=14, y=1)  # to look takes long
-    return mark_lines(ax)
+    return mark_lines(ax, labels=labels)
 
 # %% ../nbs/02_preprocess.ipynb #450b1680
 O25_GRID = Grid(np.linspace(3500, 7500, 4000), 'rest')

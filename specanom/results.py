@@ -415,19 +415,4 @@ def _pages(run: Run) -> Iterator[tuple]:  # Name, rows
 def _page(run: Run, table: Table):
     "The figure of some rows."
     shown = _objects(run, table)
-    fig = plot_top(shown, run.model.reconstruct(shown), table)
-    _say_once(fig.axes)
-    return fig
-
-
-def _say_once(axes: list):
-    """Leave names of lines to the uppermost panel, wavelengths to the lowest, the unit
-    to the middle one: texts and ticks take longest to draw."""
-    for ax in axes:
-        ax.locator_params(axis='y', nbins=3)
-    for ax in axes[:-1]:
-        ax.xaxis.set_visible(False)
-    for ax in set(axes) - {axes[len(axes) // 2]}:
-        ax.set_ylabel('')
-    for name in [name for ax in axes[1:] for name in ax.texts]:
-        name.remove()
+    return plot_top(shown, run.model.reconstruct(shown), table)

@@ -257,9 +257,10 @@ class Run:
 
     def _in_words(self, stage: str) -> str:
         "What the manifest says of the result of a stage."
-        own = ('key', 'seconds', 'files')
-        facts = self._facts(stage).items()
-        return ', '.join(f'{name} {value}' for name, value in facts if name not in own)
+        own = ('key', 'seconds', 'cpu', 'memory', 'files')
+        facts = self._facts(stage)
+        said = [f'{name} {value}' for name, value in facts.items() if name not in own]
+        return ', '.join([f'{facts["seconds"]:.0f} s', *said])
 
     def browse(self):  # For Jupyter
         """The page of the run, in a notebook. Raises `FileNotFoundError` for a run that

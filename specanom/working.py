@@ -183,6 +183,9 @@ def update_command(
         raise ValueError(f'--level {args.level} must be between 0 and 1')
     with open_executor(args.workers, args.cluster) as executor:
         done = update(run, _place(args.source), executor=executor)
+    if args.json:
+        numbers = {name: getattr(done, name) for name in ('new', 'known', 'rejected')}
+        return table_json(done.drift, **numbers, folder=str(done.folder))
     said = [f'{done.new} new, {done.known} known before, {done.rejected} set aside']
     if done.new:
         said += _drift_lines(done.drift, args.level)

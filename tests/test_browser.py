@@ -166,6 +166,16 @@ def test_light_and_dark(scheme, open_page):
         page.locator('.quarto-color-scheme-toggle').locator('visible=true').click()
 
 
+def contrast_of(text, tries=50):
+    "Of a text that may still be fading in."
+    for _ in range(tries):
+        contrast = text.evaluate(CONTRAST)['contrast']
+        if contrast > 4.5:
+            break
+        text.page.wait_for_timeout(100)
+    return contrast
+
+
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize(
     'name, place',
@@ -182,7 +192,7 @@ def test_search(name, place, scheme, open_page):
     result = page.locator(f'a[href$="{place}"]').locator('visible=true').first
     result.wait_for()
     text = result.locator(':text-is("' + name + '")').first
-    assert text.evaluate(CONTRAST)['contrast'] > 4.5
+    assert contrast_of(text) > 4.5
     result.click()
     page.wait_for_url(f'**/{place}*')
     entry = page.locator(f'[id="{place.split("#")[1]}"]')

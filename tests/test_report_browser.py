@@ -601,6 +601,9 @@ def test_labels(open_page, facts, tmp_path):
 def test_keyboard_alone(open_page):
     "From the top of the page to a label without a pointer; single keys can be switched off."
     page = open_page(400)
+    page.keyboard.press('n')
+    assert page.locator('.scroll').first.evaluate('box => box.scrollLeft') == 0
+    page.keyboard.press('p')
     order = []
     for _ in range(14):
         page.keyboard.press('Tab')

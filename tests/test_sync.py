@@ -224,6 +224,15 @@ def test_imports_stand_alone(notebook):
 
 
 @each_notebook
+def test_folds(notebook):
+    "What the site folds, JupyterLab folds too."
+    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
+    folded = [c for c in cells if '#| code-fold: true\n' in c['source']]
+    seen = [c['id'] for c in folded if 'jupyter' not in c['metadata']]
+    assert not seen, f'.ci/execute.py folds them: {seen}'
+
+
+@each_notebook
 def test_outputs(notebook):
     "Outputs hold no error, no warning, nothing of the machine that made them, and are small."
     raw = notebook.read_text(encoding='utf-8')

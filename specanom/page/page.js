@@ -266,8 +266,9 @@ function unfold(name) {
 }
 
 function table({title, columns, rows}) {
+  const kind = at => (rows.some(row => typeof row[at] === 'number') ? 'number' : null);
   const head = columns.length
-    ? [make('thead', {}, make('tr', {}, ...columns.map(name => make('th', {scope: 'col'}, name))))] : [];
+    ? [make('thead', {}, make('tr', {}, ...columns.map((name, at) => make('th', {scope: 'col', class: kind(at)}, name))))] : [];
   const body = rows.map(row => make('tr', {}, ...row.map(cell =>
     make('td', {class: typeof cell === 'number' ? 'number' : null}, written(cell)))));
   return make('div', {}, make('h3', {}, title), make('table', {}, ...head, make('tbody', {}, ...body)));

@@ -117,8 +117,9 @@ class List {
     button.addEventListener('click', () => this.open(object));
     const cells = shown.map(column => {
       const value = this.value(object, column.name);
-      const kind = typeof value === 'number' ? 'number' : null;
-      return make('td', {class: kind}, written(value, column.name));
+      const words = written(value, column.name);
+      if (typeof value === 'number') return make('td', {class: 'number'}, words);
+      return make('td', {title: words}, make('div', {class: 'words'}, words));
     });
     const row = make('tr', {}, make('th', {scope: 'row'}, button), ...cells);
     this.rows.set(object.id, row);
@@ -134,7 +135,14 @@ class List {
     for (const one of byId('rows').querySelectorAll('button[tabindex="0"]')) one.tabIndex = -1;
     const first = row || byId('rows').firstElementChild;
     if (first) first.querySelector('button').tabIndex = 0;
-    row?.scrollIntoView({block: 'nearest'});
+    if (row) this.uncover(row);
+  }
+
+  /** Bring a row into view, below the titles; to the side nothing moves. */
+  uncover(row) {
+    const box = row.closest('.scroll'), titles = byId('head').offsetHeight;
+    const top = row.offsetTop - titles, bottom = row.offsetTop + row.offsetHeight - box.clientHeight;
+    box.scrollTop = Math.min(Math.max(box.scrollTop, bottom), top);
   }
 
   /** The object after or before the one that is open. */
@@ -151,7 +159,9 @@ class List {
     if (!step || !row) return;
     event.preventDefault();
     const other = step > 0 ? row.nextElementSibling : row.previousElementSibling;
-    other?.querySelector('button').focus();
+    if (!other) return;
+    other.querySelector('button').focus({preventScroll: true});
+    this.uncover(other);
   }
 }
 
