@@ -132,7 +132,7 @@ def _shaped(args, text: str, status: int) -> str:
 
 def main(
     argv: list[str] = None,  # Words after the command's name; None: those of the shell
-) -> int:  # Exit status, as in `STATUS`
+) -> int:  # Exit status, as in `operands.STATUS`
     "The command `specanom`."
     _settle()
     args = make_parser().parse_args(argv)
