@@ -168,7 +168,7 @@ def _score(evidence: Evidence) -> np.ndarray:
 
 
 _COLUMNS = dict(
-    astray_at='rest wavelength (Å) where the spectrum is least like ordinary ones',
+    astray_at='rest wavelength where the spectrum is least like ordinary ones, AA',
     astray_in='whether that is its flux or its residual',
 )
 
@@ -183,7 +183,7 @@ def _where(evidence: Evidence) -> dict:
 def _words(table: Table) -> list[str]:
     "Where, in a sentence."
     rows = zip(*(table[name] for name in _COLUMNS))
-    return [f'least like others near {at:.0f} Å, in the {view}' for at, view in rows]
+    return [f'least like others near {at:.0f} AA, in the {view}' for at, view in rows]
 
 
 CONTRACTION = add_score(
