@@ -226,6 +226,16 @@ class Workers(Executor):
         "Other processes instead of these."
         self.shutdown(wait=False, cancel_futures=True)
 
+    def check(self):
+        """Break a pool that waits for the rest of an answer: a process that dies while
+        it writes one leaves its pool reading, which never ends."""
+        processes = list((getattr(self._pool, '_processes', None) or {}).values())
+        if all(process.is_alive() for process in processes):
+            return
+        for process in processes:
+            process.kill()
+        self._pool._result_queue._writer.close()  # with ours closed, its end is seen
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False):
         "As `concurrent.futures` has it."
         pool, self._pool = self._pool, None

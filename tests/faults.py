@@ -13,6 +13,8 @@ import os
 import random
 import resource
 import shutil
+import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -93,6 +95,19 @@ def killed(number, place, dice):
         found = place.judged(workers)
         thread.join()
     return found
+
+
+def dies_in_mid_answer(item, marker, number=3):
+    "The item; the first time, one of them kills its process when it has written the length of an answer."
+    if item == number and not marker.exists():
+        marker.touch()
+        frame = sys._getframe()
+        while 'result_queue' not in frame.f_locals:
+            frame = frame.f_back
+        pipe = frame.f_locals['result_queue']._writer.fileno()
+        os.write(pipe, struct.pack('!i', 1000))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
 
 
 def corrupted(place, dice):

@@ -3,14 +3,22 @@
 import contextlib
 import logging
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from conftest import SMALL
-from faults import FAULTS, SAME, TOLD, Place
+from faults import FAULTS, SAME, TOLD, Place, dies_in_mid_answer
 
-from specanom.chunks import Cluster, NobodyThere, Workers, map_chunks, open_executor
+from specanom.chunks import (
+    Cluster,
+    NobodyThere,
+    Workers,
+    map_chunks,
+    open_executor,
+    ordered_map,
+)
 from specanom.cli import main
 from specanom.config import load_config, preparation
 from specanom.mock import mock_survey
@@ -92,6 +100,14 @@ def test_faults(place, name):
     "A fault ends in the undisturbed bytes, or in one message; `faults.py` tries many."
     for trial in range(1 if 'worker' in name else 4):
         assert FAULTS[name][1](place, random.Random(trial)) in (SAME, TOLD)
+
+
+def test_half_an_answer(tmp_path):
+    "A worker that dies while it writes its answer is replaced; nobody waits for the rest."
+    work = partial(dies_in_mid_answer, marker=tmp_path / 'died')
+    with Workers(2) as workers:
+        assert [*ordered_map(work, range(8), workers)] == [*range(8)]
+    assert (tmp_path / 'died').exists()
 
 
 @pytest.mark.parametrize('kind', ['memory', 'file'])
