@@ -17,6 +17,7 @@ from .autoencoder import STEADY, draw_weights, in_batches, train_network
 from .core import round_off, seed_of
 from .objects import id_fraction
 from .scores import Details, Evidence, add_score
+from .shapes import shapes_of
 
 # %% ../nbs/06k_contraction.ipynb #a5d077bf
 _TIMES = 8  # frequencies by which the network is told the time
@@ -103,23 +104,17 @@ def broad_bins(
     bins: int = BINS,
 ) -> np.ndarray:  # (n, bins), fewer where there are fewer numbers
     "Means of neighbouring numbers."
-    starts = _starts(values.shape[1], bins)
-    width = np.diff(np.append(starts, values.shape[1]))
+    size = values.shape[1]
+    starts = np.unique(np.linspace(0, size, bins, endpoint=False).astype(int))
+    width = np.diff(np.append(starts, size))
     return np.add.reduceat(values, starts, axis=1) / width
-
-
-def _starts(size: int, bins: int) -> np.ndarray:
-    "Where each broad bin begins."
-    return np.unique(np.linspace(0, size, bins, endpoint=False).astype(int))
 
 
 def picture(
     flux: np.ndarray,  # (n, d) without gaps
 ) -> np.ndarray:  # (n, 200), fewer where there are fewer bins
     "Flux in broad bins over its own level, by arcsinh."
-    broad = broad_bins(flux)
-    level = np.median(np.abs(broad), axis=1, keepdims=True)
-    return round_off(np.arcsinh(broad / np.maximum(level, 1e-30)), STEADY)
+    return round_off(shapes_of(broad_bins(flux)), STEADY)
 
 
 def _points(evidence: Evidence) -> np.ndarray:  # (n, 2 b)
