@@ -37,7 +37,7 @@ check: $(READY) ## run the rules, and the notebooks that differ from main: befor
 	@$(BIN)/python .ci/check.py $(ARGS)
 
 test: $(READY) ## run every notebook and every other test
-	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --durations 5 $(ARGS)
+	@$(BIN)/python -m pytest tests -n 2 --maxschedchunk 1 --timeout 600 --durations 5 $(ARGS)
 
 browser: $(READY) ## look at the site and at the page of a run in Chrome, Chromium or Edge, which must be there; make test does it where one is
 	@SPECANOM_BROWSER=$${SPECANOM_BROWSER:-any} $(BIN)/python -m pytest tests/test_browser.py tests/test_report_browser.py -n 2 $(ARGS)
