@@ -102,7 +102,7 @@ def _sky_line(observed: np.ndarray, within: float = 10.0) -> np.ndarray:  # stri
 
 
 def _pixels(observed: np.ndarray) -> np.ndarray:  # int, same shape
-    "The nearest pixel of the survey's lattice, not rounded off its ends."
+    "The nearest pixel of the survey's lattice; may lie beyond its ends."
     return np.rint(1e4 * np.log10(observed)).astype(int) - SDSS_K[0]
 
 

@@ -83,14 +83,14 @@ def rescore_redshifts(
     return Table(dict(z_best=z[_peaks(value, z, apart=0.003)], gain=gain))
 
 # %% ../nbs/06d_redshifts.ipynb #ebeb8732
-_OPTICAL = {
+_FURTHER_LINES = {
     4862.7: 46.0,
     5008.2: 13.0,
     4341.7: 13.0,
     6564.6: 195.0,
     1215.7: 93.0,
     1240.8: 2.0,
-}  # rest AA: equivalent width, Vanden Berk et al. 2001, Table 2
+}  # of quasars, beside QUASAR_LINES; rest AA: equivalent width (AA), same table
 STAR_FORMING = {
     3728.5: 3.0,
     4862.7: 1.0,
@@ -102,7 +102,7 @@ STAR_FORMING = {
     6718.3: 0.5,
     6732.7: 0.4,
 }  # rest AA: strength of a star-forming galaxy's lines, Hbeta 1
-_PAD = 2**14
+_PAD = 2**14  # pixels of a transform, more than spectrum and template together
 _SHIFT = np.arange(-_PAD // 2, _PAD // 2)  # data pixel minus template pixel
 
 
@@ -151,14 +151,14 @@ class _Template:
         return 10 ** (1e-4 * (shift + SDSS_K[0] - self.k)) - 1
 
 
-def _quasar(width: float) -> np.ndarray:
-    "Lines of quasars on REST_WAVE, `width` times as broad as in the composite."
+def _quasar(broader: float) -> np.ndarray:
+    "Lines of quasars on REST_WAVE, `broader` times as broad as in the composite."
     lines = [(r['wave'], r['ew'], r['sigma']) for r in QUASAR_LINES]
-    lines += [(wave, ew, wave * 0.008) for wave, ew in _OPTICAL.items()]
+    lines += [(wave, ew, wave * 0.008) for wave, ew in _FURTHER_LINES.items()]
     out = np.zeros(len(REST_WAVE))
     for wave, ew, sigma in lines:
-        height = ew / (np.sqrt(2 * np.pi) * sigma * width)
-        out += height * np.exp(-0.5 * ((REST_WAVE - wave) / (sigma * width)) ** 2)
+        height = ew / (np.sqrt(2 * np.pi) * sigma * broader)
+        out += height * np.exp(-0.5 * ((REST_WAVE - wave) / (sigma * broader)) ** 2)
     return (1 + out) * (REST_WAVE / 2500) ** -1.5
 
 
