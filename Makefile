@@ -67,10 +67,11 @@ clean: ## remove everything that the other commands make, but not the runs
 	find specanom tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and by its exact version, so that its small CPU build is taken where there is one.
+# What is imported is compiled then; the rest of 17,000 files never is.
 $(READY): settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("specanom needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
 	@echo 'Setting up .venv: a minute or two, about 2 GB'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet torch==2.13.0
-	@$(BIN)/pip install --quiet -e '.[dev]'
+	@$(BIN)/pip install --quiet --no-compile torch==2.13.0
+	@$(BIN)/pip install --quiet --no-compile -e '.[dev]'
 	@touch $@
