@@ -107,7 +107,7 @@ class _Hosts:
     @functools.cached_property
     def z(self) -> np.ndarray:  # (n, 1)
         z = np.nan_to_num(np.asarray(self.spectra.catalog['z'], float))
-        return np.maximum(z, -0.9)[:, None]
+        return np.maximum(z, -0.9)[:, None]  # 1 + z stays above 0
 
     @functools.cached_property
     def rest(self) -> np.ndarray:  # (n, d) AA
@@ -241,6 +241,7 @@ def _carbon_star(h: _Hosts) -> np.ndarray:
 
 def _lone_place(h: _Hosts) -> np.ndarray:  # (n, 1) AA, observed
     "Where a line of another source is: the first place drawn that is no line's."
+    # AA, observed: Lyman alpha at z = 2.2 to 4.5
     drawn = [h.draw(10 + i, 3890, 6690) for i in range(_PLACES)]
     places = np.concatenate(drawn, axis=1)
     lines = np.asarray(LINES['wave'], float)
@@ -260,7 +261,7 @@ _SPIKES = 40  # at the most
 
 
 def _fringing(h: _Hosts) -> np.ndarray:
-    wave, film = h.spectra.wave, 3.6 * h.draw(0, 1.0e5, 2.5e5)  # AA
+    wave, film = h.spectra.wave, 3.6 * h.draw(0, 1.0e5, 2.5e5)  # 3.6: index of Si
     fringes = np.sin(4 * np.pi * film / wave + 2 * np.pi * h.draw(1))
     clear = 1 / (1 + np.exp((h.draw(2, 7200, 8000) - wave) / 200))
     return h.light(60) * clear * fringes
