@@ -111,7 +111,9 @@ class Training:
 
     def held(self) -> np.ndarray:  # (n,) bool
         "A fifth of the objects, to stop a training by."
-        return id_fraction(self.data.catalog['specobjid'], salt=7) < 0.2
+        return (
+            id_fraction(self.data.catalog['specobjid'], salt=7) < 0.2
+        )  # salt: a draw of its own
 
     def sides(self) -> tuple[Spectra, Spectra]:
         "The spectra to learn from, and those to stop by."

@@ -120,6 +120,7 @@ def _surveys(n: int, seed: int) -> Iterator[tuple]:  # Survey, noise, raw spectr
 def _known(table: Table, names: list[str]) -> np.ndarray:  # (n, k)
     "Logarithms of what a classifier is told."
     columns = [np.asarray(table[name], float) for name in names]
+    # Above 0, of which there is a logarithm
     return np.log(np.maximum(np.stack(columns, 1), 1e-3))
 
 
