@@ -111,9 +111,8 @@ class Training:
 
     def held(self) -> np.ndarray:  # (n,) bool
         "A fifth of the objects, to stop a training by."
-        return (
-            id_fraction(self.data.catalog['specobjid'], salt=7) < 0.2
-        )  # salt: a draw of its own
+        # The salt makes it a draw of its own
+        return id_fraction(self.data.catalog['specobjid'], salt=7) < 0.2
 
     def sides(self) -> tuple[Spectra, Spectra]:
         "The spectra to learn from, and those to stop by."
