@@ -143,7 +143,7 @@ def _draw_pair(ax, drawn: Spectra, moved: int, stayed: int):
     for i, color in ((stayed, 'C0'), (moved, 'C3')):
         wave, flux = _coarse(drawn, i)
         ax.plot(wave, flux, color=color, lw=0.6)
-    low, high = np.nanpercentile(flux, [0.5, 99])
+    low, high = np.nanpercentile(flux, [0.5, 99])  # %, but for the highest lines
     ax.set_ylim(min(0, low), 1.5 * high)
     place = dict(fontsize=7, transform=ax.transAxes, va='top')
     ax.text(0.02, 0.97, label, color='C0', **place)

@@ -156,6 +156,7 @@ def _costs(table: Table, stage: str, column: str) -> tuple:
         if len(own):
             x.append(n)
             y.append(max(own[column]) if column == 'memory' else sum(own[column]))
+    # Above 0, of which there is a logarithm
     return np.array(x, float), np.maximum(np.array(y, float), 1e-2)
 
 

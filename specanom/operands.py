@@ -80,6 +80,7 @@ def nearest(
     known: list[str],  # What it may be
 ) -> str:  # '; did you mean ...?', or nothing
     "What a word may have been meant to be."
+    # One word, at least half of whose letters agree
     near = difflib.get_close_matches(word, known, 1, 0.5)
     return f'; did you mean {near[0]}?' if near else ''
 

@@ -484,7 +484,7 @@ def _observed(drawn: Table, raw: Spectra | None) -> dict:
     wanted = drawn[np.isin(drawn['figure'], _OBSERVED)]['specobjid']
     ids = np.asarray(raw.catalog['specobjid'], 'u8')
     some = raw[rows_of(ids, np.unique(np.asarray(wanted, 'u8')))]
-    flux = np.clip(some.flux, -6e4, 6e4).astype('f2')
+    flux = np.clip(some.flux, -6e4, 6e4).astype('f2')  # which ends at 65504
     return dict(raw=flux, raw_good=np.packbits(some.good, axis=1))
 
 

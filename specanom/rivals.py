@@ -74,6 +74,7 @@ class MaskedPCA:
         "Weighted least squares, every spectrum with its own errors and gaps."
         weight = data.ivar * self.scale**2
         pairs = (self.axes[:, None] * self.axes).reshape(-1, len(self.mean)).T
+        # 1e-8: a spectrum without any pixel can be solved, too
         normal = (weight @ pairs).reshape(-1, self.k, self.k) + 1e-8 * np.eye(self.k)
         centred = data.flux / self.scale - self.mean
         projected = (weight * centred) @ self.axes.T
@@ -110,6 +111,7 @@ class Training:
 
     def held(self) -> np.ndarray:  # (n,) bool
         "A fifth of the objects, to stop a training by."
+        # The salt makes it a draw of its own
         return id_fraction(self.data.catalog['specobjid'], salt=7) < 0.2
 
     def sides(self) -> tuple[Spectra, Spectra]:
@@ -344,7 +346,7 @@ class _Attention(nn.Module):
         return (what * where.softmax(-1)).sum(-1)
 
 
-_KERNEL, _STRIDE = 7, 3
+_KERNEL, _STRIDE = 7, 3  # bins: width of a convolution, step to the next
 _DECODER = 64, 256  # units of the dense decoder
 
 

@@ -159,6 +159,7 @@ class Course:
         "How the run trained a network, in fewer steps."
         own = self.config.autoencoder
         if own.preset:
+            # The published schedules never stop early
             pace = PRESETS[own.preset][which] | dict(patience=10**6)
         else:
             epochs, lr = (getattr(own, f'{which}_{name}') for name in ('epochs', 'lr'))

@@ -77,6 +77,7 @@ def as_desi(
 ) -> Spectra:  # Raw, as DESI's reader gives them
     "Spectra written as coadds of DESI, and read."
     with tempfile.TemporaryDirectory() as folder:
+        # 480: two petals of 960 galaxies; one of DESI has 500 fibres
         for petal, start in enumerate(range(0, len(raw), 480)):
             write_desi(raw[start : start + 480], folder, petal=petal, tile=2001)
         return read_spectra(folder)
@@ -119,6 +120,7 @@ def _surveys(n: int, seed: int) -> Iterator[tuple]:  # Survey, noise, raw spectr
 def _known(table: Table, names: list[str]) -> np.ndarray:  # (n, k)
     "Logarithms of what a classifier is told."
     columns = [np.asarray(table[name], float) for name in names]
+    # Above 0, of which there is a logarithm
     return np.log(np.maximum(np.stack(columns, 1), 1e-3))
 
 

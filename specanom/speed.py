@@ -267,6 +267,7 @@ def _trainer(
     from specanom.autoencoder import OPTIMIZERS, Autoencoder
 
     network = Autoencoder(1000, rng=rng)
+    # 1e-4: learning rate, 0.95: memory of squared gradients
     optimiser = OPTIMIZERS['adam'](network.parameters(), 1e-4, 0.95)
     forward = torch.compile(network) if compiled else network
 

@@ -107,7 +107,7 @@ class _Hosts:
     @functools.cached_property
     def z(self) -> np.ndarray:  # (n, 1)
         z = np.nan_to_num(np.asarray(self.spectra.catalog['z'], float))
-        return np.maximum(z, -0.9)[:, None]
+        return np.maximum(z, -0.9)[:, None]  # 1 + z stays above 0
 
     @functools.cached_property
     def rest(self) -> np.ndarray:  # (n, d) AA
@@ -175,7 +175,7 @@ def _wolf_rayet(h: _Hosts) -> np.ndarray:
 
 
 def _coronal_lines(h: _Hosts) -> np.ndarray:
-    sigma, change = np.hypot(h.draw(0, 80, 300), _instrument()), 0
+    sigma, change = np.hypot(h.draw(0, 80, 300), _instrument()), 0  # km/s
     for number, air in enumerate(_CORONAL, 1):
         velocity = _velocity(h.rest, air_to_vacuum(np.array(air)))
         change = change + h.draw(number, 0.2, 1) * _bump(velocity, sigma)
@@ -183,8 +183,8 @@ def _coronal_lines(h: _Hosts) -> np.ndarray:
 
 
 def _tidal_disruption(h: _Hosts) -> np.ndarray:
-    sigma, helium = h.draw(0, 8000, 18000) / 2.355, h.draw(1)
-    strength = h.draw(2, 0.2, 0.7)
+    sigma, helium = h.draw(0, 8000, 18000) / 2.355, h.draw(1)  # km/s, part
+    strength = h.draw(2, 0.2, 0.7)  # of a line, over the black body at 5500 AA
     lines = helium * _bump(_velocity(h.rest, _HE_II), sigma)
     for at, height in ((_H_ALPHA, 1), (_H_BETA, 0.35)):
         lines = lines + (1 - helium) * height * _bump(_velocity(h.rest, at), sigma)
@@ -193,8 +193,8 @@ def _tidal_disruption(h: _Hosts) -> np.ndarray:
 
 
 def _na_outflow(h: _Hosts) -> np.ndarray:
-    sigma = np.hypot(h.draw(0, 60, 180), _instrument())
-    speed, ratio = h.draw(1, 100, 500), h.draw(2, 0.5, 1)
+    sigma = np.hypot(h.draw(0, 60, 180), _instrument())  # km/s
+    speed, ratio = h.draw(1, 100, 500), h.draw(2, 0.5, 1)  # km/s, of the two lines
     deep, shallow = (_bump(_velocity(h.rest, at) + speed, sigma) for at in _NA_D)
     passed = (1 - deep) * (1 - ratio * shallow)
     return -h.light(60) * (1 - passed)
@@ -231,7 +231,7 @@ def _band(wave: np.ndarray, head: float, length: np.ndarray) -> np.ndarray:
 def _carbon_star(h: _Hosts) -> np.ndarray:
     wave, flux = h.spectra.wave, _black_body(h.spectra.wave, h.draw(0, 2800, 4500))
     swan, cn = h.draw(1, 0.4, 0.8), h.draw(2, 0.15, 0.5)
-    length = h.draw(3, 80, 160)
+    length = h.draw(3, 80, 160)  # AA, of a band of C2
     for head in _SWAN:
         flux = flux * (1 - swan * _band(wave, head, -length))
     for head in _CN_RED:
@@ -241,17 +241,18 @@ def _carbon_star(h: _Hosts) -> np.ndarray:
 
 def _lone_place(h: _Hosts) -> np.ndarray:  # (n, 1) AA, observed
     "Where a line of another source is: the first place drawn that is no line's."
+    # AA, observed: Lyman alpha at z = 2.2 to 4.5
     drawn = [h.draw(10 + i, 3890, 6690) for i in range(_PLACES)]
     places = np.concatenate(drawn, axis=1)
     lines = np.asarray(LINES['wave'], float)
     away = np.abs((places / (1 + h.z))[:, :, None] - lines).min(2)
-    first = (away > 30).argmax(1)[:, None]
+    first = (away > 30).argmax(1)[:, None]  # AA from every line of the host
     return np.take_along_axis(places, first, axis=1)
 
 
 def _lensed_lya(h: _Hosts) -> np.ndarray:
     velocity = _velocity(h.spectra.wave, _lone_place(h))
-    blue, red = h.draw(0, 40, 90), h.draw(1, 180, 380)
+    blue, red = h.draw(0, 40, 90), h.draw(1, 180, 380)  # sigma of each side, km/s
     sigma = np.where(velocity < 0, blue, red)
     return _bump(velocity, np.hypot(sigma, _instrument()))
 
@@ -260,7 +261,8 @@ _SPIKES = 40  # at the most
 
 
 def _fringing(h: _Hosts) -> np.ndarray:
-    wave, film = h.spectra.wave, 3.6 * h.draw(0, 1.0e5, 2.5e5)  # AA
+    # AA: depth times the index of silicon, 3.6
+    wave, film = h.spectra.wave, 3.6 * h.draw(0, 1.0e5, 2.5e5)
     fringes = np.sin(4 * np.pi * film / wave + 2 * np.pi * h.draw(1))
     clear = 1 / (1 + np.exp((h.draw(2, 7200, 8000) - wave) / 200))
     return h.light(60) * clear * fringes
@@ -273,6 +275,7 @@ def _spikes(h: _Hosts) -> np.ndarray:
     for i in range(_SPIKES):
         place, height, sign, next_one = (h.draw(1 + 4 * i + j)[:, 0] for j in range(4))
         pixel = (place * (d - 1)).astype(int)
+        # In units of the noise: 1 to 7, of 15 % downwards
         strong = np.where(sign < 0.15, -1, 1) * np.exp(2 * height) * (i < number)
         change[rows, pixel] += strong
         change[rows, pixel + 1] += next_one * strong
@@ -287,7 +290,7 @@ def _variance(spectra: Spectra) -> np.ndarray:
 
 
 def _lost_blue(h: _Hosts) -> np.ndarray:
-    wave, pivot = h.spectra.wave, h.draw(0, 5500, 8000)
+    wave, pivot = h.spectra.wave, h.draw(0, 5500, 8000)  # AA, where loss begins
     way = np.clip((pivot - wave) / (pivot - 3800), 0, 1)
     return -h.light(3) * way ** h.draw(1, 1, 3)
 
@@ -296,12 +299,12 @@ def _tilted_arm(h: _Hosts) -> np.ndarray:
     wave, joint = h.spectra.wave, arms_meet(h.spectra.catalog['survey'])[:, None]
     arm = (wave > joint) == (h.draw(0) < 0.5)
     sign = np.where(h.draw(1) < 0.5, -1, 1)
-    return sign * h.light(60) * arm * (wave - joint) / 3000
+    return sign * h.light(60) * arm * (wave - joint) / 3000  # AA
 
 
 def _dead_columns(h: _Hosts) -> np.ndarray:
     pixels, d = np.arange(len(h.spectra.wave)), len(h.spectra.wave)
-    middle, half = h.draw(0, 0.1, 0.9) * d, h.draw(1, 20, 120)
+    middle, half = h.draw(0, 0.1, 0.9) * d, h.draw(1, 20, 120)  # pixels
     return -h.light(3) * (np.abs(pixels - middle) < half)
 
 

@@ -203,6 +203,7 @@ def _chunks_part(args) -> list[str]:
 
     path = args.out / 'chunks.ecsv'
     measure_chunks(path, args.chunks, logged=LOGGED)
+    # 2500: until the thousand messages are there, and on
     table = measure_chunks(path, min(args.chunks, 2500), logged=1000)
     said = [_chunk_line(table[table['logged'] == n]) for n in (LOGGED, 1000)]
     return [*said, f'all of it in {path}']

@@ -119,6 +119,7 @@ def _hosts(run: Run, kinds: list, n: int, seed: int) -> dict[str, np.ndarray]:
         able = ordinary[hosts_of(kind, catalog[ordinary])]
         number = EVERY_KIND['name'].tolist().index(kind)
         ids = np.asarray(catalog['specobjid'][able], 'u8')
+        # A salt for each seed and kind: draws that do not depend on one another
         order = np.argsort(id_fraction(ids, salt=81000 + 1000 * seed + number))
         hosts[kind] = able[order[:n]]
     return hosts
