@@ -167,7 +167,7 @@ _FAR = 1e-3  # chance below which a part says nothing about ordinary ones
 
 def _law_of_all(strange: np.ndarray, objects: np.ndarray) -> Law:
     "The law of parts that are all taken for ordinary ones."
-    rate = (strange.sum(0) + 0.5) / (objects.sum(0) + 1)
+    rate = (strange.sum(0) + 0.5) / (objects.sum(0) + 1)  # never 0 nor 1
     rows, columns = np.nonzero(objects)
     some = np.linspace(0, len(rows) - 1, min(len(rows), _CELLS)).astype(int)
     rows, columns = rows[some], columns[some]
