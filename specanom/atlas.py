@@ -355,7 +355,7 @@ def plot_atlas(
     most: int = 40,  # Parts that are shown, the strangest
     ax=None,  # Matplotlib axes; None: new ones
 ):  # The axes
-    "Parts of a kind against observed wavelength; colour: how improbable, in decades."
+    "Parts of a kind by observed wavelength; colour: how improbable, up to 8 decades."
     ax = axes_or_new(ax, figsize=(8, 3))
     part = table[(table['kind'] == kind) & (table['low'] > 0)]
     names = list(dict.fromkeys(part['part'].tolist()))[:most]

@@ -185,7 +185,7 @@ def _least_ratio(raw: Spectra) -> np.ndarray:  # (n,)
     n2, ha = (np.asarray(lines[f'{name}_flux']) for name in ('NII', 'Halpha'))
     errors = (np.asarray(lines[f'{name}_flux_err']) for name in ('NII', 'Halpha'))
     n2_error, ha_error = errors
-    largest = np.maximum(ha + ha_error, 1e-9)
+    largest = np.maximum(ha + ha_error, 1e-9)  # above 0, as a divisor
     return np.where(n2 > 3 * n2_error, n2 / largest, np.nan)  # seen at 3 sigma
 
 # %% ../nbs/06g_categories.ipynb #deed374f

@@ -74,7 +74,7 @@ def _starlight(flux: np.ndarray, k: int, log_wave: np.ndarray) -> np.ndarray:
 
 
 def _templates(log_wave: np.ndarray) -> list[list]:
-    "Templates of each of `KINDS`, not yet without their continuum."
+    "Templates of each of `KINDS`, with continuum; lines have a sigma of 0.8 bins."
     step = log_wave[1] - log_wave[0]
     gas = [_gas(some, log_wave, 0.8 * step) for some in (STAR_FORMING, EXCITED)]
     galaxies, k = populations()  # five, from young to old
@@ -171,7 +171,7 @@ def _learn(evidence: Evidence) -> dict:
     search = _Search(evidence, bins, hosts)
     t, seen = search.statistics(slice(None))
     usual = Ordinary.fit(np.where(seen, t, np.nan), snr)
-    pieces = [slice(i, i + 256) for i in range(0, len(z), 256)]
+    pieces = [slice(i, i + 256) for i in range(0, len(z), 256)]  # rows at a time
     starts = search.bank.starts
     top = [largest(search.scatters(rows, usual), starts) for rows in pieces]
     law = LargestLaw.fit(np.concatenate(top))
