@@ -167,7 +167,7 @@ _FAR = 1e-3  # chance below which a part says nothing about ordinary ones
 
 def _law_of_all(strange: np.ndarray, objects: np.ndarray) -> Law:
     "The law of parts that are all taken for ordinary ones."
-    rate = (strange.sum(0) + 0.5) / (objects.sum(0) + 1)
+    rate = (strange.sum(0) + 0.5) / (objects.sum(0) + 1)  # never 0 nor 1
     rows, columns = np.nonzero(objects)
     some = np.linspace(0, len(rows) - 1, min(len(rows), _CELLS)).astype(int)
     rows, columns = rows[some], columns[some]
@@ -355,7 +355,7 @@ def plot_atlas(
     most: int = 40,  # Parts that are shown, the strangest
     ax=None,  # Matplotlib axes; None: new ones
 ):  # The axes
-    "Parts of a kind against observed wavelength; colour: how improbable, in decades."
+    "Parts of a kind by observed wavelength; colour: how improbable, up to 8 decades."
     ax = axes_or_new(ax, figsize=(8, 3))
     part = table[(table['kind'] == kind) & (table['low'] > 0)]
     names = list(dict.fromkeys(part['part'].tolist()))[:most]

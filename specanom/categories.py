@@ -122,7 +122,7 @@ def _add_weak_liners(has: dict, table: Table):
     "Lines of a LINER whose Halpha is weak, where the light is the galaxy's own."
     foreign = np.logical_or.reduce([has[name] for name in _FOREIGN])
     weak = (_numbers(table, 'n2_ha_least') > 10**-0.1) & ~foreign
-    has['LINER (weak Hα)'] = weak & (_numbers(table, 'Halpha_ew') < 1)
+    has['LINER (weak Hα)'] = weak & (_numbers(table, 'Halpha_ew') < 1)  # AA
     has['LINER'] = has['LINER'] | has['LINER (weak Hα)']
 
 # %% ../nbs/06g_categories.ipynb #d0390ac2
@@ -138,9 +138,9 @@ def fibre_brightness(
     of 3 arcsec near r, cosmologically undimmed."""
     flux = 1e-17 * _mean(raw, *_RED_BAND)
     wave = np.sqrt(np.prod(_RED_BAND))
-    jansky = 1e23 * flux * wave**2 / (SPEED_OF_LIGHT * 1e13)
+    jansky = 1e23 * flux * wave**2 / (SPEED_OF_LIGHT * 1e13)  # of km/s, in AA/s
     with np.errstate(divide='ignore', invalid='ignore'):
-        magnitude = -2.5 * np.log10(jansky / 3631)
+        magnitude = -2.5 * np.log10(jansky / 3631)  # Jy, of AB magnitude 0
     dimming = 10 * np.log10(1 + np.asarray(raw.catalog['z'], float))
     return magnitude + 2.5 * np.log10(_FIBRE) - dimming
 
@@ -185,8 +185,8 @@ def _least_ratio(raw: Spectra) -> np.ndarray:  # (n,)
     n2, ha = (np.asarray(lines[f'{name}_flux']) for name in ('NII', 'Halpha'))
     errors = (np.asarray(lines[f'{name}_flux_err']) for name in ('NII', 'Halpha'))
     n2_error, ha_error = errors
-    largest = np.maximum(ha + ha_error, 1e-9)
-    return np.where(n2 > 3 * n2_error, n2 / largest, np.nan)
+    largest = np.maximum(ha + ha_error, 1e-9)  # above 0, as a divisor
+    return np.where(n2 > 3 * n2_error, n2 / largest, np.nan)  # seen at 3 sigma
 
 # %% ../nbs/06g_categories.ipynb #deed374f
 def count_categories(

@@ -160,7 +160,7 @@ def _found(part, name: str):
     if name in names:
         return getattr(part, name)
     names += getattr(part, 'sections', {})
-    near = difflib.get_close_matches(name, names, 1, 0.5)
+    near = difflib.get_close_matches(name, names, 1, 0.5)  # likeness, at most 1
     meant = f"did you mean '{near[0]}'?" if near else f'known: {", ".join(names)}'
     raise ValueError(f"unknown configuration key '{name}'; {meant}")
 
@@ -486,7 +486,7 @@ def _no_choice(name: str, value) -> str:
     cuda = name == 'device' and re.fullmatch(r'cuda:\d+', value)
     if value in known or cuda:
         return ''
-    near = difflib.get_close_matches(value, known, 1, 0.4)
+    near = difflib.get_close_matches(value, known, 1, 0.4)  # likeness, at most 1
     meant = f"; did you mean '{near[0]}'?" if near else ''
     one_of = 'one of ' if len(known) > 1 else ''
     return f"{name} must be {one_of}{', '.join(map(repr, known))}, not '{value}'{meant}"

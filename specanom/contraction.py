@@ -132,7 +132,7 @@ def _learn(evidence: Evidence) -> dict:
     centre, width = points.mean(0), np.maximum(points.std(0), 1e-6)
     x = round_off((points - centre) / width, STEADY)
     ids = np.asarray(evidence.data.catalog['specobjid'], np.uint64)
-    held = id_fraction(ids, salt=41) < 0.2
+    held = id_fraction(ids, salt=41) < 0.2  # by the hash of the id
     network = fit_contraction(x, held)
     usual = np.square(_ends(network, x[held])).mean(0)
     weights = {f'network.{n}': p.numpy() for n, p in network.state_dict().items()}

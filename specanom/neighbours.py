@@ -256,7 +256,7 @@ def exact_scores(
     alone = sums(weight * d * (d - 2 * residual))  # l
     gain = last.T @ (weight * residual)  # g
     here, scores = (weight * residual**2).sum(dtype=torch.float64), []
-    for keep in masks.to(first.dtype).split(1024):
+    for keep in masks.to(first.dtype).split(1024):  # at a time
         y = 1 - keep
         delta = score.chain.hidden(start - y @ push) - h
         together = delta * (delta @ score.gram - 2 * (gain - y @ pull))

@@ -113,7 +113,7 @@ class LargestLaw(NamedTuple):
         "The law through the median and the 95th percentile."
         low, high = (-np.log(-np.log(q)) for q in (0.5, 0.95))
         median, upper = np.percentile(values, [50, 95], axis=0)
-        width = np.maximum((upper - median) / (high - low), 1e-3)
+        width = np.maximum((upper - median) / (high - low), 1e-3)  # above 0
         return cls(median - low * width, width)
 
     def __call__(
@@ -122,8 +122,8 @@ class LargestLaw(NamedTuple):
     ) -> np.ndarray:  # (n, k)
         "Minus ln of the probability that an ordinary object shows more."
         y = (np.asarray(values, float) - self.place) / self.width
-        short = np.exp(-np.clip(y, -3, 30))
-        return np.where(y < 30, -np.log(-np.expm1(-short)), y)
+        short = np.exp(-np.clip(y, -3, 30))  # below -3 the probability is 1
+        return np.where(y < 30, -np.log(-np.expm1(-short)), y)  # the limit of large y
 
 
 class StrongestWindow(NamedTuple):
@@ -185,7 +185,7 @@ class Windows(NamedTuple):
         d: int,  # Bins of the grid
     ) -> 'Windows':
         "Those that a grid has room for."
-        widths = [w for w in WIDTHS if w <= max(d // 4, 1)]
+        widths = [w for w in WIDTHS if w <= max(d // 4, 1)]  # a quarter of the grid
         first = [np.arange(0, d - w + 1, max(w // 4, 1)) for w in widths]
         number = [len(some) for some in first]
         starts = np.cumsum([0, *number[:-1]])

@@ -45,7 +45,7 @@ EXCITED = {
 Z_MOST = 1.0  # largest trial redshift: [O II] leaves B23's bins at 1.2 for z = 0
 NEAR = 0.006  # in ln(1 + z): nearer to the catalogue's redshift is the object itself
 STAR = 0.002  # in ln(1 + z), of a star
-WIDE = 41  # bins of the running mean that takes the continuum out
+WIDE = 41  # bins (11,000 km/s of B23's) of the mean that takes the continuum out
 LEAST_SEEN = 0.02  # of the usual square of a template; else too little of it is seen
 KINDS = ('emission', 'galaxy', 'star')
 
@@ -62,7 +62,7 @@ class Bank(NamedTuple):
 
 def _gas(strengths: dict, log_wave: np.ndarray, width: float) -> np.ndarray:
     "Narrow lines on a lattice of ln wavelength."
-    off = (log_wave - np.log([*strengths])[:, None]) / width
+    off = (log_wave - np.log([*strengths])[:, None]) / width  # sigma, in ln wavelength
     return np.array([*strengths.values()]) @ np.exp(-0.5 * off**2)
 
 
@@ -74,10 +74,10 @@ def _starlight(flux: np.ndarray, k: int, log_wave: np.ndarray) -> np.ndarray:
 
 
 def _templates(log_wave: np.ndarray) -> list[list]:
-    "Templates of each of `KINDS`, not yet without their continuum."
+    "Templates of each of `KINDS`, with continuum; lines have a sigma of 0.8 bins."
     step = log_wave[1] - log_wave[0]
     gas = [_gas(some, log_wave, 0.8 * step) for some in (STAR_FORMING, EXCITED)]
-    galaxies, k = populations()
+    galaxies, k = populations()  # five, from young to old
     stars, star_k, _ = load_m_stars()
     light = [_starlight(g, k, log_wave) for g in galaxies[::4]]
     cool = [_starlight(np.asarray(s, float), star_k, log_wave) for s in stars[1::6]]
@@ -171,7 +171,7 @@ def _learn(evidence: Evidence) -> dict:
     search = _Search(evidence, bins, hosts)
     t, seen = search.statistics(slice(None))
     usual = Ordinary.fit(np.where(seen, t, np.nan), snr)
-    pieces = [slice(i, i + 256) for i in range(0, len(z), 256)]
+    pieces = [slice(i, i + 256) for i in range(0, len(z), 256)]  # rows at a time
     starts = search.bank.starts
     top = [largest(search.scatters(rows, usual), starts) for rows in pieces]
     law = LargestLaw.fit(np.concatenate(top))

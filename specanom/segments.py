@@ -245,7 +245,7 @@ def plot_segments(
     place = dict(transform=ax.get_xaxis_transform(), shading='nearest')
     ax.pcolormesh(segments.wave, [0, 1], bands, **place, **colors, rasterized=True)
     ax.plot(segments.wave, flux, color='k', lw=0.6)
-    low, high = np.quantile(flux, [0.005, 0.995])
+    low, high = np.quantile(flux, [0.005, 0.995])  # a bright pixel is cut off
     ax.set_xlim(segments.wave[0], segments.wave[-1])
     ax.set_ylim(low, high * 1.1)
     ax.set_title(repr(segments), fontsize=8, loc='left', pad=2)

@@ -82,7 +82,7 @@ def _learn(evidence: Evidence) -> dict:
     shapes = shapes_of(evidence.denoised)
     axes = fit_axes(shapes)
     ids = np.asarray(evidence.data.catalog['specobjid'], np.uint64)
-    held = id_fraction(ids, salt=37) < 0.2
+    held = id_fraction(ids, salt=37) < 0.2  # by the hash of the id
     return axes | fit_density(along_axes(shapes, axes), held)
 
 
