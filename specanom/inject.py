@@ -143,7 +143,7 @@ def natural_hosts(
 def _random(ids: np.ndarray, seed: int, count: int) -> np.ndarray:  # (n, count)
     "Uniform numbers in (0, 1): splitmix64 started at a hash of id and seed."
     key = (id_fraction(ids, salt=seed) * 2**63).astype('u8')
-    step = np.uint64(0x9E3779B97F4A7C15)
+    step = np.uint64(0x9E3779B97F4A7C15)  # of splitmix64
     with np.errstate(over='ignore'):
         stream = key[:, None] + np.arange(count, dtype='u8') * step
     return np.clip(id_fraction(stream), 2**-54, 1 - 2**-53)
@@ -222,12 +222,12 @@ _OXYGEN = np.array([[5578.9], [6302.0], [6365.5]])  # AA in vacuum
 @functools.cache
 def _sky_patterns() -> tuple:
     """Lines of OH beyond 6800 AA and of atomic oxygen,
-    and their derivative, (2, d), and (8, d) hats."""
+    and their derivative, (2, d), and (8, d) hats: 1 at a node, 0 at the next."""
     k, sky = (np.asarray(load_sky()[name], float) for name in ('k', 'sky'))
-    excess = np.maximum(sky - median_filter(sky, 151), 0)
+    excess = np.maximum(sky - median_filter(sky, 151), 0)  # 230 AA wide
     lines = np.interp(SDSS_K, k, excess, left=0, right=0)
     red = SDSS_WAVE >= 6800
-    lines *= red | (np.abs(SDSS_WAVE - _OXYGEN).min(0) < 8)
+    lines *= red | (np.abs(SDSS_WAVE - _OXYGEN).min(0) < 8)  # AA
     lines = np.minimum(lines, lines[red].max())
     slope, nodes = np.gradient(lines), np.linspace(6800, 9300, 8)
     hats = np.stack([np.interp(SDSS_WAVE, nodes, row) for row in np.eye(8)])
@@ -425,13 +425,14 @@ def inject(
     return out, touched
 
 # %% ../nbs/01c_inject.ipynb #1c4b35c5
-WEAKEST, STRONGEST = 2.0, 32.0  # amplitudes of the anomalies in a survey
+WEAKEST, STRONGEST = 2.0, 32.0  # amplitudes in a survey, in units of the noise
 _HIDDEN = ['injected', 'amplitude', 'injected_z']
 
 
 def _draw_kinds(catalog: Table, fraction: float, seed: int) -> np.ndarray:  # (n,)
     "Which object becomes which anomaly, '' for none, by the hash of its id."
     ids = np.asarray(catalog['specobjid'], np.uint64)
+    # each question has a salt of its own, so that the answers are independent
     chosen = id_fraction(ids, salt=41000 + seed) < fraction
     which = id_fraction(ids, salt=42000 + seed)
     natural = np.stack([natural_hosts(kind, catalog) for kind in ANOMALIES['name']])

@@ -139,7 +139,7 @@ def _places(catalog: Table) -> np.ndarray:  # (t,) int
         np.nan_to_num(np.asarray(catalog[name], float)) for name in ('ra', 'dec')
     )
     unknown = (ra == 0) & (dec == 0)
-    at = np.round(np.stack([ra * np.cos(np.radians(dec)), dec], 1) * 2400)
+    at = np.round(np.stack([ra * np.cos(np.radians(dec)), dec], 1) * 2400)  # 1.5"
     at[unknown, 0] = 1e9 + np.flatnonzero(unknown)
     return np.unique(at, axis=0, return_inverse=True)[1].reshape(-1)
 
@@ -180,7 +180,7 @@ SALTS = 0, 23, 29  # of the hashes that divide objects: sides, folds, validation
 
 def _even_ids(groups: int) -> np.ndarray:  # (groups,) uint64
     "Numbers whose hashes with all `SALTS` are spread as evenly as so few can be."
-    ids = np.arange(1, 60_001, dtype='u8')
+    ids = np.arange(1, 60_001, dtype='u8')  # to choose from
     drawn = np.stack([id_fraction(ids, salt=salt) for salt in SALTS])
     # the sequence of R. Kronecker with the generalised golden ratio
     steps = 1.32471795724 ** -np.arange(1.0, len(SALTS))
@@ -550,7 +550,7 @@ def _catalog(rng, kit: Kit, truth: Table, sn: np.ndarray) -> Table:
     n, main = len(truth), truth['weights'].argmax(1)
     rows = np.asarray(truth['rows'])
     first = kit.templates.catalog[rows[np.arange(n), main]]
-    zerr = 1.5e-5 * np.exp(rng.normal(0, 0.4, n))
+    zerr = 1.5e-5 * np.exp(rng.normal(0, 0.4, n))  # 4.5 km/s, within a factor of 1.5
     kinds = np.array(['', 'AGN', 'STARBURST', 'STARFORMING', ''])
     plate, fiberid, kind = (truth[c].data for c in ('plate', 'fiberid', 'kind'))
     columns = {
