@@ -59,7 +59,7 @@ def _turned(axes, turn, angle):
     "Turn the axes by the Cayley transform of a skew matrix: they stay orthonormal."
     half = angle / 2 * turn
     eye = torch.eye(len(half), dtype=half.dtype)
-    return round_off(axes @ torch.linalg.solve(eye + half, eye - half), 24)  # `settle`
+    return round_off(axes @ torch.linalg.solve(eye + half, eye - half), 24)  # bits
 
 
 def _descend(axes, value, gradient, angle, distance: Callable):
@@ -67,7 +67,7 @@ def _descend(axes, value, gradient, angle, distance: Callable):
     turn = axes.T @ gradient
     turn = turn - turn.T  # skew: the direction is -axes @ turn
     descent = -(gradient * (axes @ turn)).sum()
-    for _ in range(40):
+    for _ in range(40):  # halvings, at most
         new = _turned(axes, turn, angle)
         new_value, new_gradient = distance(new)
         if new_value <= value + 0.5 * angle * descent:
