@@ -124,7 +124,7 @@ def check_release(
 def _words(page: str) -> str:
     "The beginning of what an error page says."
     markup = r'(?s)<(style|script|head).*?</\1>|<[^>]*>'
-    text = html.unescape(re.sub(markup, ' ', page[: 2**16]))
+    text = html.unescape(re.sub(markup, ' ', page[: 2**16]))  # its beginning
     return ' '.join(text.split())[:200] or 'an empty page'  # fits a message
 
 

@@ -25,7 +25,7 @@ def _sort_within(
     counts: torch.Tensor,  # (C,) objects per class
 ) -> tuple:  # Values sorted within each class, and the order that sorts them
     "Sort each row within each class, all classes in one sort."
-    far = 2.1 * u.abs().max().clamp(min=1e-300)
+    far = 2.1 * u.abs().max().clamp(min=1e-300)  # more than from end to end
     number = torch.arange(len(counts), dtype=u.dtype)
     offset = far * torch.repeat_interleave(number, counts)
     values, order = (u + offset).sort(-1)

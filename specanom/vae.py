@@ -228,6 +228,7 @@ def _batch_loss(model, x, weight, mmd, rows, generator) -> tuple:
     "Of some rows: what is minimised, and the error of the reconstruction alone."
     x, weight = x[rows], weight[rows]
     out, mean, log_variance, z = model(x, generator)
+    # as many draws as in O25's code
     prior = torch.randn((200, z.shape[1]), generator=generator, dtype=torch.float64)
     error = weighted_loss(out, x, weight)
     kl, distance = divergence(mean, log_variance), discrepancy(z, prior.to(z))

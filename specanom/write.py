@@ -279,7 +279,7 @@ def _plate_tables(catalog: Table, mask: np.ndarray) -> tuple:
     fibres, row = len(mask), catalog[0]
     number = np.arange(1, fibres + 1)
     empty = ~np.isin(number, catalog['fiberid'])
-    is_sky = empty & (number % 20 == 0)
+    is_sky = empty & (number % 20 == 0)  # one fibre in twenty
     mask[empty & ~is_sky] |= NOPLUG
     bits = np.bitwise_or.reduce(mask, axis=1)
     half = 1 + (number > fibres // 2)
@@ -396,7 +396,7 @@ def _fibermap(spectra: Spectra, tile: int, petal: int) -> fits.BinTableHDU:
     n, catalog = len(spectra), spectra.catalog
     number = np.arange(n)
     is_sky, stuck = number % 20 == 19, number % 20 == 18
-    targets = 39627 * 10**12 + tile * 10**6 + 1000 * petal + number
+    targets = 39627 * 10**12 + tile * 10**6 + 1000 * petal + number  # as long as DESI's
     columns = [
         ('TARGETID', 'K', targets),
         ('PETAL_LOC', 'I', np.full(n, petal)),
