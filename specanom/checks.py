@@ -56,7 +56,7 @@ def _by_size(labels) -> list:
 
 def _view(x) -> np.ndarray:
     "Lower and upper limit (2, d) of each column, without the outermost objects."
-    inner = np.quantile(x, [0.002, 0.998], axis=0)
+    inner = np.quantile(x, [0.002, 0.998], axis=0)  # all but 4 in 1000
     return inner + np.ptp(x, axis=0) * [[-0.02], [0.02]]
 
 

@@ -94,7 +94,7 @@ _FIBRE = ('plate', 'mjd', 'fiberid')
 
 
 def _sky_line(observed: np.ndarray, within: float = 10.0) -> np.ndarray:  # strings
-    "The line of the sky at a wavelength, 'OH' in the bright bands, '' elsewhere."
+    "The line of the sky within some AA, 'OH' in the bright bands, '' elsewhere."
     names, waves = np.array(list(SKY_LINES)), np.array(list(SKY_LINES.values()))
     distance = np.abs(np.asarray(observed)[:, None] - waves)
     band = np.where(bright_sky(observed), 'OH', '')

@@ -227,7 +227,7 @@ class _Client:
         try:
             seconds = float(answer.headers.get('Retry-After', 0))
         except ValueError:
-            seconds = 30  # a date
+            seconds = 30  # the header has a date: half a minute then
         self.not_before = max(self.not_before, time.monotonic() + min(seconds, 600))
 
     def download(self, url: str, part: Path, limit: int, end: float, count: Callable):
@@ -281,7 +281,7 @@ def _verify(path: Path):
     with open_file(path) as source:
         start = 0
         for number, (header, first, last) in enumerate(walk_hdus(source)):
-            end = last + -(last - first) % 2880
+            end = last + -(last - first) % 2880  # bytes of a block of FITS
             if end > source.size:
                 raise BadFile(f'truncated: {source.size} bytes of {end}')
             if str(header.get('CHECKSUM', '')).strip('0 '):

@@ -143,10 +143,10 @@ def natural_hosts(
 def _random(ids: np.ndarray, seed: int, count: int) -> np.ndarray:  # (n, count)
     "Uniform numbers in (0, 1): splitmix64 started at a hash of id and seed."
     key = (id_fraction(ids, salt=seed) * 2**63).astype('u8')
-    step = np.uint64(0x9E3779B97F4A7C15)
+    step = np.uint64(0x9E3779B97F4A7C15)  # of splitmix64
     with np.errstate(over='ignore'):
         stream = key[:, None] + np.arange(count, dtype='u8') * step
-    return np.clip(id_fraction(stream), 2**-54, 1 - 2**-53)
+    return np.clip(id_fraction(stream), 2**-54, 1 - 2**-53)  # neither 0 nor 1
 
 
 def _other_redshift(kind: str, z: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -206,7 +206,7 @@ def _last_known(known: np.ndarray) -> np.ndarray:  # (n, blocks) int
 def _continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:  # (n, d)
     "Local continuum: medians of blocks, linear between their centres."
     level, count = _block_medians(flux, good)
-    known = count > _PIXELS // 4
+    known = count > _PIXELS // 4  # a quarter of the block
     level = np.where(known, level, 0)
     level = np.take_along_axis(level, _last_known(known), axis=1)
     last, pixel = level.shape[1] - 1, np.arange(flux.shape[1])
@@ -222,12 +222,12 @@ _OXYGEN = np.array([[5578.9], [6302.0], [6365.5]])  # AA in vacuum
 @functools.cache
 def _sky_patterns() -> tuple:
     """Lines of OH beyond 6800 AA and of atomic oxygen,
-    and their derivative, (2, d), and (8, d) hats."""
+    and their derivative, (2, d), and (8, d) hats: 1 at a node, 0 at the next."""
     k, sky = (np.asarray(load_sky()[name], float) for name in ('k', 'sky'))
-    excess = np.maximum(sky - median_filter(sky, 151), 0)
+    excess = np.maximum(sky - median_filter(sky, 151), 0)  # 230 AA wide
     lines = np.interp(SDSS_K, k, excess, left=0, right=0)
     red = SDSS_WAVE >= 6800
-    lines *= red | (np.abs(SDSS_WAVE - _OXYGEN).min(0) < 8)
+    lines *= red | (np.abs(SDSS_WAVE - _OXYGEN).min(0) < 8)  # AA
     lines = np.minimum(lines, lines[red].max())
     slope, nodes = np.gradient(lines), np.linspace(6800, 9300, 8)
     hats = np.stack([np.interp(SDSS_WAVE, nodes, row) for row in np.eye(8)])
@@ -239,6 +239,7 @@ def _airglow(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
     plates, which = np.unique(np.asarray(spectra.catalog['plate']), return_inverse=True)
     u = _random(plates.astype('u8'), seed, 10).astype('f4')[:, :, None]
     (lines, slope), hats = (_observed_on(spectra.grid, p) for p in _sky_patterns())
+    # the first number is the angle (63 degrees at most), the second the sign
     angle, sign = 0.7 * np.pi * (u[:, 0] - 0.5), np.where(u[:, 1] < 0.5, -1, 1)
     strength = sum((0.3 + u[:, 2 + i]) * hat for i, hat in enumerate(hats))
     pattern = sign * (np.cos(angle) * lines + np.sin(angle) * slope) * strength
@@ -248,7 +249,7 @@ def _airglow(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
 def _red_runaway(spectra: Spectra, u: np.ndarray, seed: int) -> np.ndarray:
     wave = spectra.wave
     last = wave[len(wave) - 1 - spectra.good[:, ::-1].argmax(1)]
-    length = 100 + 300 * u[:, 0]
+    length = 100 + 300 * u[:, 0]  # AA
     ramp = np.exp(np.minimum((wave - last[:, None]) / length[:, None], 0))
     return np.where(u[:, 1] < 0.25, -1, 1)[:, None] * ramp.astype('f4')
 
@@ -425,13 +426,14 @@ def inject(
     return out, touched
 
 # %% ../nbs/01c_inject.ipynb #1c4b35c5
-WEAKEST, STRONGEST = 2.0, 32.0  # amplitudes of the anomalies in a survey
+WEAKEST, STRONGEST = 2.0, 32.0  # amplitudes in a survey, in units of the noise
 _HIDDEN = ['injected', 'amplitude', 'injected_z']
 
 
 def _draw_kinds(catalog: Table, fraction: float, seed: int) -> np.ndarray:  # (n,)
     "Which object becomes which anomaly, '' for none, by the hash of its id."
     ids = np.asarray(catalog['specobjid'], np.uint64)
+    # each question has a salt of its own, so that the answers are independent
     chosen = id_fraction(ids, salt=41000 + seed) < fraction
     which = id_fraction(ids, salt=42000 + seed)
     natural = np.stack([natural_hosts(kind, catalog) for kind in ANOMALIES['name']])
@@ -494,7 +496,7 @@ def plot_injection(
     ax.plot(wave, old, color='.6', lw=0.6)
     ax.plot(wave, new, color='C3', lw=0.6)
     low, high = np.quantile(np.r_[old, new], [0.002, 0.995])
-    margin = 0.05 * (high - low)
+    margin = 0.05 * (high - low)  # of the panel, below and above
     ax.set_ylim(min(0, low) - margin, high + 2 * margin)
     mock = 'mock ' if row['survey'] == 'mock' else ''
     ax.set(xlim=(wave[0], wave[-1]), xlabel='observed wavelength (Å)')

@@ -126,7 +126,7 @@ def _vizier():
     from astroquery.vizier import Vizier
 
     columns = ['**', *_PLACES.values()]
-    return Vizier(columns=columns, row_limit=-1, timeout=120)
+    return Vizier(columns=columns, row_limit=-1, timeout=120)  # seconds
 
 
 def _ask(client, address: str) -> list[Table]:

@@ -124,8 +124,8 @@ def check_release(
 def _words(page: str) -> str:
     "The beginning of what an error page says."
     markup = r'(?s)<(style|script|head).*?</\1>|<[^>]*>'
-    text = html.unescape(re.sub(markup, ' ', page[: 2**16]))
-    return ' '.join(text.split())[:200] or 'an empty page'
+    text = html.unescape(re.sub(markup, ' ', page[: 2**16]))  # its beginning
+    return ' '.join(text.split())[:200] or 'an empty page'  # fits a message
 
 
 def _read_rows(text: str) -> list[list[str]]:
@@ -163,7 +163,7 @@ def _parse(text: str, columns: list[str]) -> dict[str, np.ndarray]:
 # %% ../nbs/01a_query.ipynb #5a1c1e13
 _FORMS = {
     'f': r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan',
-    'i': r'[+-]?\d{1,29}',
+    'i': r'[+-]?\d{1,29}',  # 64 bits have 20 digits; the type decides below
     'u': r'\d{1,29}',
 }
 
@@ -220,8 +220,8 @@ class _SkyServer:
     def text(self, sql: str) -> str:
         "The answer to a query. Raises `Temporary`, `Refused`."
         end = time.monotonic() + self.timeout
-        limit = 2**16 + _CELL * int(re.search(r'TOP (\d+)', sql)[1])
-        patience = min(self.timeout, 60), self.timeout
+        limit = 2**16 + _CELL * int(re.search(r'TOP (\d+)', sql)[1])  # bytes
+        patience = min(self.timeout, 60), self.timeout  # s: to connect, for bytes
         session = make_session()
         with ask_for(session, timeout=patience, **self.request(sql)) as answer:
             if answer.status_code in AGAIN:
@@ -232,7 +232,7 @@ class _SkyServer:
         "One page, converted. Raises `SurveyError` when trying again does not help."
         for attempt in range(self.tries):
             if attempt:
-                time.sleep(min(self.pause * 2**attempt, 60))
+                time.sleep(min(self.pause * 2**attempt, 60))  # at most a minute
             try:
                 return convert(self.text(sql))
             except Refused as error:
@@ -583,7 +583,7 @@ def tidy_catalog(
 
 # %% ../nbs/01a_query.ipynb #9f7be8ff
 def _plot_sky(ax, catalog: Table):
-    marker = ',' if len(catalog) > 5000 else '.'
+    marker = ',' if len(catalog) > 5000 else '.'  # many points: one pixel each
     ax.plot(catalog['ra'], catalog['dec'], marker, ms=2, color='C0')
     ax.set(xlabel='right ascension (deg)', ylabel='declination (deg)')
     ax.invert_xaxis()

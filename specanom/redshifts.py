@@ -172,7 +172,7 @@ def _emission() -> np.ndarray:
 
 
 def populations() -> tuple[np.ndarray, int]:  # (5, d) flux, index of the first pixel
-    "Starlight of galaxies, from young to old, on the survey's lattice."
+    "Starlight of galaxies, two young and three of 5 Gyr, on the survey's lattice."
     basis, k = load_basis()[:2]
     return np.asarray(basis, float)[[5, 14, 18, 28, 38]], k
 

@@ -110,6 +110,7 @@ def _shapes(rest: np.ndarray, wave: np.ndarray) -> np.ndarray:  # (t, 65)
     good = np.isfinite(rest)
     total = np.add.reduceat(np.where(good, rest, 0), edges, axis=1)[:, :-1]
     count = np.add.reduceat(good.astype('f4'), edges, axis=1)[:, :-1]
+    # a step has 31 to 58 pixels; with 20 or fewer its level is unknown
     level = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 20)
     return np.where(np.isfinite(level), level, np.nanmedian(level, axis=0))
 
@@ -139,7 +140,7 @@ def _places(catalog: Table) -> np.ndarray:  # (t,) int
         np.nan_to_num(np.asarray(catalog[name], float)) for name in ('ra', 'dec')
     )
     unknown = (ra == 0) & (dec == 0)
-    at = np.round(np.stack([ra * np.cos(np.radians(dec)), dec], 1) * 2400)
+    at = np.round(np.stack([ra * np.cos(np.radians(dec)), dec], 1) * 2400)  # 1.5"
     at[unknown, 0] = 1e9 + np.flatnonzero(unknown)
     return np.unique(at, axis=0, return_inverse=True)[1].reshape(-1)
 
@@ -180,7 +181,7 @@ SALTS = 0, 23, 29  # of the hashes that divide objects: sides, folds, validation
 
 def _even_ids(groups: int) -> np.ndarray:  # (groups,) uint64
     "Numbers whose hashes with all `SALTS` are spread as evenly as so few can be."
-    ids = np.arange(1, 60_001, dtype='u8')
+    ids = np.arange(1, 60_001, dtype='u8')  # to choose from
     drawn = np.stack([id_fraction(ids, salt=salt) for salt in SALTS])
     # the sequence of R. Kronecker with the generalised golden ratio
     steps = 1.32471795724 ** -np.arange(1.0, len(SALTS))
@@ -275,7 +276,7 @@ def make_kit(
     seen = np.isfinite(flux)
     shape = _principal(_shapes(flux, 10 ** (1e-4 * _REST_K)))
     bluest = _REST_K[seen.argmax(1)]
-    edge = bluest[:, None] * (shape[:, 0].std() / 500)
+    edge = bluest[:, None] * (shape[:, 0].std() / 500)  # pixels, see above
     kind, place = kind_of(templates.catalog), _places(templates.catalog)
     families = make_families(np.hstack([shape, edge]), kind, place)
     groups = min(GROUPS, len(families))
@@ -309,7 +310,7 @@ def _fibres(sky: Spectra | None, groups: int) -> Spectra:
         found,
         groups,
     )
-    return mock_sky(4 * groups, rng=0)
+    return mock_sky(4 * groups, rng=0)  # four fibres a group
 
 # %% ../nbs/01g_resample.ipynb #7e011f28
 SHARED = 0.3  # of the variance on bright sky lines: common to a plate; our choice
@@ -432,7 +433,7 @@ def _windows(rest: np.ndarray) -> np.ndarray:  # (t, starts, d), a view
 def _scale(light: np.ndarray, fibermag: np.ndarray) -> np.ndarray:  # (n, 1)
     "What light is multiplied by to be of an AB magnitude in r."
     level = 10 ** (-0.4 * (fibermag + 2.406 + 5 * np.log10(6166.0)) + 17)
-    in_r = (SDSS_WAVE > 5600) & (SDSS_WAVE < 7000)
+    in_r = (SDSS_WAVE > 5600) & (SDSS_WAVE < 7000)  # AA, the band r
     return (level / np.nanmean(light[:, in_r], axis=1))[:, None].astype('f4')
 
 
@@ -442,10 +443,10 @@ def noise_factor(
     sn: np.ndarray,  # (n,) median S/N per pixel that is wanted
 ) -> np.ndarray:  # (n,) above 1: fainter, or exposed for less time
     "What the error of empty sky is multiplied by for a S/N, by halving intervals."
-    some = np.s_[:, ::8]
+    some = np.s_[:, ::8]  # every eighth pixel is enough for a median
     light, sigma, sky = light[some], sigma[some], _sky_level()[::8]
-    low, high = np.full(len(light), -3.0), np.full(len(light), 3.0)
-    for _ in range(20):
+    low, high = np.full(len(light), -3.0), np.full(len(light), 3.0)  # log10 of it
+    for _ in range(20):  # to 6e-6 in log10
         middle = (low + high) / 2
         error = _error(light, sigma, 10 ** middle[:, None], sky)
         too_good = np.nanmedian(light / error, axis=1) > sn
@@ -550,7 +551,7 @@ def _catalog(rng, kit: Kit, truth: Table, sn: np.ndarray) -> Table:
     n, main = len(truth), truth['weights'].argmax(1)
     rows = np.asarray(truth['rows'])
     first = kit.templates.catalog[rows[np.arange(n), main]]
-    zerr = 1.5e-5 * np.exp(rng.normal(0, 0.4, n))
+    zerr = 1.5e-5 * np.exp(rng.normal(0, 0.4, n))  # 4.5 km/s, within a factor of 1.5
     kinds = np.array(['', 'AGN', 'STARBURST', 'STARFORMING', ''])
     plate, fiberid, kind = (truth[c].data for c in ('plate', 'fiberid', 'kind'))
     columns = {

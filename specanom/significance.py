@@ -101,7 +101,9 @@ class Conditioner:
         self.mean = _fit_categories(terms, y, category)
         off = np.abs(y - _predict(terms, self.mean, category))
         self.log_scatter = _fit_categories(
-            terms, np.log(off + 0.01 * off.mean(0)), category
+            terms,
+            np.log(off + 0.01 * off.mean(0)),  # no log of 0
+            category,
         )
         return self
 
@@ -204,11 +206,11 @@ def _without_listed(
     """Take out what is listed at a false-discovery
     rate, fit again, until nothing changes."""
     kept = len(excess)
-    for _ in range(20):
+    for _ in range(20):  # rounds, at most
         p = np.append(np.ones(first), fraction * _survival(excess, *law))
         q = false_discovery_control(p)[first:]
         now = int((q > rate).sum())  # excesses are in order, and so is q
-        if now == kept or now < 8:
+        if now == kept or now < 8:  # too few for a law
             break
         kept, rest = now, excess[:now]
         law = _fit_pareto(rest, rest[-1], None, least)

@@ -25,7 +25,7 @@ def _sort_within(
     counts: torch.Tensor,  # (C,) objects per class
 ) -> tuple:  # Values sorted within each class, and the order that sorts them
     "Sort each row within each class, all classes in one sort."
-    far = 2.1 * u.abs().max().clamp(min=1e-300)
+    far = 2.1 * u.abs().max().clamp(min=1e-300)  # more than from end to end
     number = torch.arange(len(counts), dtype=u.dtype)
     offset = far * torch.repeat_interleave(number, counts)
     values, order = (u + offset).sort(-1)
@@ -59,7 +59,7 @@ def _turned(axes, turn, angle):
     "Turn the axes by the Cayley transform of a skew matrix: they stay orthonormal."
     half = angle / 2 * turn
     eye = torch.eye(len(half), dtype=half.dtype)
-    return round_off(axes @ torch.linalg.solve(eye + half, eye - half), 24)  # `settle`
+    return round_off(axes @ torch.linalg.solve(eye + half, eye - half), 24)  # bits
 
 
 def _descend(axes, value, gradient, angle, distance: Callable):
@@ -67,7 +67,7 @@ def _descend(axes, value, gradient, angle, distance: Callable):
     turn = axes.T @ gradient
     turn = turn - turn.T  # skew: the direction is -axes @ turn
     descent = -(gradient * (axes @ turn)).sum()
-    for _ in range(40):
+    for _ in range(40):  # halvings, at most
         new = _turned(axes, turn, angle)
         new_value, new_gradient = distance(new)
         if new_value <= value + 0.5 * angle * descent:

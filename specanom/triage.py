@@ -31,7 +31,7 @@ def bright_sky(
     it, from the sky fibres of the package."""
     sky = load_sky()
     k, flux = np.asarray(sky['k'], float), np.asarray(sky['sky'], float)
-    above = np.maximum(flux - gaussian_filter1d(flux, 100), 0)
+    above = np.maximum(flux - gaussian_filter1d(flux, 100), 0)  # widths in pixels
     lines = gaussian_filter1d(above, 3) * (k > 1e4 * np.log10(6800))
     bright = np.quantile(lines[lines > 0], 6 / 7)
     return np.interp(1e4 * np.log10(observed), k, lines, left=0, right=0) > bright
@@ -152,7 +152,7 @@ def _signs_by_interval(r: _Residual) -> np.ndarray:  # (n, intervals)
         inside = interval == number
         count = np.maximum((inside & r.good).sum(1), 1)
         columns.append(np.where(inside, r.pull, 0).sum(1) / np.sqrt(count))
-    return np.tanh(np.stack(columns, axis=1) / 10)
+    return np.tanh(np.stack(columns, axis=1) / 10)  # 10 sigma is a clear sign
 
 
 def residual_features(
@@ -207,7 +207,7 @@ class Triage:
         features, kinds = [], []
         rng, amplitudes = seed_of(rng), list(amplitudes)
         for number, kind in enumerate(ANOMALIES['name']):
-            salt = rng + 31 * number
+            salt = rng + 31 * number  # other hosts for each kind
             changed = _injected(hosts, kind, n, amplitudes, rng, salt)
             data = preprocess(changed, **(selection or {}))
             features.append(residual_features(data, reconstruct(data.flux)))

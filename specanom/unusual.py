@@ -74,7 +74,7 @@ def _e_plus_a(rng) -> np.ndarray:
 
 def _red_continuum(rng) -> np.ndarray:
     stars = _on_rest(_mix_populations(rng, [28, 29, 38, 39]))
-    depth = rng.uniform(2, 4, (VARIANTS, 1))
+    depth = rng.uniform(2, 4, (VARIANTS, 1))  # optical, at 5500 AA
     return stars * np.exp(-depth * (REST_WAVE / 5500) ** -0.7)
 
 
@@ -137,7 +137,7 @@ def _broad_lines(rng) -> np.ndarray:
     return _lines(_broad_balmer(rng), _draw(rng, 5000, 12000) / 2.355)
 
 # %% ../nbs/01b_unusual.ipynb #5a1c7e12
-_HALF = 400  # pixels on each side of a line of a disc
+_HALF = 400  # pixels of 69 km/s on each side of a line of a disc
 
 
 def _ring_light(rng) -> np.ndarray:  # (VARIANTS, 2 * _HALF + 1)
@@ -278,7 +278,7 @@ def _neighbours(rng: np.random.Generator) -> Table:
     "Galaxies with lines, out of a mock population."
     truth = draw_population(rng, 20 * VARIANTS)
     galaxy = truth['host_fraction'] == 1
-    return truth[galaxy & (truth['halpha_ew'] > 3)][:VARIANTS]
+    return truth[galaxy & (truth['halpha_ew'] > 3)][:VARIANTS]  # AA, in emission
 
 
 def _gas(truth: Table) -> np.ndarray:

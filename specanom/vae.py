@@ -79,6 +79,7 @@ class VAE(nn.Module):
     ) -> tuple:  # reconstruction, mean, log-variance, latents
         "One pass; latents are drawn when a generator is given."
         h = self.encoder(x)
+        # a width of e-5 to e5 at most: no overflow
         mean, log_variance = self.mean(h), self.log_variance(h).clamp(-10, 10)
         z = mean
         if generator is not None:
@@ -227,6 +228,7 @@ def _batch_loss(model, x, weight, mmd, rows, generator) -> tuple:
     "Of some rows: what is minimised, and the error of the reconstruction alone."
     x, weight = x[rows], weight[rows]
     out, mean, log_variance, z = model(x, generator)
+    # as many draws as in O25's code
     prior = torch.randn((200, z.shape[1]), generator=generator, dtype=torch.float64)
     error = weighted_loss(out, x, weight)
     kl, distance = divergence(mean, log_variance), discrepancy(z, prior.to(z))
@@ -244,7 +246,7 @@ def fold_number(
     k: int,  # Folds
 ) -> np.ndarray:  # (n,) 0..k-1
     "Fold of each object, by its identity alone."
-    return (id_fraction(specobjid, salt=5) * k).astype(int)
+    return (id_fraction(specobjid, salt=5) * k).astype(int)  # a hash of its own
 
 
 def fit_without(

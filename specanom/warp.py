@@ -69,7 +69,7 @@ def _shift_scale(x, network):
     first = silu(linear(x, w1, b1))
     second = silu(linear(first, w2, b2))
     shift, log_scale = linear(second, w3, b3).chunk(2, 1)
-    return shift, 2 * torch.tanh(log_scale / 2)
+    return shift, 2 * torch.tanh(log_scale / 2)  # a factor of e2 at most
 
 
 def _warp(x, p):
@@ -181,7 +181,7 @@ def _prior_mixture(x, k, rng) -> dict:
 def _class_mixture(x, k, rng, steps=20) -> dict:
     "Start k Gaussians on one class x (d, n) by expectation-maximisation."
     d, n = x.shape
-    if n < 30 * k:
+    if n < 30 * k:  # too few to tell k Gaussians apart
         return _prior_mixture(x, k, rng)
     mean = x[:, torch.from_numpy(rng.choice(n, k, replace=False))].T
     spread = torch.cov(x).reshape(d, d) + 1e-6 * torch.eye(d, dtype=x.dtype)
@@ -232,7 +232,7 @@ class _Trial:
     @staticmethod
     def _start(values, dtype, device):
         "Rounded to what all processors agree on, see `settle`."
-        start = round_off(values.double(), 16).to(device, dtype)
+        start = round_off(values.double(), 16).to(device, dtype)  # bits
         return start.clone().requires_grad_()
 
     def tensors(self):

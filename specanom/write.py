@@ -59,7 +59,7 @@ _UNIT = '1E-17 erg/cm^2/s/Ang'
 
 def _first_k() -> int:
     "The lattice index that a plate begins with, as COEFF0 of all its files says."
-    return int(load_sky()['k'][0]) - 8
+    return int(load_sky()['k'][0]) - 8  # pixels before the first with a sky level
 
 
 def _of_sky(name: str, k: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ def _exposure_hdu(coadd: np.ndarray, name: str) -> fits.BinTableHDU:
 def _exposure_hdus(coadd: fits.BinTableHDU, row) -> list:
     "What a full file appends: one blue and one red exposure."
     loglam, spectrograph = coadd.data['loglam'], 1 if row['fiberid'] <= 320 else 2
-    arms = {'B': loglam < np.log10(6150), 'R': loglam > np.log10(5800)}
+    arms = {'B': loglam < np.log10(6150), 'R': loglam > np.log10(5800)}  # AA
     night = f'{spectrograph}-{row["mjd"]:08d}-00000001-00000002'
     return [_exposure_hdu(coadd.data[rows], arm + night) for arm, rows in arms.items()]
 
@@ -279,7 +279,7 @@ def _plate_tables(catalog: Table, mask: np.ndarray) -> tuple:
     fibres, row = len(mask), catalog[0]
     number = np.arange(1, fibres + 1)
     empty = ~np.isin(number, catalog['fiberid'])
-    is_sky = empty & (number % 20 == 0)
+    is_sky = empty & (number % 20 == 0)  # one fibre in twenty
     mask[empty & ~is_sky] |= NOPLUG
     bits = np.bitwise_or.reduce(mask, axis=1)
     half = 1 + (number > fibres // 2)
@@ -396,7 +396,7 @@ def _fibermap(spectra: Spectra, tile: int, petal: int) -> fits.BinTableHDU:
     n, catalog = len(spectra), spectra.catalog
     number = np.arange(n)
     is_sky, stuck = number % 20 == 19, number % 20 == 18
-    targets = 39627 * 10**12 + tile * 10**6 + 1000 * petal + number
+    targets = 39627 * 10**12 + tile * 10**6 + 1000 * petal + number  # as long as DESI's
     columns = [
         ('TARGETID', 'K', targets),
         ('PETAL_LOC', 'I', np.full(n, petal)),
@@ -421,7 +421,7 @@ def _redrock(spectra: Spectra, fibermap: fits.BinTableHDU) -> fits.BinTableHDU:
         ('ZWARN', 'K', catalog['zwarning']),
         ('SPECTYPE', '6A', catalog['class']),
         ('SUBTYPE', '20A', np.full(len(catalog), '')),
-        ('DELTACHI2', 'D', np.full(len(catalog), 1000.0)),
+        ('DELTACHI2', 'D', np.full(len(catalog), 1000.0)),  # no doubt about z
     ]
     return _table_hdu(columns, 'REDSHIFTS')
 
