@@ -445,7 +445,7 @@ _FEW = 128  # spectra at a time: a few megabytes
 def _shares() -> csr_array:  # (len(SDSS_WAVE), len(DESI_GRID)) AA
     "Widths that pixels of DESI share with those of SDSS, all of which are wider."
     ours, edges = SDSS_GRID.edges, DESI_GRID.edges
-    # a pixel of SDSS, 2.3 AA at most, touches no more than five of 0.8 AA
+    # a pixel of SDSS, 2.3 AA wide at most, touches no more than five of 0.8 AA
     pixel = np.searchsorted(edges, ours[:-1], 'right')[:, None] - 1 + np.arange(5)
     inside = (SDSS_WAVE >= DESI_GRID.wave[0]) & (SDSS_WAVE <= DESI_GRID.wave[-1])
     known = inside[:, None] & (pixel >= 0) & (pixel < len(DESI_GRID))
