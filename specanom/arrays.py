@@ -54,7 +54,7 @@ def _in_one_order(waves: list, fluxes: list, ivars: list) -> tuple:
     flux, ivar = (np.concatenate([*map(np.atleast_2d, x)], 1) for x in (fluxes, ivars))
     order = np.argsort(wave, kind='stable')
     wave, flux, ivar = wave[order], flux[:, order], ivar[:, order]
-    close = 1e-3 * np.median(np.diff(wave))
+    close = 1e-3 * np.median(np.diff(wave))  # AA: the same to a thousandth of a step
     first = np.flatnonzero(np.diff(wave, prepend=-1) > close)
     if len(first) == len(wave):
         return wave, flux, ivar
@@ -342,6 +342,7 @@ def _holds_spectra(path: Path) -> bool:
         return path.suffix in _READ
     try:
         with open_file(path) as source:
+            # the head of the table is within the first 20 kB
             names = source.head[:20_000].decode('utf-8', 'replace').lower()
     except (OSError, BadFile):
         return False

@@ -206,7 +206,7 @@ def _round_in_place(x, bits: int, size: int = 32_768):
         piece.copy_(round_off(piece, bits))
 
 # %% ../nbs/00_core.ipynb #9d657573
-def digest(*objects) -> str:
+def digest(*objects) -> str:  # 16 hexadecimal digits, 64 bits
     """Hash of configurations, numbers, strings, arrays: the same value, the same hash,
     on every machine. Raises `TypeError` for anything else."""
     said = json.dumps(objects, sort_keys=True, default=_plain)

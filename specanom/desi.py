@@ -44,6 +44,7 @@ def _place(wave: np.ndarray) -> slice:
         raise BadFile('the wavelengths of an arm are not numbers')
     position = (wave.astype(float) - DESI_GRID.wave[0]) / STEP
     first = np.round(np.clip(position[0], -1e6, 1e6)).astype(int)
+    # to a fiftieth of a pixel
     on_grid = np.abs(position - first - np.arange(len(wave))).max() < 0.02
     if not on_grid or first < 0 or first + len(wave) > len(DESI_GRID):
         raise BadFile(
@@ -71,7 +72,7 @@ def join_arms(
 # %% ../nbs/00k_desi.ipynb #d6d49d29
 def _named(source: Source) -> dict[str, Hdu]:
     "The HDUs of a file by their names, in capitals."
-    hdus = islice(walk_hdus(source), 100)
+    hdus = islice(walk_hdus(source), 100)  # more than any of its files has
     return {str(hdu.header.get('EXTNAME', '')).upper(): hdu for hdu in hdus}
 
 
@@ -444,6 +445,7 @@ _FEW = 128  # spectra at a time: a few megabytes
 def _shares() -> csr_array:  # (len(SDSS_WAVE), len(DESI_GRID)) AA
     "Widths that pixels of DESI share with those of SDSS, all of which are wider."
     ours, edges = SDSS_GRID.edges, DESI_GRID.edges
+    # a pixel of SDSS, 2.3 AA wide at most, touches no more than five of 0.8 AA
     pixel = np.searchsorted(edges, ours[:-1], 'right')[:, None] - 1 + np.arange(5)
     inside = (SDSS_WAVE >= DESI_GRID.wave[0]) & (SDSS_WAVE <= DESI_GRID.wave[-1])
     known = inside[:, None] & (pixel >= 0) & (pixel < len(DESI_GRID))

@@ -74,7 +74,7 @@ def _wavelengths(wave) -> np.ndarray:  # (d,) float64, AA
             'wave must increase; where it decreases, turn wave, flux and ivar round: '
             '[::-1]'
         )
-    if len(wave) and not (900 <= wave[0] and wave[-1] <= 1e6):
+    if len(wave) and not (900 <= wave[0] and wave[-1] <= 1e6):  # 0.09-100 um
         raise ValueError(
             f'wave goes from {wave[0]:g} to {wave[-1]:g}, which cannot be '
             f'Å{_other_scale(*wave[[0, -1]])}; a Quantity is converted'
@@ -82,7 +82,7 @@ def _wavelengths(wave) -> np.ndarray:  # (d,) float64, AA
     return wave
 
 # %% ../nbs/00_grid.ipynb #b5f3b5c3
-_SCALES = (  # name, remedy, from, to
+_SCALES = (  # name, remedy, from, to; in the numbers of that scale
     ('micrometres', '1e4*wave', 0.09, 2.9),
     ('log10 of Å', '10**wave', 2.9, 6),
     ('ln of Å', 'np.exp(wave)', 6, 14),

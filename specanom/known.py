@@ -49,8 +49,8 @@ def known_anomalies() -> Table:  # 89 rows
     """The published anomalies: Tables A1 and B1 of B23, and the examples of O25 (whose
     numbers are known from its authors' notebooks only).
 
-    Columns: paper, table, plate, mjd, fiberid, z, zbin, value (log p or reconstruction
-    error), explanation."""
+    Columns: paper, table, plate, mjd, fiberid, z, zbin (B23's five bins of redshift, 1
+    the nearest; 0 for O25), value (log p or reconstruction error), explanation."""
     return read_table(package_files('specanom') / 'data' / 'known_anomalies.ecsv')
 
 # %% ../nbs/00d_known.ipynb #c9aa92bc

@@ -45,6 +45,7 @@ def _of_image(source: Source, hdu: Hdu) -> list[np.ndarray]:
             f'its image has {len(image)} rows: flux, ivar, ., mask are needed'
         )
     first, step = header.number('COEFF0'), header.number('COEFF1')
+    # log10 of AA: 1000 to 100,000
     if first is None or step is None or not 3 < first < 5 or not 0 < step < 1:
         raise BadFile('the header has no wavelengths: COEFF0 and COEFF1')
     flux, ivar, _, mask = image[: len(_ROWS)]

@@ -55,6 +55,7 @@ def _label_places(ax, wave: np.ndarray, labels: list[str]) -> np.ndarray:
     low, high = ax.get_xlim()
     points = ax.get_window_extent().width * 72 / ax.figure.dpi
     letters = np.array([len(label) for label in labels])
+    # a gap of 4 points and 3 a letter (of 7 points), in AA
     width = (4 + 3 * letters) * (high - low) / points
     taken = np.append(0, np.cumsum(width[1:] + width[:-1]) / 2)
     return isotonic_regression(wave - taken).x + taken

@@ -116,15 +116,16 @@ def _mixtures(each: int = 200) -> np.ndarray:  # (mixtures, len(LINE_WAVE)) floa
     "Stellar populations mixed at random, behind random dust, at each dispersion."
     populations, k0 = load_basis()[0].astype('f4'), load_basis()[1]
     wave = 10 ** (1e-4 * (k0 + np.arange(populations.shape[1])))
-    middle = (wave > 5400) & (wave < 5600)
+    middle = (wave > 5400) & (wave < 5600)  # AA, where all are made equally bright
     populations /= populations[:, middle].mean(1, keepdims=True)
     here = slice(LINE_K[0] - k0, LINE_K[-1] + 1 - k0)
     reddening = (LINE_WAVE / 5500) ** -0.7 - 1
     rng, mixed = np.random.default_rng(0), []
     for sigma in DISPERSIONS:
         smooth = gaussian_filter1d(populations, sigma / PIXEL, axis=1)[:, here]
+        # so small a concentration lets two or three populations prevail
         weight = rng.dirichlet(np.full(len(populations), 0.08), each).astype('f4')
-        depth = rng.exponential(0.5, (each, 1))
+        depth = rng.exponential(0.5, (each, 1))  # optical, at 5500 AA
         mixed.append(weight @ smooth * np.exp(-depth * reddening).astype('f4'))
     return np.concatenate(mixed)
 
@@ -231,7 +232,7 @@ def _profiles(sigma: float, names: tuple = LINE_NAMES) -> np.ndarray:
 def _near_lines() -> np.ndarray:  # (d,) bool
     "Pixels that any line reaches."
     narrow, broad = _profiles(max(WIDTHS)), _profiles(max(BROAD), _BALMER)
-    return (broad > 1e-7).any(0) | (narrow > 1e-7).any(0)
+    return (broad > 1e-7).any(0) | (narrow > 1e-7).any(0)  # per AA, of an area of 1
 
 
 def _gain(areas: np.ndarray, normal: np.ndarray) -> np.ndarray:  # (n,)
@@ -332,6 +333,7 @@ def _improve(
     "Accept a broad component that is worth it and in emission."
     n = len(LINE_NAMES)
     gain, error = _gain(areas, normal), _errors(normal)
+    # the first of the broad lines is Halpha
     up = (gain > best['gain'][rows] + least) & (areas[:, n] > 5 * error[:, n])
     at = rows[up]
     best['gain'][at] = gain[up]
@@ -364,7 +366,7 @@ def _inflation(residual: np.ndarray, ivar: np.ndarray) -> np.ndarray:  # (n,) at
     known = np.isfinite(pull).any(1)[:, None]
     with np.errstate(invalid='ignore'):
         spread = np.nanmedian(np.abs(np.where(known, pull, 1)), axis=1)
-    return np.maximum(1.4826 * spread, 1)
+    return np.maximum(1.4826 * spread, 1)  # sigma of a Gaussian of this median
 
 
 def _coverage(ivar: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -531,13 +533,13 @@ def _describe(name: str, error: bool) -> str:
 def _line_coverage(ivar: np.ndarray) -> np.ndarray:
     "(n, lines) fraction of the pixels of each line that were measured."
     rest = np.array([_rest_wave(_TIED[name][0][0]) for name in LINE_NAMES])
-    reach = 2.5 * np.median(WIDTHS) / SPEED_OF_LIGHT
+    reach = 2.5 * np.median(WIDTHS) / SPEED_OF_LIGHT  # 2.5 widths to each side
     return _coverage(ivar, rest * (1 - reach), rest * (1 + reach))
 
 
 def _level(continuum: np.ndarray, name: str) -> np.ndarray:
     "(n,) starlight on both sides of a line; NaN where it is not positive."
-    rest = _rest_wave(_TIED[name][0][0])
+    rest = _rest_wave(_TIED[name][0][0])  # the sides: 1800 to 4500 km/s from it
     blue = _band(continuum, rest * np.array([1 - 0.015, 1 - 0.006]))
     red = _band(continuum, rest * np.array([1 + 0.006, 1 + 0.015]))
     level = (blue + red) / 2
@@ -741,6 +743,7 @@ def measured_subclass(
     not raw."""
     names = np.full(len(raw), '', 'U24')
     z, kind = (np.asarray(raw.catalog[name]) for name in ('z', 'class'))
+    # Halpha with its wings, 6600 AA, is in the spectrum
     seen = (z > -0.1) & (z < raw.wave[-1] / 6600 - 1)
     rows = np.flatnonzero(seen & np.isin(kind, ['GALAXY', 'QSO']))
     with np.errstate(over='ignore', invalid='ignore', divide='ignore'):

@@ -54,11 +54,11 @@ def _read_sky_fibre(path: Path) -> np.ndarray:  # (5, len(SDSS_K)), NaN where no
 
 def _smooth_width(variance: np.ndarray, sky: np.ndarray) -> np.ndarray:
     "Variance (d,), smoothed where the sky is faint, by brightness on its lines."
-    brightness = sky / median_filter(sky, 301)
+    brightness = sky / median_filter(sky, 301)  # pixels: 0.03 in log10(wave)
     faint = brightness < FAINT
     count = uniform_filter1d(faint.astype(float), 301)
     smooth = uniform_filter1d(variance * faint, 301) / count
-    for low, high in ((FAINT, 2.5), (2.5, 5), (5, np.inf)):
+    for low, high in ((FAINT, 2.5), (2.5, 5), (5, np.inf)):  # lines by brightness
         lines = (brightness >= low) & (brightness < high)
         smooth[lines] *= np.mean(variance[lines] / smooth[lines])
     return smooth
@@ -159,6 +159,7 @@ def _window() -> slice:
 
 def _to_magnitude(light: np.ndarray, fibermag: np.ndarray) -> np.ndarray:
     "Light within the window, at its AB magnitude in r, in 1e-17 erg/s/cm2/AA."
+    # AB magnitudes as f_lambda at 6166 AA, the middle of r
     level = 10 ** (-0.4 * (fibermag + 2.406 + 5 * np.log10(6166.0)) + 17)
     in_r = (SDSS_WAVE > 5600) & (SDSS_WAVE < 7000)
     scale = level / light[:, in_r].mean(1)
@@ -168,6 +169,7 @@ def _to_magnitude(light: np.ndarray, fibermag: np.ndarray) -> np.ndarray:
 def _stated_error(rng, flux: np.ndarray) -> np.ndarray:  # (n, d)
     "Errors of sky and object, with factors for plate and fibre, larger in the blue."
     sky, n = load_sky(), len(flux)
+    # 0 from 5500 AA on, 1 below 4000; the scatters below are of logarithms
     blue = np.clip((5500 - SDSS_WAVE[_window()]) / 1500, 0, 1).astype('f4')
     grey = (_by_plate(rng, n, 0.05) + rng.normal(0, 0.06, n)).astype('f4')
     tilt = _by_plate(rng, n, 0.12).astype('f4')
@@ -185,7 +187,7 @@ def _sky_lines() -> np.ndarray:  # (2, d) float32
     "Where the lines of OH are in the sky's light, and where those of oxygen: 0 or 1."
     k, sky = (np.asarray(load_sky()[name], float) for name in ('k', 'sky'))
     wave = 10 ** (1e-4 * k)
-    oxygen = np.min([np.abs(wave - line) for line in _OXYGEN], axis=0) < 6
+    oxygen = np.min([np.abs(wave - line) for line in _OXYGEN], axis=0) < 6  # AA
     hydroxyl = (sky > FAINT * median_filter(sky, 301)) & (wave > 6800)
     return np.stack([hydroxyl, oxygen]).astype('f4')
 
@@ -219,9 +221,10 @@ def _residual_noise(rng, n: int) -> np.ndarray:  # (n, d)
 def _present(rng, z: np.ndarray) -> np.ndarray:  # (n, d) bool
     "Which pixels a file has; one spectrum in fifty has lost its blue end."
     k, start = np.asarray(load_sky()['k']), rng.normal(size=len(z))
+    # pixels of the lattice: 3807 AA and a scatter of 10; above 2.05 sigma, one in fifty
     start = 35806 + 10 * start + 800 * np.maximum(start - 2.05, 0)
     stars = load_basis()[1] + 1 + 1e4 * np.log10(1 + z)
-    last = 39641 + rng.normal(0, 5, len(z))
+    last = 39641 + rng.normal(0, 5, len(z))  # 9207 AA
     return (k >= np.maximum(start, stars)[:, None]) & (k <= last[:, None])
 
 
@@ -241,7 +244,7 @@ def _stretches(rng, shape: tuple, rate: float, length: int) -> np.ndarray:  # bo
 def _flag_arms(rng, mask: np.ndarray):
     "Flag the whole blue arm of one spectrum in twenty, the red one of another."
     k = np.asarray(load_sky()['k'])
-    arms = k < 1e4 * np.log10(6150), k > 1e4 * np.log10(5800)
+    arms = k < 1e4 * np.log10(6150), k > 1e4 * np.log10(5800)  # they overlap
     for rows, arm in zip(rng.random((2, len(mask))) < 0.05, arms):
         mask[np.ix_(rows, arm)] |= np.uint32(BITS['MANYBADCOLUMNS'])
 
@@ -309,6 +312,7 @@ def _calibration_modes() -> tuple:  # float32: (5, d) waves, (3, d) bands
     for row in _TELLURIC:
         way = (SDSS_WAVE - row['low']) / (row['high'] - row['low'])
         inside = (way > 0) & (way < 1)
+        # a band reaches its depth a fifth of its width from each end
         arch = np.minimum(5 * np.minimum(way, 1 - way), 1) * inside
         bands[row['band']] = bands[row['band']] + row['depth'] * arch
     return waves.astype('f4'), np.stack(list(bands.values())).astype('f4')
@@ -353,7 +357,7 @@ def mock_sky(
 ) -> Spectra:  # Raw; objtype SKY
     "Sky fibres of the mock survey: noise and nothing else."
     rng = np.random.default_rng(rng)
-    truth = Table(dict(z=np.zeros(n), fibermag=np.full(n, 60.0)))
+    truth = Table(dict(z=np.zeros(n), fibermag=np.full(n, 60.0)))  # no light at all
     flux, ivar, mask = observe(rng, np.ones((n, len(SDSS_WAVE)), 'f4'), truth)
     plate, fiberid = 266 + np.arange(n) // FIBRES, np.arange(n) % FIBRES + 1
     catalog = make_catalog(

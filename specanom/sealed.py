@@ -247,6 +247,7 @@ def _hash(store: Place, name: str) -> str:
     """Hash of a file; of a chunk, which has checksums of its own, only of its end,
     where its parts are listed."""
     path = store / name
+    # the list has 16 bytes for each part, and 4
     start = max(0, _size(path) - 256) if 'c' in name.split('/') else 0
     return hashlib.sha256(_from(path, start)).hexdigest()
 

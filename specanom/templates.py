@@ -135,7 +135,7 @@ def _at(cube: np.ndarray, x: np.ndarray, nodes: np.ndarray) -> np.ndarray:
 
 def _joined(theory: np.ndarray, observed: np.ndarray, wave: np.ndarray) -> np.ndarray:
     "Light of observed stars at the brightness of theory; theory in the far blue."
-    middle = (wave > 5400) & (wave < 5600)
+    middle = (wave > 5400) & (wave < 5600)  # AA, where the brightness is compared
     near = (wave > _JOIN[0]) & (wave < _JOIN[1])
     observed = observed * (theory[middle].mean() / observed[middle].mean())
     theory = theory * (observed[near].mean() / theory[near].mean())
@@ -163,7 +163,7 @@ def replace_old(
     return made
 
 # %% ../nbs/00a_templates.ipynb #950c17fe
-# Clusters of MaStar, one over the other; where (AA) their ratio is taken
+# Numbers of MaStar's clusters, one over the other; where (AA) their ratio is taken
 SHAPES = {
     'magnesium': ('57', '15', ((4950, 5260), (5850, 5940))),
     'carbon': ('88', '11', ((4060, 4420), (4550, 4800))),
@@ -175,7 +175,7 @@ _GAS = 120  # km/s, of the sodium
 
 def _without_line(wave: np.ndarray, ratio: np.ndarray, band: tuple) -> np.ndarray:
     "A logarithm within a band, less the straight line between its ends."
-    edge = 0.08 * (band[1] - band[0])
+    edge = 0.08 * (band[1] - band[0])  # AA; where a band fades in and out
     ends = band[0], band[0] + edge, band[1] - edge, band[1]
     low, high = (ratio[(wave > a) & (wave < b)].mean() for a, b in (ends[:2], ends[2:]))
     line = low + (high - low) * (wave - ends[0]) / (ends[-1] - ends[0])
@@ -271,6 +271,7 @@ def _read_m_star(path: Path) -> tuple:
     # Reid, Hawley & Gizis's bands, in vacuum
     tio5 = _ratio(wave, flux, (7128.0, 7137.0), (7043.9, 7047.9))
     sodium = _ratio(wave, flux, (8180, 8202), (8145, 8170))
+    # no M star, a giant, or too many pixels without light
     if tio5 >= 0.76 or sodium >= 0.9 or (flux <= 0).mean() >= 0.01:
         return None
     scaled = np.maximum(flux, 0) / flux[np.abs(wave - 7500) < 25].mean()
