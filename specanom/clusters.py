@@ -20,7 +20,8 @@ from .core import axes_or_new, digest, progress, seed_of
 from .files import atomic
 from .linelist import mark_lines
 from .spectra import Spectra
-from .explain import MARKED, explain_many
+from .attribution import MARKED
+from .explain import explain_many
 from .lines import line_ratio
 from .segments import Segments
 

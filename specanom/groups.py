@@ -26,10 +26,11 @@ from specanom.clusters import (
 )
 from .core import progress
 from .spectra import Spectra
-from .explain import Score, explain_many
+from .explain import explain_many
 from .lines import line_ratio, measure_lines
 from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
+from .neighbours import Score
 from .objects import object_name
 from .o25chain import O25Model, elbow, explain_score, plot_places, top_rows
 from .reconstruction import SCORES

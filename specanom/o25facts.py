@@ -21,7 +21,8 @@ from scipy.stats import spearmanr
 
 from .clusters import cluster_weights, medoid_order, normalize_weights
 from .absence import perturb
-from .explain import Explanation, hadamard_design, lime_design
+from .attribution import Explanation
+from .designs import hadamard_design, lime_design
 from .files import read_json, read_table, write_json, write_table
 from .groups import Explained
 from .linelist import LINES

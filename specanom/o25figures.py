@@ -13,7 +13,7 @@ import numpy as np
 
 from .clusters import plot_averages
 from .core import axes_or_new
-from .explain import plot_explanation
+from .attribution import plot_explanation
 from .linelist import mark_lines
 from .o25facts import AUTHORS_COST, REFERENCE, O25Facts
 from .reconstruction import SCORES

@@ -19,7 +19,7 @@ from astropy.table import Table
 from .anomalies import links
 from .clusters import departures, normalize_weights
 from .core import digest
-from .explain import Explanation
+from .attribution import Explanation
 from .files import read_table
 from .grid import Grid
 from .groups import Explained, explain_spectra
