@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from .anomalies import bin_number, quiescent
+from .quiescent import bin_number, quiescent
 from .autoencoder import PRESETS, fit_autoencoder
 from .checks import relabelled_pairs
 from .config import Config

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from .anomalies import plot_ew_sigma, plot_logp, plot_redshift_bins
+from .quiescent import plot_ew_sigma, plot_logp, plot_redshift_bins
 from .b23facts import B23Facts, is_shown
 from .core import axes_or_new
 from .flow import CLASS_NAMES

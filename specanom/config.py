@@ -21,7 +21,8 @@ from pathlib import Path
 import tomli_w
 from astropy.table import Table
 
-from .anomalies import redshift_bins, top_anomalies
+from .quiescent import redshift_bins
+from .anomalies import top_anomalies
 from .autoencoder import PRESETS, Chain, fit_pair
 from .core import PRECISIONS
 from .dust import CURVES

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from .anomalies import bin_number, quiescent
+from .quiescent import bin_number, quiescent
 from .core import axes_or_new, digest, progress, seed_of, versions
 from .files import read_table, write_table
 from .keys import code_digest

@@ -25,7 +25,8 @@ from .spectra import Spectra
 from .bits import LEGACY
 from .fitsfile import MAX_BYTES, BadFile, open_file, walk_hdus, why_refused
 from .query import check_release, tidy_catalog
-from .sdss import read_files, read_plate
+from .sdss import read_files
+from .spplate import read_plate
 from specanom.web import (
     AGAIN,
     Refused,

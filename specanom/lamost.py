@@ -28,7 +28,8 @@ from specanom.fitsfile import (
 )
 from .lines import measured_subclass
 from .objects import hash_id
-from .sdss import Single, Written, checked, out_of_air, read_files
+from .lattice import Single, Written, checked, out_of_air
+from .sdss import read_files
 from .units import is_in_air
 from .spectra import Spectra
 from .surveys import Reader

@@ -13,7 +13,7 @@ import shutil
 import numpy as np
 from astropy.table import Table, hstack
 
-from .anomalies import bin_number, quiescent, redshift_bins
+from .quiescent import bin_number, quiescent, redshift_bins
 from .autoencoder import Chain
 from .chunks import map_chunks
 from .config import preparation

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy.table import Table, hstack
 
-from .anomalies import p_values
+from .pvalues import p_values
 from .clusters import normalize_weights, plot_averages, plot_spread
 from .core import axes_or_new, progress, seed_of
 from .linelist import mark_lines

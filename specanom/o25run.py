@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table, hstack
 
-from .anomalies import recall, redshift_bins
+from .recall import recall
+from .quiescent import redshift_bins
 from .chunks import map_chunks
 from .clusters import departures, plot_population
 from .core import progress

@@ -14,12 +14,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from specanom.anomalies import (
-    bin_number,
-    in_both,
-    quiescent,
-    score_agreement,
-)
+from .quiescent import bin_number, quiescent
+from .others import in_both, score_agreement
 from .b23facts import CLAIM, state_of
 from specanom.categories import (
     CATEGORIES,

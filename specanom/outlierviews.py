@@ -10,7 +10,8 @@ __all__ = ['show_rows', 'show_drawn', 'image_links', 'show_ranges', 'show_catego
 import numpy as np
 from astropy.table import Table
 
-from .anomalies import cutouts, links, plot_skyserver
+from .gallery import cutouts, plot_skyserver
+from .anomalies import links
 from .categories import CATEGORIES, OURS
 from .core import axes_or_new
 from .objects import spec_name

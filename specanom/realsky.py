@@ -18,7 +18,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from scipy.stats import kstest
 
-from .anomalies import quiescent, redshift_bins
+from .quiescent import quiescent, redshift_bins
 from .autoencoder import fit_pair
 from .core import axes_or_new, digest, progress, seed_of
 from .files import read_table, write_table

@@ -17,14 +17,10 @@ import numpy as np
 from astropy.table import Table
 from scipy.stats import false_discovery_control
 
-from specanom.anomalies import (
-    plot_logp,
-    plot_redshift_bins,
-    plot_top,
-    quiescent,
-    recall,
-    top_anomalies,
-)
+from .quiescent import plot_logp, plot_redshift_bins, quiescent
+from .gallery import plot_top
+from .recall import recall
+from .anomalies import top_anomalies
 from specanom.atlas import (
     interval_residuals,
     list_parts,

@@ -18,7 +18,8 @@ import numpy as np
 from astropy.table import Table
 from torch import nn
 
-from .anomalies import bin_number, quiescent, top_anomalies
+from .quiescent import bin_number, quiescent
+from .anomalies import top_anomalies
 from specanom.autoencoder import (
     NETWORKS,
     PRESETS,

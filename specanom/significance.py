@@ -14,7 +14,7 @@ from astropy.table import Table
 from scipy.optimize import minimize
 from scipy.stats import combine_pvalues, false_discovery_control
 
-from .anomalies import cells_of, strata
+from .pvalues import cells_of, strata
 from .modelfile import read_arrays, write_arrays
 from .objects import id_fraction
 from .flow import spectral_class

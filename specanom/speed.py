@@ -68,7 +68,7 @@ def speed_reading(
     rng: int | np.random.Generator = 0,
 ) -> Table:  # As `race`
     "Race the readers on mock files of the true layout."
-    from specanom.sdss import read_plate
+    from specanom.spplate import read_plate
     from specanom.surveys import find_spectra, read_spectra
     from specanom.write import write_plate, write_spec
 

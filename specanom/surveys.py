@@ -26,7 +26,7 @@ from .flux import FLUX_UNIT
 from .objects import CATALOG, make_catalog, object_name, reject_table
 from .spectra import Spectra
 from .fitsfile import BadFile, name_below, read_each
-from .sdss import group_files, is_fits, read_group
+from .spplate import group_files, is_fits, read_group
 
 # %% ../nbs/00g_surveys.ipynb #dc7b11ee
 def in_turn(

@@ -18,7 +18,7 @@ import numpy as np
 from astropy.table import Table
 from scipy.special import logsumexp
 
-from .anomalies import bin_number, quiescent
+from .quiescent import bin_number, quiescent
 from .autoencoder import fit_pair
 from .checks import class_pit, pit_tail, stability
 from .config import Config, load_config

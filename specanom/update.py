@@ -16,7 +16,7 @@ from astropy.io import fits
 from astropy.table import Table
 from scipy.stats import ks_2samp
 
-from .anomalies import bin_number, quiescent
+from .quiescent import bin_number, quiescent
 from .chunks import ordered_map
 from .config import preparation
 from .core import log

@@ -19,7 +19,7 @@ import specanom.surveys as surveys
 from specanom.grid import SDSS_K, air_to_vacuum
 from specanom.objects import make_specobjid
 from specanom.fitsfile import BadFile
-from specanom.sdss import read_plate
+from specanom.spplate import read_plate
 from specanom.surveys import find_spectra, iter_spectra, read_spectra
 
 CASES = ROOT.parent / 'shared' / 'cases'

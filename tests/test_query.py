@@ -19,7 +19,7 @@ from specanom.objects import spec_name
 from specanom.spectra import Spectra
 from specanom.download import download_spectra, plan_download
 from specanom.query import match_portsmouth, query_catalog
-from specanom.sdss import read_plate
+from specanom.spplate import read_plate
 from specanom.surveys import read_spectra
 from specanom.web import SurveyError
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter1d
 
-from specanom.anomalies import redshift_bins, top_anomalies
+from specanom.quiescent import redshift_bins
+from specanom.anomalies import top_anomalies
 from specanom.cli import main
 from specanom.config import load_config
 from specanom.detection import our_methods, pae_scores
