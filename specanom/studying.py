@@ -222,7 +222,7 @@ def _chunk_line(table) -> str:
 # %% ../nbs/11e_studying.ipynb #69062cf9
 def _rerank_part(args) -> list[str]:
     "What labels are worth."
-    from specanom.rerank import run_rerank, summarize_rerank
+    from specanom.labelling import run_rerank, summarize_rerank
 
     path = args.out / 'rerank.ecsv'
     summary = summarize_rerank(run_rerank(args.model, path))
