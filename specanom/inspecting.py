@@ -123,7 +123,7 @@ def _taught(lesson, interest: str) -> str:
 def more_command(args) -> str:
     "The objects of a run that are most like one; returns them with what they share."
     check_table(args.out)
-    from specanom.rerank import find_object, more_like
+    from specanom.features import find_object, more_like
 
     run = finished_run(args.run)
     table = more_like(run, find_object(run, args.id), args.n)

@@ -46,14 +46,9 @@ from specanom.results import (
     write_sensitivity,
     write_tables,
 )
-from specanom.runs import (
-    NEW_MANIFEST,
-    STAGES,
-    Run,
-    add_stage,
-    folder_digest,
-    locked,
-)
+from .folders import NEW_MANIFEST, folder_digest, locked
+from .runs import Run
+from .stages import STAGES, add_stage
 from .model import Model
 from .o25chain import O25Model
 from .objects import stack_tables

@@ -78,7 +78,8 @@ def _run_if_missing(folder: Path):
 # %% ../nbs/11e_studying.ipynb #22ca6687
 def _detection_part(args) -> list[str]:
     "What is found, on the seeds for development and on those that were locked."
-    from specanom.detection import DEVELOPMENT, LOCKED, compare, ranking, run_detection
+    from specanom.detection import DEVELOPMENT, LOCKED, run_detection
+    from specanom.found import compare, ranking
 
     amplitudes = _numbers('--amplitudes', args.amplitudes, float)
     seeds = _numbers('--seeds', args.seeds, int)
@@ -109,7 +110,7 @@ def _numbers(option: str, words: str, kind: type) -> list:
 # %% ../nbs/11e_studying.ipynb #86ff925a
 def _tables_part(args) -> list[str]:
     "Whether what was injected would stand in B23's tables."
-    from specanom.detection import run_tables
+    from specanom.listed import run_tables
 
     path = args.out / 'tables.ecsv'
     run_tables(args.model, path)
@@ -222,7 +223,7 @@ def _chunk_line(table) -> str:
 # %% ../nbs/11e_studying.ipynb #69062cf9
 def _rerank_part(args) -> list[str]:
     "What labels are worth."
-    from specanom.rerank import run_rerank, summarize_rerank
+    from specanom.labelling import run_rerank, summarize_rerank
 
     path = args.out / 'rerank.ecsv'
     summary = summarize_rerank(run_rerank(args.model, path))

@@ -17,17 +17,10 @@ from astropy.table import Table
 
 from .config import preparation
 from .core import progress, seed_of
-from specanom.detection import (
-    LOCKED,
-    about_run,
-    check_mock,
-    method_of,
-    our_methods,
-    round_columns,
-    run_detection,
-    summarize,
-)
+from .detection import LOCKED, method_of, our_methods, run_detection
+from .experiments import about_run, check_mock, round_columns
 from .files import read_table, write_table
+from .found import summarize
 from .inject import ANOMALIES, STRONGEST, WEAKEST
 from .learning import ranked
 from .modelfile import read_arrays, write_arrays

@@ -25,7 +25,8 @@ from .learning import ranked
 from .objects import reject_table, stack_tables
 from .pipeline import JUDGED, with_scores
 from .reconstruction import SCORES
-from .runs import Run, file_digest, folder_digest, locked
+from .folders import file_digest, folder_digest, locked
+from .runs import Run
 from .scores import column_of, own_p
 from .sealed import place_of
 from .sources import FileSource, StoreSource, prepared

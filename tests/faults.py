@@ -33,7 +33,8 @@ from specanom.config import load_config
 from specanom.mock import mock_survey
 from specanom.pipeline import run
 from specanom.preprocess import preprocess
-from specanom.runs import Run, file_digest
+from specanom.folders import file_digest
+from specanom.runs import Run
 from specanom.sealed import write_chunks
 from specanom.spectra import Spectra
 from specanom.update import update

@@ -8,7 +8,7 @@ from conftest import SMALL
 from specanom.cli import main
 from specanom.files import read_table, write_table
 from specanom.mock import mock_survey
-from specanom.rerank import find_object
+from specanom.features import find_object
 from specanom.runs import Run
 from specanom.write import write_spec
 
