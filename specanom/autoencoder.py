@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'STEADY', 'SCHEDULES', 'PRESETS', 'OPTIMIZERS', 'plot_scheme', 'draw_weights', 'in_batches', 'Autoencoder',
            'weighted_loss', 'pick_device', 'learning_rate', 'train_network', 'fit_autoencoder', 'check_sets',
-           'flux_scale', 'Chain', 'fit_pair', 'inpaint', 'plot_loss']
+           'flux_scale', 'Chain', 'pair_training', 'fit_pair', 'inpaint', 'plot_loss']
 
 # %% ../nbs/03a_autoencoder.ipynb #0a3e37d7
 import contextlib
@@ -33,6 +33,7 @@ from specanom.core import (
 )
 from .modelfile import load_network, read_arrays, write_arrays
 from .pages import card
+from .sealed import Rows
 from .spectra import Spectra, check_grid, grid_of
 
 # %% ../nbs/03a_autoencoder.ipynb #d87c6a92
@@ -124,13 +125,20 @@ def in_batches(
     size: int = 4096,  # Rows at a time
 ) -> np.ndarray:  # (n, ...)
     "Apply a part of a network, in its precision and where it is, without gradients."
-    weight = next(network.parameters())
-    out = []
+    weight, out = next(network.parameters()), None
     with torch.inference_mode():
-        for start in range(0, max(len(x), 1), size):
-            piece = torch.as_tensor(np.ascontiguousarray(x[start : start + size]))
-            out.append(fn(piece.to(weight)).cpu().numpy())
-    return np.concatenate(out)
+        for rows in _pieces(len(x), size):
+            piece = torch.as_tensor(np.ascontiguousarray(x[rows]))
+            said = fn(piece.to(weight)).cpu().numpy()
+            if out is None:
+                out = np.empty((len(x), *said.shape[1:]), said.dtype)
+            out[rows] = said
+    return out
+
+
+def _pieces(n: int, size: int) -> list[slice]:
+    "Consecutive rows, at most so many at a time; of nothing, one empty piece."
+    return [slice(start, start + size) for start in range(0, max(n, 1), size)]
 
 # %% ../nbs/03a_autoencoder.ipynb #cd7068e7
 STEADY = 20  # binary digits of what networks say: the last ones depend on the processor
@@ -184,7 +192,7 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder(x))
 
     def _batched(self, fn: Callable, x: np.ndarray, n_in: int) -> np.ndarray:
-        x = np.asarray(x)
+        x = x if isinstance(x, Rows) else np.asarray(x)
         if x.ndim != 2 or x.shape[1] != n_in:
             raise ValueError(f'expected shape (n, {n_in}), got {x.shape}')
         return in_batches(self, fn, x)
@@ -536,23 +544,33 @@ def _seeded(seed: int):
 
 
 class _Scaled(NamedTuple):
-    "An image as it was measured, scaled a batch at a time: no second copy of a survey."
+    """Some rows of an image as it was measured, scaled a batch at a time: no second
+    copy of a survey."""
 
-    image: torch.Tensor  # (n, d) float32
+    image: torch.Tensor  # (m, d) float32, which other sets may share
+    rows: torch.Tensor  # (n,) int
     factor: torch.Tensor  # In the precision of the network
 
     @classmethod
     def of(cls, array: np.ndarray, factor: float, weight: torch.Tensor) -> '_Scaled':
         "On the device and in the precision of a weight of the network."
-        image = torch.from_numpy(np.require(array[:], requirements='W'))
-        return cls(image.to(weight.device), weight.new_tensor(factor))
+        image, rows = array, np.arange(len(array))
+        if isinstance(array, Rows):
+            here = isinstance(array.array, np.ndarray) and weight.device.type == 'cpu'
+            image, rows = (array.array, array.held) if here else (array[:], rows)
+        image = torch.from_numpy(np.require(image, requirements='CW'))
+        parts = (part.to(weight.device) for part in (image, torch.from_numpy(rows)))
+        return cls(*parts, weight.new_tensor(factor))
 
     @property
     def n(self) -> int:
-        return len(self.image)
+        return len(self.rows)
+
+    def measured(self, rows) -> torch.Tensor:
+        return self.image[self.rows[rows]]
 
     def batch(self, rows) -> torch.Tensor:
-        return self.image[rows].to(self.factor.dtype) * self.factor
+        return self.measured(rows).to(self.factor.dtype) * self.factor
 
 
 def _tensors(model: Autoencoder, data: Spectra, loss: str) -> tuple:
@@ -574,11 +592,10 @@ def _evaluate(model, x, weight, size: int = 4096) -> float:
     "Loss over a whole set, pixel by pixel and not batch by batch."
     total = count = 0
     with torch.inference_mode():
-        for start in range(0, x.n, size):
-            rows = slice(start, start + size)
+        for rows in _pieces(x.n, size):
             loss, _ = _batch_loss(model, x, weight, rows, None)
             counted = x if weight is None else weight
-            own = counted.image[rows]
+            own = counted.measured(rows)
             n = own.numel() if weight is None else own.count_nonzero()
             total, count = total + loss.item() * int(n), count + int(n)
     return float(total / max(count, 1))
@@ -589,7 +606,11 @@ def flux_scale(
 ) -> float:  # In the unit of the flux
     """Mean of the measured fluxes of a set: the one number that spectra are divided by
     (B23: mean of the whole matrix)."""
-    return float(train.flux.sum(dtype=float) / max((train.ivar > 0).sum(), 1))
+    total = measured = 0
+    for rows in _pieces(len(train), 8192):  # NumPy's own blocks: the sum of all at once
+        total = train.flux[rows].sum(dtype=float, initial=total)
+        measured += np.count_nonzero(train.ivar[rows] > 0)
+    return float(total / max(measured, 1))
 
 # %% ../nbs/03a_autoencoder.ipynb #015ff925
 def _layers(network: Autoencoder) -> str:
@@ -627,7 +648,11 @@ class Chain:
     ) -> np.ndarray:  # (n, n_latent)
         """Latent numbers of denoised spectra. Raises `ValueError`
         when the number of bins is not the network's."""
-        return self.ae2.encode(self.ae1.reconstruct(flux))
+        pieces = _pieces(
+            len(flux), 4096
+        )  # what AE1 says of all would be a second survey
+        smooth = (self.ae1.reconstruct(flux[rows]) for rows in pieces)
+        return np.concatenate([self.ae2.encode(piece) for piece in smooth])
 
     def decode(
         self,
@@ -659,11 +684,9 @@ class Chain:
         return [Path(folder) / f'{name}.safetensors' for name in ('ae1', 'ae2')]
 
 
-def fit_pair(
-    train: Spectra,
-    valid: Spectra,  # From `split`
+def pair_training(
     *,
-    # One of `PRESETS`, which then decides everything but the seed; '': what follows
+    # One of `PRESETS`, which then decides everything but the precision; '': what follows
     preset: str = '',
     hidden: tuple = (1000, 590),  # Units of the encoders; the decoders mirror them
     n_latent: int = 10,  # Latent numbers
@@ -674,15 +697,10 @@ def fit_pair(
     ae1_lr: tuple = (2e-3, 1e-6),  # Highest and lowest learning rate
     ae2_epochs: int = 10,
     ae2_lr: tuple = (5e-4, 1e-6),
-    ae1: Autoencoder = None,  # A trained AE1: only AE2 is trained
     precision: str = 'float64',  # Of both networks: 'float64' or 'float32'
-    rng: int | np.random.Generator = 0,  # Seed of AE1; AE2 has the next one
-    device: str = 'auto',
-    quiet: bool = False,
-    stopped: threading.Event = None,
-) -> Chain:
-    """Train B23's two autoencoders (section 3.2.1): chi2 on the data, then MSE on AE1's
-    reconstructions, starting from AE1. Raises `ValueError` for an unknown preset."""
+) -> tuple[dict, dict]:  # Arguments of `fit_autoencoder` for AE1, and for AE2
+    """How B23's two autoencoders are trained (section 3.2.1): chi2 on the data, then MSE
+    on AE1's reconstructions. Raises `ValueError` for an unknown preset."""
     if preset and preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'")
     network = dict(hidden=hidden, n_latent=n_latent, slope=slope)
@@ -691,15 +709,30 @@ def fit_pair(
     if preset:
         network, patience = NETWORKS[preset], 10**6
         first, second = PRESETS[preset]['ae1'], PRESETS[preset]['ae2']
-    common = dict(patience=patience, precision=precision, device=device)
-    common |= dict(quiet=quiet, stopped=stopped)
-    rng = seed_of(rng)
+    common = network | dict(patience=patience, precision=precision)
+    return common | first | dict(name='AE1'), common | second | dict(name='AE2')
+
+# %% ../nbs/03a_autoencoder.ipynb #aa93eefa
+def fit_pair(
+    train: Spectra,
+    valid: Spectra,  # From `split`
+    *,
+    ae1: Autoencoder = None,  # A trained AE1: only AE2 is trained
+    rng: int | np.random.Generator = 0,  # Seed of AE1; AE2 has the next one
+    device: str = 'auto',
+    quiet: bool = False,
+    stopped: threading.Event = None,
+    **settings,  # Of `pair_training`
+) -> Chain:
+    """Train B23's two autoencoders; AE2 starts from AE1. Raises as `pair_training` and
+    `fit_autoencoder`."""
+    first, second = pair_training(**settings)
+    common, rng = dict(device=device, quiet=quiet, stopped=stopped), seed_of(rng)
     if ae1 is None:
-        first = network | first | common
-        ae1 = fit_autoencoder(train, valid, rng=rng, name='AE1', **first)
-    second = dict(loss='mse', start=ae1) | second | common
+        ae1 = fit_autoencoder(train, valid, rng=rng, **first, **common)
     denoised = [inpaint(ae1, s) for s in (train, valid)]
-    return Chain(ae1, fit_autoencoder(*denoised, rng=rng + 1, name='AE2', **second))
+    how = dict(loss='mse', start=ae1, rng=rng + 1)
+    return Chain(ae1, fit_autoencoder(*denoised, **how, **second, **common))
 
 
 def inpaint(

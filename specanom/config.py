@@ -23,7 +23,7 @@ from astropy.table import Table
 
 from .quiescent import redshift_bins
 from .anomalies import top_anomalies
-from .autoencoder import PRESETS, Chain, fit_pair
+from .autoencoder import PRESETS, Chain, fit_pair, pair_training
 from .core import PRECISIONS
 from .dust import CURVES
 from .files import atomic, cached
@@ -229,7 +229,7 @@ add_section(
 # %% ../nbs/08a_config.ipynb #d422dd99
 add_section(
     'autoencoder',
-    fit_pair,
+    pair_training,
     ranges=dict(
         hidden=(1, 20_000),
         n_latent=(1, 1000),

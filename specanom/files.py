@@ -164,6 +164,27 @@ def fits_text(
         table[name].info.description = about
     return table
 
+# %% ../nbs/00_files.ipynb #3689cae7
+_PIECE = 4096  # rows that are turned into text at a time
+
+
+def _as_text(table: Table, kind: str) -> str:
+    text = io.StringIO()
+    table.write(text, format=kind)
+    return text.getvalue()
+
+
+def _texts(table: Table, kind: str) -> Iterator[str]:
+    "A table as text: its head, then pieces, where these are the same as the whole."
+    plain = all(getattr(c, 'dtype', object) != object for c in table.itercols())
+    if kind not in ('ascii.ecsv', 'ascii.csv') or not plain:
+        yield _as_text(table, kind)
+        return
+    yield (head := _as_text(table[:0], kind))
+    for start in range(0, len(table), _PIECE):
+        piece = table[start : start + _PIECE]
+        yield _as_text(piece, kind).removeprefix(head)
+
 # %% ../nbs/00_files.ipynb #cf71bc5b
 def write_as(
     table: Table,  # Any astropy table
@@ -177,9 +198,9 @@ def write_as(
     if not kind.startswith('ascii'):
         table.write(path, format=kind)
         return
-    text = io.StringIO()
-    table.write(text, format=kind)
-    Path(path).write_bytes(text.getvalue().encode())
+    with open(path, 'wb') as file:
+        for text in _texts(table, kind):
+            file.write(text.encode())
 
 
 def write_table(

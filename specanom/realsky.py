@@ -143,7 +143,7 @@ def small_chain(
     data: Spectra,  # From `preprocess`
     *,
     rng: int | np.random.Generator = 0,
-    network: dict = NETWORK,  # Options of `fit_pair`
+    network: dict = NETWORK,  # Options of `pair_training`
 ) -> Model:
     """One network, one density, and what its scores are on the test side. Raises as
     `fit_pair`, and `ValueError` when fewer than 300 objects are there to calibrate."""
@@ -380,7 +380,7 @@ def run_real(
     *,
     n: int = 2400,  # Spectra of a training survey
     rng: int | np.random.Generator = 0,  # Seed
-    network: dict = NETWORK,  # Options of `fit_pair`
+    network: dict = NETWORK,  # Options of `pair_training`
     only: tuple = TEACHERS,  # Teachers that are asked
 ) -> Table:  # What is in real_p.ecsv
     """Train on the mock survey, on resampled spectra, and on both; judge real galaxies.

@@ -27,6 +27,7 @@ from specanom.objects import (
     stack_tables,
 )
 from specanom.sealed import (
+    Rows,
     StoreArray,
     check_alike,
     read_fits_set,
@@ -56,7 +57,7 @@ def _plain(name: str, array) -> np.ndarray:
 # %% ../nbs/00_spectra.ipynb #da822e35
 def _pixels(name: str, array, dtype: str, factor=1.0) -> np.ndarray:
     "An image of (n, d) numbers, native and by rows; masked ones are NaN."
-    if isinstance(array, StoreArray):
+    if isinstance(array, Rows):
         return array
     array = _plain(name, array)
     with np.errstate(over='ignore'):
@@ -242,6 +243,15 @@ class Spectra:
         some = {k: _window(a, start, stop) for k, a in images.items()}
         part = self.catalog[start:stop]
         return self._with(**some, catalog=part, rejected=reject_table())
+
+    def view(
+        self,
+        rows: np.ndarray,  # (m,) int
+    ) -> 'Spectra':
+        "Some spectra that share the images of these, and copy rows when asked for them."
+        images = {name: getattr(self, name) for name in ('flux', 'ivar', 'mask')}
+        some = {k: a if a is None else Rows(a, rows) for k, a in images.items()}
+        return self._with(**some, catalog=self.catalog[rows], rejected=reject_table())
 
     def reject(
         self,

@@ -177,3 +177,21 @@ def test_networks_do_not_copy_a_survey(finished):
         weight = torch.zeros(1, dtype=getattr(torch, np.dtype(dtype).name))
         batch = _Scaled.of(flux, factor, weight).batch(slice(2, 7)).numpy()
         assert (batch == np.asarray(flux, dtype)[2:7] * dtype(factor)).all()
+
+
+def test_members_share_a_survey():
+    "A member that shares one image of the survey becomes what copies of its own make of it."
+    from specanom.autoencoder import fit_pair
+    from specanom.model import SEEDS, fit_networks, member_split
+    from specanom.preprocess import preprocess, split_ids
+
+    data = preprocess(mock_survey(400, rng=0))
+    small = dict(hidden=(16,), ae1_epochs=2, ae2_epochs=1, device='cpu')
+    shared = fit_networks(data, 2, rng=3, **small)[1]
+    side = member_split(split_ids(data.catalog), 1, 2)
+    sets = [data[np.flatnonzero(side == name)] for name in ('train', 'valid')]
+    alone = fit_pair(*sets, rng=3 + SEEDS, **small)
+    for ours, theirs in zip(shared.networks, alone.networks):
+        assert ours.history == theirs.history
+        for name, weight in ours.state_dict().items():
+            assert torch.equal(weight, theirs.state_dict()[name])
