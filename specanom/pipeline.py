@@ -55,7 +55,7 @@ from specanom.runs import (
     locked,
 )
 from .model import Model
-from .o25chain import O25Model
+from .o25ranks import O25Model
 from .objects import stack_tables
 from .scores import ANOMALY_SCORES
 from .sources import prepared, sources_of

@@ -31,7 +31,7 @@ from .files import atomic, read_table, write_table
 from .spectra import Spectra
 from .keys import code_digest
 from .model import Model
-from .o25chain import O25Model
+from .o25ranks import O25Model
 from .pages import card
 from .sources import open_source
 from .viewer import Frame
