@@ -37,7 +37,9 @@ from specanom.flow import (
     spectral_class,
 )
 from .mock import mock_survey
-from .o25chain import WAYS, fit_o25, o25_segments, top_rows
+from .o25chain import WAYS, fit_o25
+from .o25ranks import top_rows
+from .o25reasons import o25_segments
 from .pages import save_figure
 from .preprocess import preprocess, preprocess_o25, split
 from .query import SELECTIONS, query_catalog

@@ -14,8 +14,8 @@ import torch
 from .absence import perturb
 from .attribution import Explanation
 from .core import progress, seed_of
-from .designs import Design, Fit, fit_weights, hadamard_design
-from .designs import lime_design, lime_fit
+from .designs import Design, Fit, hadamard_design, lime_design
+from .designs import lime_fit, solve_weights
 from .neighbours import Score, made_scores, neighbour_scores
 from .segments import Segments
 
@@ -156,7 +156,7 @@ def _fitted(method: str, design: Design, subject: tuple) -> Fit:
     "Score the neighbours of a design and fit; 'lime' makes each, as O25 does."
     if method == 'lime':
         return lime_fit(design, made_scores(*subject, design.masks))
-    return fit_weights(design, neighbour_scores(*subject, design.masks))
+    return solve_weights(design, neighbour_scores(*subject, design.masks))
 
 # %% ../nbs/07b_explain.ipynb #608b0da5
 def explain(

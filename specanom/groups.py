@@ -16,14 +16,7 @@ import numpy as np
 from astropy.table import Table
 
 from .chunks import ordered_map
-from specanom.clusters import (
-    cluster_weights,
-    compare_k,
-    departures,
-    describe_clusters,
-    normalize_weights,
-    plot_cluster,
-)
+from .clusters import cluster_weights, compare_k, plot_cluster
 from .core import progress
 from .spectra import Spectra
 from .explain import explain_many
@@ -32,7 +25,10 @@ from .model import Member, Model
 from .modelfile import read_arrays, write_arrays
 from .neighbours import Score
 from .objects import object_name
-from .o25chain import O25Model, elbow, explain_score, plot_places, top_rows
+from .o25groups import elbow, plot_places
+from .o25ranks import O25Model, top_rows
+from .o25reasons import explain_score
+from .readings import describe_clusters
 from .reconstruction import SCORES
 from .pages import save_figure
 from .results import ranked_scores
@@ -40,6 +36,7 @@ from .runs import Run
 from .scores import AnomalyScore, find_score
 from .segments import Segments, segment
 from .sources import rows_of
+from .weights import departures, normalize_weights
 
 # %% ../nbs/08h_groups.ipynb #7e96f0ad
 def _segments(data: Spectra, drawn: np.ndarray, kind: str, n: int):

@@ -19,7 +19,7 @@ import numpy as np
 from astropy.table import Table
 from scipy.stats import spearmanr
 
-from .clusters import cluster_weights, medoid_order, normalize_weights
+from .clusters import cluster_weights, medoid_order
 from .absence import perturb
 from .attribution import Explanation
 from .designs import hadamard_design, lime_design
@@ -29,13 +29,14 @@ from .linelist import LINES
 from .lines import line_ratio, measure_lines
 from .modelfile import read_arrays, write_arrays
 from .neighbours import Score, exact_scores, made_scores
-from .o25chain import explain_score, o25_segments, score_functions
+from .o25reasons import explain_score, o25_segments, score_functions
 from .objects import spec_name
 from .reconstruction import SCORES
 from .runs import Run
 from .segments import Segments, segment
 from .sources import rows_of
 from .spectra import Spectra
+from .weights import normalize_weights
 
 # %% ../nbs/09e_o25facts.ipynb #510bf446
 # Population: the mock's own numbers, least and most; halpha_ew in AA, metallicity as

@@ -16,21 +16,19 @@ from astropy.table import Table, hstack
 from .recall import recall
 from .quiescent import redshift_bins
 from .chunks import map_chunks
-from .clusters import departures, plot_population
+from .clusters import plot_population
 from .core import progress
 from .groups import Explained
 from .learning import PIECE, lists_of
 from .model import stack_rows
-from specanom.o25chain import (
-    O25Chain,
-    O25Model,
+from .o25chain import O25Chain, fit_o25
+from .o25ranks import O25Model, top_overlap
+from specanom.o25reasons import (
     Tops,
     explain_tops,
-    fit_o25,
     o25_segments,
     plot_mean_weights,
     pool_tops,
-    top_overlap,
 )
 from .known import known_lists
 from .reconstruction import SCORES, plot_overlap
@@ -38,6 +36,7 @@ from .pages import save_figure
 from .runs import Run
 from .segments import Segments
 from .spectra import Spectra
+from .weights import departures
 
 # %% ../nbs/08i_o25run.ipynb #cbf03f40
 def train_o25(

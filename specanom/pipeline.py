@@ -50,7 +50,7 @@ from .folders import NEW_MANIFEST, folder_digest, locked
 from .runs import Run
 from .stages import STAGES, add_stage
 from .model import Model
-from .o25chain import O25Model
+from .o25ranks import O25Model
 from .objects import stack_tables
 from .scores import ANOMALY_SCORES
 from .sources import prepared, sources_of

@@ -17,7 +17,6 @@ import numpy as np
 from astropy.table import Table
 
 from .anomalies import links
-from .clusters import departures, normalize_weights
 from .core import digest
 from .attribution import Explanation
 from .files import read_table
@@ -27,7 +26,7 @@ from .known import known_as, known_lists
 from .learning import lists_of
 from .model import Model
 from .modelfile import read_arrays
-from .o25chain import O25Model
+from .o25ranks import O25Model
 from .objects import CATALOG, id_fraction, object_name
 from .results import ranked_scores
 from .runs import Run
@@ -47,6 +46,7 @@ from specanom.viewer import (
     table_facts,
     write_page,
 )
+from .weights import departures, normalize_weights
 
 # %% ../nbs/08i_report.ipynb #7c71f7a6
 MOST_SHOWN = 200  # objects of a page

@@ -22,7 +22,7 @@ from .files import read_table, write_table
 from .folders import RunFolder, file_digest
 from .keys import code_digest
 from .model import Model
-from .o25chain import O25Model
+from .o25ranks import O25Model
 from .pages import card
 from .sources import open_source
 from .spectra import Spectra
