@@ -20,7 +20,7 @@ from specanom.anomalies import (
     quiescent,
     score_agreement,
 )
-from .b23facts import CLAIM, state_of
+from .b23counts import CLAIM, state_of
 from specanom.categories import (
     CATEGORIES,
     OURS,
