@@ -11,7 +11,8 @@ import dataclasses
 import numpy as np
 
 from .quiescent import plot_ew_sigma, plot_logp, plot_redshift_bins
-from .b23facts import B23Facts, is_shown
+from .b23emission import is_shown
+from .b23facts import B23Facts
 from .core import axes_or_new
 from .flow import CLASS_NAMES
 from .linelist import mark_lines

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from .quiescent import bin_number, quiescent
 from .others import in_both, score_agreement
-from .b23facts import CLAIM, state_of
+from .quiescent import bin_number, quiescent
+from .b23counts import CLAIM, state_of
 from specanom.categories import (
     CATEGORIES,
     OURS,

@@ -291,7 +291,7 @@ def _score_columns(run) -> list[str]:
 def _check_explanation(score: str, kind: str, n: int):
     "Raise `ValueError`, before anything is read, for what does not exist."
     from specanom.segments import SEGMENTATIONS
-    from specanom.model import ANOMALY_SCORES  # where scores are entered
+    from specanom.scores import ANOMALY_SCORES
 
     if score != '':  # that of the recipe
         check_word('score', score, [*ANOMALY_SCORES])
