@@ -29,7 +29,7 @@ from .learning import ranked
 from .linelist import LINES
 from .lines import measure_lines
 from .modelfile import read_arrays, write_arrays
-from .preprocess import REST_UNIT
+from .restframe import REST_UNIT
 from .reconstruction import near_lines, pixelwise_chi2, pixelwise_mse
 from .runs import Run
 from .spectra import Spectra

@@ -39,7 +39,8 @@ from specanom.flow import (
 from .mock import mock_survey
 from .o25chain import WAYS, fit_o25, o25_segments, top_rows
 from .pages import save_figure
-from .preprocess import preprocess, preprocess_o25, split
+from .preprocess import preprocess, split
+from .o25spectra import preprocess_o25
 from .query import SELECTIONS, query_catalog
 from specanom.settings import (
     CHOICES,

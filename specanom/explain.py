@@ -23,7 +23,7 @@ from .absence import perturb
 from .core import progress, seed_of
 from .linelist import mark_lines
 from .neighbours import Score, made_scores, neighbour_scores
-from .preprocess import REST_UNIT
+from .restframe import REST_UNIT
 from .segments import Segments
 
 # %% ../nbs/07b_explain.ipynb #27d62d5f
