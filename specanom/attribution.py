@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from .linelist import mark_lines
-from .preprocess import REST_UNIT
+from .restframe import REST_UNIT
 from .segments import Segments
 
 # %% ../nbs/07b_attribution.ipynb #0f94b61c

@@ -21,7 +21,7 @@ from .config import Config, tiny_model
 from .known import CLASSES
 from .learning import ranked
 from .model import Member, Model
-from .preprocess import selection_funnel
+from .selection import selection_funnel
 from .runs import Run
 from .sources import MockSource
 from .tune import RANGES

@@ -43,7 +43,7 @@ from .files import read_json, read_table, write_json, write_table
 from .grid import Grid
 from .learning import ranked
 from .modelfile import read_arrays, write_arrays
-from .preprocess import REST_UNIT
+from .restframe import REST_UNIT
 from .runs import Run
 from .spectra import Spectra
 

@@ -41,7 +41,8 @@ from .o25chain import WAYS, fit_o25
 from .o25ranks import top_rows
 from .o25reasons import o25_segments
 from .pages import save_figure
-from .preprocess import preprocess, preprocess_o25, split
+from .preprocess import preprocess, split
+from .o25spectra import preprocess_o25
 from .query import SELECTIONS, query_catalog
 from specanom.settings import (
     CHOICES,

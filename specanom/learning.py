@@ -34,7 +34,8 @@ from specanom.model import (
     raw_scores,
     stack_rows,
 )
-from .preprocess import selection_funnel, split_ids, split_name
+from .selection import selection_funnel
+from .preprocess import split_ids, split_name
 from .query import query_catalog
 from .runs import Run
 from .scores import column_of, detail_columns, own_p

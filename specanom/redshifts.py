@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from .grid import B23_GRID, SDSS_K, Grid
 from .spectra import Spectra
 from .lines import NII_RATIO, on_lattice
-from .preprocess import at_redshifts, flagged
+from .restframe import at_redshifts, flagged
 from .templates import SPEED_OF_LIGHT, load_basis, load_m_stars
 from .unusual import QUASAR_LINES, REST_K, REST_WAVE
 

@@ -28,7 +28,7 @@ from .lines import on_lattice
 from .noise import FAINT, FIBRES, OBJECT_NOISE, mock_sky
 from .surveys import iter_spectra
 from .templates import load_sky
-from .mock import draw_population
+from .galaxies import draw_population
 
 # %% ../nbs/01g_resample.ipynb #cb5020b0
 MIN_TEMPLATES = 20  # below which there is nothing to choose from

@@ -144,7 +144,7 @@ def speed_rebinning(
 ) -> Table:  # As `race`
     "Race the ways to the rest frame."
     from specanom.grid import REST_EDGES
-    from specanom.preprocess import rebin
+    from specanom.restframe import rebin
 
     raw = mock_survey(n, rng=rng)
     few, z = raw[:5], np.asarray(raw.catalog['z'])

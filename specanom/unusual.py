@@ -15,7 +15,8 @@ from scipy.ndimage import gaussian_filter1d
 from .grid import air_to_vacuum
 from .linelist import LINES
 from .lines import BALMER, NII_RATIO, OIII_RATIO
-from .mock import draw_population, gas_dust, line_ratios, starlight
+from .galaxies import draw_population
+from .light import gas_dust, line_ratios, starlight
 from specanom.templates import (
     LOG_STEP,
     SPEED_OF_LIGHT,

@@ -19,7 +19,8 @@ from specanom.inject import ANOMALIES, inject
 from specanom.lines import measure_lines, on_lattice
 from specanom.mock import mock_survey
 from specanom.pipeline import STAGES, Run, run
-from specanom.preprocess import O25_GRID, preprocess, preprocess_o25
+from specanom.o25spectra import O25_GRID, preprocess_o25
+from specanom.preprocess import preprocess
 from specanom.reconstruction import REGIONS, error_by_region
 from specanom.segments import segment
 from specanom.write import write_spec

@@ -17,7 +17,8 @@ from specanom.lines import measure_lines, measured_subclass, on_lattice, sdss_su
 from specanom.mock import mock_survey
 from specanom.objects import object_name
 from specanom.pipeline import about_other_surveys, is_of_another_survey
-from specanom.preprocess import preprocess, rebin
+from specanom.preprocess import preprocess
+from specanom.restframe import rebin
 from specanom.surveys import READERS, arms_meet, iter_spectra, read_spectra, readers
 from specanom.viewer import object_facts
 from specanom.write import write_desi, write_lamost
