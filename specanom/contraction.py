@@ -13,11 +13,12 @@ import torch
 from astropy.table import Table
 from torch import nn
 
-from .autoencoder import STEADY, draw_weights, in_batches, train_network
+from .autoencoder import STEADY
 from .core import round_off, seed_of
 from .objects import id_fraction
 from .scores import Details, Evidence, add_score
 from .shapes import shapes_of
+from .training import draw_weights, in_batches, train_network
 
 # %% ../nbs/06k_contraction.ipynb #a5d077bf
 _TIMES = 8  # frequencies by which the network is told the time

@@ -15,13 +15,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table, hstack
 
-from specanom.autoencoder import (
-    Chain,
-    fit_autoencoder,
-    fit_pair,
-    pair_training,
-    pick_device,
-)
+from .autoencoder import Chain, fit_autoencoder, fit_pair, pair_training
 from .core import seed_of
 from .files import read_json, write_json
 from .modelfile import read_arrays, write_arrays
@@ -50,6 +44,7 @@ from specanom.scores import (
 )
 from . import contraction, scan, secondz, shapes  # noqa: F401, enter scores
 from .significance import Calibration
+from .training import pick_device
 from .triage import Triage
 
 # %% ../nbs/08b_model.ipynb #9f015c48

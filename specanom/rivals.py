@@ -17,13 +17,7 @@ from astropy.table import Table
 from scipy.sparse.linalg import eigsh
 from torch import nn
 
-from specanom.autoencoder import (
-    STEADY,
-    Autoencoder,
-    fit_autoencoder,
-    flux_scale,
-    in_batches,
-)
+from .autoencoder import STEADY, Autoencoder, fit_autoencoder, flux_scale
 from .contraction import fit_contraction, picture
 from .core import round_off, seed_of
 from .flow import make_density
@@ -31,6 +25,7 @@ from .objects import id_fraction
 from .reconstruction import reconstruction_error
 from .significance import Conditioner
 from .spectra import Spectra
+from .training import in_batches
 
 # %% ../nbs/09_rivals.ipynb #0e2cf668
 class MaskedPCA:

@@ -264,7 +264,8 @@ def _trainer(
 ) -> Callable:
     "A function that takes some training steps of AE1."
     import torch
-    from specanom.autoencoder import OPTIMIZERS, Autoencoder
+    from specanom.autoencoder import Autoencoder
+    from specanom.training import OPTIMIZERS
 
     network = Autoencoder(1000, rng=rng)
     # 1e-4: learning rate, 0.95: memory of squared gradients

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from .autoencoder import OPTIMIZERS, fit_autoencoder
+from .autoencoder import fit_autoencoder
 from .core import axes_or_new, progress, seed_of
 from .spectra import Spectra
+from .training import OPTIMIZERS
 
 # %% ../nbs/03c_tune.ipynb #6f270b8b
 RANGES = Table(  # B23 Table 2

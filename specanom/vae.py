@@ -16,19 +16,19 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from specanom.autoencoder import (
-    check_sets,
-    draw_weights,
-    in_batches,
-    pick_device,
-    train_network,
-    weighted_loss,
-)
+from .autoencoder import weighted_loss
 from .core import check_precision, masked_median, seed_of
 from .modelfile import load_network, read_arrays, write_arrays
 from .objects import id_fraction
 from .preprocess import split_ids
 from .spectra import Spectra, check_grid, grid_of
+from specanom.training import (
+    check_sets,
+    draw_weights,
+    in_batches,
+    pick_device,
+    train_network,
+)
 
 # %% ../nbs/03b_vae.ipynb #e9fb638d
 def _relu_layers(sizes: list[int]) -> list[nn.Module]:

@@ -20,7 +20,7 @@ def sets():
 
 
 def test_auto_is_the_gpu():
-    from specanom.autoencoder import pick_device
+    from specanom.training import pick_device
 
     assert pick_device('auto').type == 'cuda' and pick_device('cpu').type == 'cpu'
 
