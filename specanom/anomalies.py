@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from astropy.table import QTable, Table
 
-from .flow import CLASS_NAMES
+from .classes import CLASS_NAMES
 from .objects import object_name, spec_name
 from .quiescent import bin_number, redshift_bins
 

@@ -14,7 +14,7 @@ from .quiescent import plot_ew_sigma, plot_logp, plot_redshift_bins
 from .b23emission import is_shown
 from .b23facts import B23Facts
 from .core import axes_or_new
-from .flow import CLASS_NAMES
+from .classes import CLASS_NAMES
 from .linelist import mark_lines
 from .preprocess import plot_rest
 from .reconstruction import plot_pixelwise_chi2

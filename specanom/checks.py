@@ -11,7 +11,8 @@ from astropy.table import Table
 from scipy.spatial import KDTree
 
 from .core import axes_or_new
-from .flow import CLASS_NAMES, ClassDensity
+from .classes import CLASS_NAMES
+from .density import ClassDensity
 
 # %% ../nbs/04d_checks.ipynb #61c403a3
 def _colour(c: int):

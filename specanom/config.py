@@ -29,13 +29,9 @@ from .dust import CURVES
 from .files import atomic, cached
 from .spectra import Spectra
 from .download import download_spectra
-from specanom.flow import (
-    METHODS,
-    Density,
-    fit_relabelled,
-    make_density,
-    spectral_class,
-)
+from .classes import spectral_class
+from .density import METHODS, make_density
+from .relabelling import Density, fit_relabelled
 from .mock import mock_survey
 from .o25chain import WAYS, fit_o25
 from .o25ranks import top_rows

@@ -23,13 +23,9 @@ from .objects import id_fraction
 from .pages import card
 from .sealed import Rows
 from .spectra import Spectra, check_grid
-from specanom.flow import (
-    Density,
-    class_log_prob,
-    fit_relabelled,
-    side_by_side,
-    spectral_class,
-)
+from .classes import spectral_class
+from .relabelling import Density, class_log_prob, fit_relabelled
+from .threads import side_by_side
 from .preprocess import split_ids, split_name
 from specanom.scores import (
     ANOMALY_SCORES,

@@ -15,7 +15,7 @@ import numpy as np
 from astropy.table import Table
 
 from .core import progress, seed_of
-from .flow import side_by_side
+from .threads import side_by_side
 from .modelfile import load_network, read_arrays, write_arrays
 from .preprocess import split_ids
 from .reconstruction import residual_scores

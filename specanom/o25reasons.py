@@ -17,7 +17,7 @@ from astropy.table import Table
 from .attribution import MARKED
 from .core import axes_or_new, progress
 from .explain import explain_many
-from .flow import one_thread_each
+from .threads import one_thread_each
 from .linelist import mark_lines
 from .o25chain import O25Chain
 from .o25ranks import top_rows

@@ -22,7 +22,7 @@ from .formats import FORMATS
 from .config import Config, check_config, load_config, preparation
 from .core import provenance
 from .spectra import Spectra
-from .flow import find_method, make_density
+from .density import find_method, make_density
 from .groups import explain_most, write_groups
 from .keys import code_digest
 from specanom.learning import (

@@ -9,7 +9,7 @@ __all__ = ['strata', 'cells_of', 'p_values']
 import numpy as np
 from astropy.table import Table
 
-from .flow import spectral_class
+from .classes import spectral_class
 from .quiescent import bin_number
 
 # %% ../nbs/05_pvalues.ipynb #88382363

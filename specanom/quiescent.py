@@ -13,7 +13,7 @@ from .core import axes_or_new
 
 # %% ../nbs/04e_quiescent.ipynb #9f509a7a
 def quiescent(
-    scores: Table,  # n rows with new_label, of `flow.relabel`
+    scores: Table,  # n rows with new_label, of `relabel`
 ) -> np.ndarray:  # (n,) bool
     """Who is quiescent by the new label (B23 Table 1). Raises `ValueError` without
     one."""

@@ -22,7 +22,8 @@ from .quiescent import quiescent, redshift_bins
 from .autoencoder import fit_pair
 from .core import axes_or_new, digest, progress, seed_of
 from .files import read_table, write_table
-from .flow import fit_relabelled, spectral_class
+from .classes import spectral_class
+from .relabelling import fit_relabelled
 from .keys import code_digest
 from .mock import mock_survey
 from .model import Member, Model, raw_scores

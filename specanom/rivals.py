@@ -20,7 +20,7 @@ from torch import nn
 from .autoencoder import STEADY, Autoencoder, fit_autoencoder, flux_scale
 from .contraction import fit_contraction, picture
 from .core import round_off, seed_of
-from .flow import make_density
+from .density import make_density
 from .objects import id_fraction
 from .reconstruction import reconstruction_error
 from .significance import Conditioner

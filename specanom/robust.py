@@ -33,7 +33,8 @@ from .checks import rank_range
 from .config import Config
 from .core import axes_or_new, digest, progress
 from .files import write_table
-from .flow import Density, fit_relabelled, spectral_class
+from .classes import spectral_class
+from .relabelling import Density, fit_relabelled
 from .keys import code_digest
 from .learning import known_here, ranked
 from .model import SEEDS, member_split

@@ -19,7 +19,7 @@ from astropy.table import Table
 from .autoencoder import Chain
 from .objects import CATALOG
 from .spectra import Spectra
-from .flow import Density
+from .relabelling import Density
 from specanom.reconstruction import (
     SCORES,
     reconstruction_error,

@@ -14,7 +14,8 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from .linelist import LINES, mark_lines
-from .flow import Density, check_points
+from .density import check_points
+from .relabelling import Density
 
 # %% ../nbs/05b_sensitivity.ipynb #5a3d8c08
 LONGEST = 3.0  # step of an ascent, in standard deviations of the population

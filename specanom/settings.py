@@ -17,7 +17,7 @@ import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from .flow import METHODS, find_method
+from .density import METHODS, find_method
 
 # %% ../nbs/08_settings.ipynb #a6c22161
 _TOML = (bool, int, float, str, tuple)

@@ -9,7 +9,7 @@ __all__ = ['AXES', 'EPOCHS', 'SHAPES', 'shapes_of', 'fit_axes', 'along_axes', 'f
 import numpy as np
 import torch
 
-from .flow import ClassDensity, make_density
+from .density import ClassDensity, make_density
 from .objects import id_fraction
 from .scores import Evidence, add_score
 

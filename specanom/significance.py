@@ -17,7 +17,7 @@ from scipy.stats import combine_pvalues, false_discovery_control
 from .pvalues import cells_of, strata
 from .modelfile import read_arrays, write_arrays
 from .objects import id_fraction
-from .flow import spectral_class
+from .classes import spectral_class
 from .scores import ANOMALY_SCORES, find_score, own_p, score_weights
 
 # %% ../nbs/06b_significance.ipynb #66530971

@@ -17,7 +17,8 @@ import torch
 from torch.special import ndtr, ndtri
 
 from .core import progress, round_off
-from .flow import WhitenedFlow, on_device, one_thread
+from .flow import WhitenedFlow
+from .threads import on_device, one_thread
 
 # %% ../nbs/04b_sliced.ipynb #7dc47422
 def _sort_within(

@@ -19,7 +19,9 @@ from .config import load_config
 from .core import axes_or_new
 from .files import write_table
 from .spectra import Spectra
-from .flow import ClassDensity, anomaly_score, make_density, one_thread
+from .density import ClassDensity, make_density
+from .relabelling import anomaly_score
+from .threads import one_thread
 from .mock import mock_survey
 from .runs import Run
 from .preprocess import preprocess, split_name

@@ -25,13 +25,9 @@ from .config import Config, load_config
 from .core import progress, versions
 from .files import atomic
 from .spectra import Spectra
-from specanom.flow import (
-    ClassDensity,
-    anomaly_score,
-    class_prior,
-    make_density,
-    spectral_class,
-)
+from .classes import spectral_class
+from .density import ClassDensity, make_density
+from .relabelling import anomaly_score, class_prior
 from .known import CLASSES
 from .mock import mock_chunks
 from .model import Model, fit_densities, fit_networks

@@ -15,7 +15,9 @@ import torch
 from scipy.special import chdtri
 
 from .core import check_precision, progress, round_off, settle
-from .flow import WhitenedFlow, check_points, one_thread_each
+from .density import check_points
+from .flow import WhitenedFlow
+from .threads import one_thread_each
 
 # %% ../nbs/04c_warp.ipynb #2cd9d90b
 def _orders(d: int, depth: int, rng) -> np.ndarray:

@@ -13,17 +13,16 @@ import zuko
 from conftest import ROOT
 
 from specanom.config import load_config
-from specanom.flow import (
+from specanom.density import (
     METHODS,
     ClassDensity,
-    Density,
     bananas_of,
     check_points,
     find_method,
-    fit_relabelled,
     make_density,
 )
 from specanom.pipeline import STAGES, Run
+from specanom.relabelling import Density, fit_relabelled
 
 
 class SplineFlow(ClassDensity, method='test-spline'):

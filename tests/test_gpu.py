@@ -52,7 +52,7 @@ def test_pair(sets):
 @pytest.mark.parametrize('method', ['warp', 'sliced', 'published'])
 def test_density(method):
     "A density fitted on the GPU is the one fitted on the CPU, and ends on the CPU."
-    from specanom.flow import bananas, make_density
+    from specanom.density import bananas, make_density
 
     data, checked = bananas(3000, 5, rng=0), bananas(800, 5, rng=1)
     fewer = dict(epochs=5, members=1) if method == 'warp' else dict(max_layers=5)

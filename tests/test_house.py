@@ -16,7 +16,7 @@ from conftest import ROOT
 from specanom.config import Config
 from specanom.settings import CHOICES, RANGES, SECTIONS, options_of
 from specanom.surveys import readers
-from specanom.flow import METHODS, find_method
+from specanom.density import METHODS, find_method
 from specanom.pipeline import STAGES
 from specanom.rivals import RIVALS
 from specanom.scores import ANOMALY_SCORES
