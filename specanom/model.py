@@ -459,7 +459,7 @@ def fit_networks(
     data = data[:]
 
     def about(member, stopped) -> tuple:
-        "Its sets and its seed."
+        "Its sets, its seed, and the event that ends all trainings when one fails."
         side = member_split(ids, member, members, held_out)
         sets = [data.view(np.flatnonzero(side == s)) for s in ('train', 'valid')]
         how = dict(rng=rng + SEEDS * member, quiet=member > 0, stopped=stopped)

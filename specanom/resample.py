@@ -96,7 +96,7 @@ def kind_of(
     catalog: Table,  # With class and subclass
 ) -> np.ndarray:  # (n,) index of `KINDS`
     """What a template is. BROADLINE is not heard: at high S/N most galaxies have some
-    line that is fitted better by two."""
+    line that is better fitted by two Gaussians."""
     subclass = np.asarray(catalog['subclass'], str)
     of = {'AGN': 1, 'STARBURST': 2, 'STARFORMING': 3}
     hits = [np.char.find(subclass, word) >= 0 for word in of]

@@ -18,7 +18,10 @@ from .reconstruction import SCORES, near_lines
 from .spectra import Spectra
 
 # %% ../nbs/07b_residualscores.ipynb #8fbbe053
-EPS, FLOOR = 1e-3, 0.05  # of the divisor of relative scores, see `residual_scores`
+EPS, FLOOR = (
+    1e-3,
+    0.05,
+)  # of the divisor of relative scores, in medians; see `residual_scores`
 
 
 def pixel_weights(
@@ -29,7 +32,7 @@ def pixel_weights(
     Raises `ValueError` for an unknown score."""
     if name not in SCORES:
         raise ValueError(f"unknown score '{name}'; known: {', '.join(SCORES)}")
-    no_lines, _, relative, _ = SCORES[name]
+    no_lines, _, relative, _ = SCORES[name]  # _: part kept; O25's name
     counted = data.good & ~(no_lines & near_lines(data.wave))
     weight = counted / np.maximum(counted.sum(1, keepdims=True), 1)
     if not relative:
