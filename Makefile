@@ -8,11 +8,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help run papers papers-b23 papers-o25 papers-robust check test browser test-processors fuzz bench lab docs clean
 
+# What `make papers-robust` has made: new facts of the run take the place of the old ones, and these stay.
+ROBUST := nbs/papers/b23/robustness.ecsv nbs/papers/b23/firmness.ecsv
+
 # A run, the facts of it, the page that the command makes of them, and the notebook of the site.
 define MAKE_PAPER
 @$(BIN)/specanom run --recipe $(PAPER) --out runs/papers/$(PAPER) $(ARGS)
 @$(BIN)/python .ci/chapters.py
+@mkdir -p runs/papers/kept
+@cp $(ROBUST) runs/papers/kept/ 2>/dev/null || true
 @$(BIN)/specanom paper $(PAPER) runs/papers/$(PAPER) --facts nbs/papers/$(PAPER) --out runs/papers/$(PAPER).html $(COMPARE)
+@cp $(patsubst %,runs/papers/kept/%,$(notdir $(ROBUST))) nbs/papers/b23/ 2>/dev/null || true
 @$(BIN)/python .ci/execute.py nbs/1*_$(PAPER).ipynb
 endef
 
