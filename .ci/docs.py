@@ -80,6 +80,8 @@ def relink(text: str, names: dict, config) -> str:
     text = text.replace(f'{config.doc_host}{config.doc_baseurl}/', '')
     # what is private has its place in the entry of its class
     text = re.sub(r'\((\w+\.html#\w+)\._\w+\)', r'(\1)', text)
+    # what is private in a module has none
+    text = re.sub(r'\[(`_\w+`)\]\(\w+\.html#_\w+\)', r'\1', text)
     text = text.replace('](../', f']({config.git_url}/blob/{config.branch}/')
     return text.replace(ABOVE, '../')
 
