@@ -18,7 +18,7 @@ from astropy.table import Table
 from .config import preparation
 from .core import progress, seed_of
 from .detection import LOCKED, method_of, our_methods, run_detection
-from .experiments import about_run, check_mock, round_columns
+from .experiments import about_run, anomalous, check_mock, round_columns
 from .files import read_table, write_table
 from .found import summarize
 from .inject import ANOMALIES, STRONGEST, WEAKEST
@@ -39,16 +39,10 @@ def _about(run: Run, n: int) -> dict:
     return dict(profile=config.profile, survey=config.n, seed=config.seed, of_each=n)
 
 
-def _anomalous(run: Run) -> np.ndarray:  # (n,) bool
-    "Which objects of a mock run are not ordinary."
-    truth = read_table(run.folder / 'truth.ecsv')['specobjid']
-    return np.isin(np.asarray(run.scores['specobjid'], 'u8'), np.asarray(truth, 'u8'))
-
-
 def _tested(run: Run) -> np.ndarray:  # (m,) rows
     "The ordinary objects of the test split."
     side = split_name(np.asarray(run.scores['specobjid'], 'u8'))
-    return np.flatnonzero((side == 'test') & ~_anomalous(run))
+    return np.flatnonzero((side == 'test') & ~anomalous(run, run.scores['specobjid']))
 
 
 def run_strangers(
@@ -160,7 +154,9 @@ def ordinary_pool(
     first: int = 1000,  # So many, by p_all: more never stand in a list
 ) -> Table:  # The same columns; in meta ranked, how many there were
     "The first of the ranked ordinary objects of a run."
-    able = np.flatnonzero(ranked(run, run.scores) & ~_anomalous(run))
+    able = np.flatnonzero(
+        ranked(run, run.scores) & ~anomalous(run, run.scores['specobjid'])
+    )
     p = np.asarray(run.scores['p_all'])[able]
     rows = np.sort(able[np.argsort(p, kind='stable')[:first]])
     table = _seen(run, run.spectra[rows], run.scores[rows], '')
