@@ -371,9 +371,8 @@ def flux_scale(
     """Mean of the measured fluxes of a set: the one number that spectra are divided by
     (B23: mean of the whole matrix)."""
     total = measured = 0
-    for rows in row_pieces(
-        len(train), 8192
-    ):  # NumPy's own blocks: the sum of all at once
+    # NumPy sums by blocks of 8192: in these pieces the sum is that of all at once
+    for rows in row_pieces(len(train), 8192):
         total = train.flux[rows].sum(dtype=float, initial=total)
         measured += np.count_nonzero(train.ivar[rows] > 0)
     return float(total / max(measured, 1))
@@ -438,9 +437,8 @@ class Chain:
     ) -> np.ndarray:  # (n, n_latent)
         """Latent numbers of denoised spectra. Raises `ValueError`
         when the number of bins is not the network's."""
-        pieces = row_pieces(
-            len(flux), 4096
-        )  # what AE1 says of all would be a second survey
+        # what AE1 says of all at once would be a second survey in memory
+        pieces = row_pieces(len(flux), 4096)
         smooth = (self.ae1.reconstruct(flux[rows]) for rows in pieces)
         return np.concatenate([self.ae2.encode(piece) for piece in smooth])
 

@@ -19,7 +19,7 @@ from .config import preparation
 from .core import progress, seed_of
 from .detection import LOCKED, method_of, our_methods, run_detection
 from .experiments import about_run, anomalous, check_mock, round_columns
-from .files import read_table, write_table
+from .files import write_table
 from .found import summarize
 from .inject import ANOMALIES, STRONGEST, WEAKEST
 from .learning import ranked
